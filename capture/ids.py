@@ -1,0 +1,50 @@
+"""Ids that sort by time and show their noun, and content hashes that show their algorithm.
+
+An id is a noun, an underscore and 26 characters of Crockford base32 over a UUIDv7, so `ex_...` sorts by creation time
+and 16 bytes carry it in the spool. A content hash is `b2:` and 64 hex digits of BLAKE2b-256.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from hashlib import blake2b
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUE = {letter: number for number, letter in enumerate(_ALPHABET)}
+
+
+def new_raw_id() -> bytes:
+    """16 bytes of UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits."""
+    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    raw[6] = 0x70 | (raw[6] & 0x0F)
+    raw[8] = 0x80 | (raw[8] & 0x3F)
+    return bytes(raw)
+
+
+def format_id(noun: str, raw: bytes) -> str:
+    """`noun_` and the 26 letters of `raw` (16 bytes)."""
+    number = int.from_bytes(raw, "big")
+    letters = [_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)]
+    return f"{noun}_{''.join(letters)}"
+
+
+def parse_id(text: str) -> bytes:
+    """The 16 bytes of an id made by `format_id`; ValueError when it is not one."""
+    letters = text.rpartition("_")[2]
+    if len(letters) != 26 or any(letter not in _VALUE for letter in letters):
+        raise ValueError(f"not an id: {text!r}")
+    number = 0
+    for letter in letters:
+        number = number << 5 | _VALUE[letter]
+    return number.to_bytes(17, "big")[1:]
+
+
+def new_id(noun: str) -> str:
+    """A fresh id such as `run_01j...`; nouns in use: ex, eg, rv, dsv, run, ad, rel, ev, chg."""
+    return format_id(noun, new_raw_id())
+
+
+def content_hash(data: bytes) -> str:
+    """The tagged BLAKE2b-256 of `data`."""
+    return "b2:" + blake2b(data, digest_size=32).hexdigest()

@@ -1,0 +1,95 @@
+"""One linear history of the whole store, append-only: opening the store brings it up to date.
+
+Each migration is a function from a dialect to SQL statements; its name is its entry in table `migrations`. A landed
+migration is never edited. `tests/test_schema.py` compares the result with the tables that the packages declare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The few words that SQLite and PostgreSQL spell differently."""
+
+    blob: str
+    serial: str
+
+
+SQLITE = Dialect(blob="BLOB", serial="INTEGER PRIMARY KEY AUTOINCREMENT")
+POSTGRESQL = Dialect(blob="BYTEA", serial="BIGSERIAL PRIMARY KEY")
+
+
+def m001_initial(d: Dialect) -> list[str]:
+    """Exchanges and bodies; examples, reviews and dataset versions; runs, evaluations, adapters; releases and flags."""
+    return [
+        f"CREATE TABLE bodies (hash TEXT PRIMARY KEY, size BIGINT NOT NULL, zstd {d.blob} NOT NULL)",
+        """CREATE TABLE exchanges (
+            id TEXT PRIMARY KEY, started_us BIGINT NOT NULL, ended_us BIGINT NOT NULL,
+            method TEXT NOT NULL, path TEXT NOT NULL, protocol TEXT NOT NULL, purpose TEXT NOT NULL,
+            task TEXT NOT NULL, unit TEXT NOT NULL, unit_source TEXT NOT NULL,
+            user_name TEXT NOT NULL, session_name TEXT NOT NULL, environment TEXT NOT NULL, tags TEXT NOT NULL,
+            model_asked TEXT NOT NULL, model_served TEXT NOT NULL, upstream TEXT NOT NULL,
+            variant TEXT NOT NULL, release_id TEXT NOT NULL, flag_revision BIGINT NOT NULL, fallback_reason TEXT NOT NULL,
+            is_stream BIGINT NOT NULL, status BIGINT NOT NULL, state TEXT NOT NULL,
+            error_kind TEXT NOT NULL, error_message TEXT NOT NULL, finish_reason TEXT NOT NULL,
+            latency_us BIGINT, first_byte_us BIGINT, overhead_us BIGINT,
+            tokens_in BIGINT, tokens_out BIGINT, usage_source TEXT NOT NULL, cost_microusd BIGINT,
+            input_hash TEXT NOT NULL, output_text TEXT NOT NULL,
+            request_headers TEXT NOT NULL, response_headers TEXT NOT NULL,
+            request_body TEXT NOT NULL, response_body TEXT NOT NULL,
+            request_sha256 TEXT NOT NULL, response_sha256 TEXT NOT NULL, redactions BIGINT NOT NULL)""",
+        "CREATE INDEX exchanges_by_task ON exchanges (task, id)",
+        "CREATE INDEX exchanges_by_input ON exchanges (task, input_hash)",
+        "CREATE INDEX exchanges_by_variant ON exchanges (task, variant, id)",
+        "CREATE TABLE spools (spool_id TEXT PRIMARY KEY, segment BIGINT NOT NULL, position BIGINT NOT NULL, updated_us BIGINT NOT NULL)",
+        """CREATE TABLE gaps (id TEXT PRIMARY KEY, spool_id TEXT NOT NULL, from_us BIGINT NOT NULL, to_us BIGINT NOT NULL,
+            lost BIGINT NOT NULL, reason TEXT NOT NULL)""",
+        f"""CREATE TABLE dead_letters (exchange_id TEXT PRIMARY KEY, reason TEXT NOT NULL, record {d.blob} NOT NULL,
+            created_us BIGINT NOT NULL)""",
+        """CREATE TABLE dataset_versions (
+            id TEXT PRIMARY KEY, task TEXT NOT NULL, number BIGINT NOT NULL, hash TEXT NOT NULL,
+            train BIGINT NOT NULL, val BIGINT NOT NULL, test BIGINT NOT NULL,
+            folder TEXT NOT NULL, manifest TEXT NOT NULL, created_us BIGINT NOT NULL, UNIQUE (task, number))""",
+        """CREATE TABLE examples (
+            id TEXT PRIMARY KEY, task TEXT NOT NULL, exchange_id TEXT NOT NULL UNIQUE, input_key TEXT NOT NULL,
+            split TEXT NOT NULL, reason TEXT NOT NULL, messages TEXT NOT NULL, target TEXT NOT NULL,
+            priority BIGINT NOT NULL, note TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        "CREATE INDEX examples_by_task ON examples (task, priority, id)",
+        """CREATE TABLE splits (task TEXT NOT NULL, input_key TEXT NOT NULL, split TEXT NOT NULL, first_version BIGINT NOT NULL,
+            PRIMARY KEY (task, input_key))""",
+        f"""CREATE TABLE reviews (
+            number {d.serial}, id TEXT NOT NULL, task TEXT NOT NULL, exchange_id TEXT NOT NULL, verdict TEXT NOT NULL,
+            target TEXT NOT NULL, reviewer TEXT NOT NULL, note TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        "CREATE INDEX reviews_by_task ON reviews (task, exchange_id, number)",
+        """CREATE TABLE runs (
+            id TEXT PRIMARY KEY, number BIGINT NOT NULL, task TEXT NOT NULL, dataset_version_id TEXT NOT NULL,
+            recipe_name TEXT NOT NULL, recipe_hash TEXT NOT NULL, recipe TEXT NOT NULL, base_model TEXT NOT NULL,
+            state TEXT NOT NULL, stage TEXT NOT NULL, step BIGINT NOT NULL, total_steps BIGINT NOT NULL,
+            error_message TEXT NOT NULL, pid BIGINT NOT NULL, folder TEXT NOT NULL, heartbeat_us BIGINT NOT NULL,
+            created_us BIGINT NOT NULL, ended_us BIGINT NOT NULL)""",
+        """CREATE TABLE run_metrics (run_id TEXT NOT NULL, step BIGINT NOT NULL, metric TEXT NOT NULL,
+            value DOUBLE PRECISION NOT NULL, created_us BIGINT NOT NULL, PRIMARY KEY (run_id, step, metric))""",
+        """CREATE TABLE evaluations (
+            id TEXT PRIMARY KEY, run_id TEXT NOT NULL, variant TEXT NOT NULL, split TEXT NOT NULL, metric TEXT NOT NULL,
+            n BIGINT NOT NULL, value DOUBLE PRECISION, low DOUBLE PRECISION, high DOUBLE PRECISION,
+            note TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        """CREATE TABLE adapters (
+            id TEXT PRIMARY KEY, run_id TEXT NOT NULL, task TEXT NOT NULL, dataset_version_id TEXT NOT NULL,
+            recipe_hash TEXT NOT NULL, base_model TEXT NOT NULL, folder TEXT NOT NULL, hash TEXT NOT NULL,
+            card TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        """CREATE TABLE releases (
+            id TEXT PRIMARY KEY, task TEXT NOT NULL, number BIGINT NOT NULL, adapter_id TEXT NOT NULL,
+            engine_model TEXT NOT NULL, state TEXT NOT NULL, gate TEXT NOT NULL, parity_n BIGINT NOT NULL,
+            parity_same BIGINT NOT NULL, created_us BIGINT NOT NULL, UNIQUE (task, number))""",
+        f"""CREATE TABLE flag_changes (
+            revision {d.serial}, id TEXT NOT NULL, task TEXT NOT NULL, release_id TEXT NOT NULL, engine_model TEXT NOT NULL,
+            share_bp BIGINT NOT NULL, unit TEXT NOT NULL, salt TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL,
+            created_us BIGINT NOT NULL)""",
+        "CREATE INDEX flag_changes_by_task ON flag_changes (task, revision)",
+    ]
+
+
+HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial,)

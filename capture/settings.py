@@ -1,0 +1,168 @@
+"""Finds and reads potstill.toml, merges the environment, and hands each package its own section.
+
+This module knows no section: each package declares a frozen dataclass beside its code and asks
+`settings.section("relay", RelaySettings)`. Unknown keys are refused with the nearest known one. The environment wins
+over the file: `POTSTILL_RELAY__PORT=9000`. Keys of upstreams come from the environment alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from capture.errors import SettingsError
+
+T = TypeVar("T")
+FILE_NAME = "potstill.toml"
+_ENVIRONMENT_PREFIX = "POTSTILL_"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where everything lives: section [store]."""
+
+    data_folder: str = ".potstill"
+    """Folder of the SQLite file, spool, datasets, runs and adapters; relative to potstill.toml."""
+    database_url: str = ""
+    """PostgreSQL address such as postgresql://user@host/name; empty: SQLite in the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections as they were read; `path` is None when no file was found."""
+
+    path: Path | None
+    folder: Path
+    sections: Mapping[str, Any]
+
+    def section(self, name: str, cls: type[T]) -> T:
+        """Section `name` as `cls`; SettingsError names file, key and nearest known key."""
+        table = self.sections.get(name, {})
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"{self._where(name)} is not a table but {table!r}.", f"Write it as [{name}].")
+        return _build(cls, table, self._where(name))
+
+    def named_sections(self, name: str, cls: type[T]) -> dict[str, T]:
+        """Section `[name.<key>]` for each key, as `cls`."""
+        table = self.sections.get(name, {})
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"{self._where(name)} is not a table of tables.", f"Write [{name}.<name>].")
+        return {key: _build(cls, value, self._where(f"{name}.{key}")) for key, value in table.items()}
+
+    def refuse_unknown(self, known: Iterable[str]) -> None:
+        """SettingsError when the file has a top-level section outside `known`."""
+        names = sorted(known)
+        for name in self.sections:
+            if name not in names:
+                raise SettingsError(f"{self._where(name)} is unknown.", _nearest(name, names))
+
+    @property
+    def store(self) -> StoreSettings:
+        """Section [store]."""
+        return self.section("store", StoreSettings)
+
+    @property
+    def data_folder(self) -> Path:
+        """The data folder, absolute; made (mode 0700) when it is not there yet."""
+        folder = (self.folder / Path(self.store.data_folder).expanduser()).resolve()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy address of the store."""
+        url = self.store.database_url
+        if not url:
+            return f"sqlite:///{self.data_folder / 'potstill.db'}"
+        for prefix in ("postgresql://", "postgres://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    def _where(self, name: str) -> str:
+        return f"{self.path.name if self.path else 'environment'}: section [{name}]"
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Reads `path`, else $POTSTILL_CONFIG, else ./potstill.toml, else defaults; then merges the environment.
+
+    SettingsError when `path` is given and missing, or the file is not TOML.
+    """
+    environ = os.environ if environ is None else environ
+    if path is None and environ.get("POTSTILL_CONFIG"):
+        path = Path(environ["POTSTILL_CONFIG"])
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{path} does not exist.", "Give an existing file with --config.")
+    found = path if path is not None else Path(FILE_NAME)
+    sections: dict[str, Any] = {}
+    if found.is_file():
+        try:
+            sections = tomllib.loads(found.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{found} is not valid TOML: {error}.", "Mend the line it names.") from error
+    _merge_environment(sections, environ)
+    is_there = found.is_file()
+    return Settings(found.resolve() if is_there else None, found.resolve().parent, sections)
+
+
+def _merge_environment(sections: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for name, value in environ.items():
+        if name.startswith(_ENVIRONMENT_PREFIX) and "__" in name:
+            keys = name.removeprefix(_ENVIRONMENT_PREFIX).lower().split("__")
+            table = sections
+            for key in keys[:-1]:
+                table = table.setdefault(key, {})
+            table[keys[-1]] = value
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+
+
+def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in table.items():
+        if key not in names:
+            raise SettingsError(f"{where}: key {key!r} is unknown.", _nearest(key, names))
+        values[key] = _convert(value, hints[key], f"{where}: key {key!r}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise SettingsError(f"{where}: {error}.", "Add the missing key.") from error
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}.", "Mend the value.") from error
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list):
+            return tuple(_convert(part, typing.get_args(hint)[0], where) for part in value)
+    if hint is bool and isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
+        return value.lower() in ("true", "1")
+    if hint in (int, float) and isinstance(value, str):
+        try:
+            return hint(value)
+        except ValueError as error:
+            raise SettingsError(f"{where} is {value!r}, not a number.", "Give a number.") from error
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise SettingsError(f"{where} is {value!r}, not of type {name}.", f"Give a value of type {name}.")

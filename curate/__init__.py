@@ -1,0 +1,1 @@
+"""From traffic to trustworthy examples: selection, duplicates, splits, review, frozen versions."""

@@ -1,0 +1,1 @@
+"""The door: relays every call untouched, and keeps a copy."""

@@ -1,0 +1,1 @@
+"""From an adapter to a share of traffic: releases, the engine, flags, experiments."""

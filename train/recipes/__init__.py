@@ -1,0 +1,1 @@
+"""Recipes that ship with Potstill: complete, commented, ready to copy."""
