@@ -1,0 +1,109 @@
+"""What the relay writes down about an exchange: the payloads of spool records, as msgpack arrays.
+
+Fields are only ever appended, with a default, so that an older spool stays readable.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+BEGIN, HEAD, PART, END, GAP = 1, 2, 3, 4, 5
+"""Types of spool records. The payload of a PART is response bytes as they are; the others are the structs below."""
+
+
+class Begin(msgspec.Struct, array_like=True, frozen=True):
+    """The request, written before the upstream is asked. `body` is byte for byte what the client sent."""
+
+    method: str
+    path: str
+    query: str
+    protocol: str
+    task: str = ""
+    unit: str = ""
+    unit_source: str = ""
+    user_name: str = ""
+    session_name: str = ""
+    environment: str = ""
+    tags: dict[str, str] = {}
+    purpose: str = "app"
+    model_asked: str = ""
+    is_stream: bool = False
+    variant: str = ""
+    release_id: str = ""
+    flag_revision: int = 0
+    upstream: str = ""
+    request_headers: dict[str, str] = {}
+    body: bytes = b""
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """The response's status and headers; `first_byte_us` counts from the start of the exchange."""
+
+    status: int
+    response_headers: dict[str, str] = {}
+    upstream: str = ""
+    model_served: str = ""
+    fallback_reason: str = ""
+    first_byte_us: int | None = None
+
+
+class End(msgspec.Struct, array_like=True, frozen=True):
+    """How it ended, as the relay saw it on the wire, written before the last byte goes to the client.
+
+    `state` is complete, client_closed, upstream_aborted or timeout. The hashes are hex SHA-256 of the bytes as relayed;
+    an empty one is not checked.
+    """
+
+    status: int
+    state: str
+    error_kind: str = ""
+    error_message: str = ""
+    latency_us: int | None = None
+    first_byte_us: int | None = None
+    overhead_us: int | None = None
+    request_sha256: str = ""
+    response_sha256: str = ""
+    upstream: str = ""
+    model_served: str = ""
+    fallback_reason: str = ""
+
+
+class Gap(msgspec.Struct, array_like=True, frozen=True):
+    """A stretch (UTC microseconds) in which `lost` exchanges could not be kept whole.
+
+    `broken` names those whose BEGIN is in the spool: what arrived of them is kept as interrupted.
+    """
+
+    from_us: int
+    to_us: int
+    lost: int
+    reason: str
+    broken: list[bytes] = []
+
+
+Payload = Begin | Head | End | Gap
+T = TypeVar("T", Begin, Head, End, Gap)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(payload: Payload) -> bytes:
+    """`payload` as msgpack. Text that is not valid Unicode (raw bytes in a header) is kept with replacement marks."""
+    try:
+        return _encoder.encode(payload)
+    except UnicodeEncodeError:
+        return _encoder.encode([_clean(getattr(payload, name)) for name in payload.__struct_fields__])
+
+
+def decode(data: bytes, cls: type[T]) -> T:
+    """The struct that `encode` made; ValueError when `data` is not one."""
+    return msgspec.msgpack.decode(data, type=cls)
+
+
+def _clean(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return value
