@@ -37,7 +37,7 @@ bench: install
 
 # Needs uv. torch* companions are left out: their PyPI builds do not fit a CPU torch; triton is of no use without a GPU.
 lock:
-	benchmarks/../.ci/lock
+	.ci/lock $(LOCK_OPTIONS)
 
 clean:
 	rm -rf .venv build dist *.egg-info

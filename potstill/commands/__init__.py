@@ -1,1 +1,35 @@
-"""One module per noun of the command line."""
+"""One module per noun of the command line: `add_commands` adds it to the tree, the rest runs it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from capture.settings import Settings
+from potstill.output import Output
+
+Run = Callable[[argparse.Namespace, Settings, Output], int]
+
+
+def add_command(
+    commands: Any, name: str, run: Run, *, help: str, examples: str = "", json: bool = True
+) -> argparse.ArgumentParser:
+    """A command called `name` with its one-line help and, below it, examples to copy."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"examples:\n{examples}" if examples else None,
+    )
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_noun(commands: Any, name: str, *, help: str) -> Any:
+    """A noun whose verbs follow."""
+    parser = commands.add_parser(name, help=help, description=help)
+    return parser.add_subparsers(dest="verb", metavar="VERB", required=True)

@@ -1,0 +1,143 @@
+"""`potstill dataset build|list|show|export`: from traffic to a frozen dataset version."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from capture import clock
+from capture.database import open_database
+from capture.settings import Settings
+from potstill.commands import add_command, add_noun
+from potstill.output import ExitCode, Output, plain
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `dataset` with its verbs."""
+    verbs = add_noun(commands, "dataset", help="curated, split, frozen: build, list, show, export")
+    build = add_command(
+        verbs,
+        "build",
+        _build,
+        help="select, clean, deduplicate, split and freeze a task's exchanges into the next dataset version",
+        examples='  potstill dataset build triage\n  potstill dataset build triage --filter "since:30d model:gpt-4.1*"',
+    )
+    build.add_argument("task", help="task to build from (see: potstill tasks)")
+    build.add_argument("--filter", default="", help="only exchanges that match this filter")
+    listing = add_command(verbs, "list", _list, help="frozen versions", examples="  potstill dataset list triage --json")
+    listing.add_argument("task", nargs="?", default="", help="only this task")
+    show = add_command(
+        verbs, "show", _show, help="one version: counts, bill, certificate", examples="  potstill dataset show triage --version 3"
+    )
+    show.add_argument("task")
+    show.add_argument("--version", type=int, help="number of the version (default: the newest)")
+    export = add_command(
+        verbs,
+        "export",
+        _export,
+        help="a version as OpenAI chat JSONL, one file a split",
+        examples="  potstill dataset export triage --out ./triage-v1",
+    )
+    export.add_argument("task")
+    export.add_argument("--version", type=int, help="number of the version (default: the newest)")
+    export.add_argument("--out", type=Path, required=True, help="folder to write train.jsonl, val.jsonl and test.jsonl into")
+
+
+def _build(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate import datasets
+    from curate.settings import CurateSettings
+
+    database = open_database(settings.database_url)
+    try:
+        with output.progress() as progress:
+            stages: dict[str, Any] = {}
+
+            def show_progress(stage: str, done: int, total: int) -> None:
+                if stage not in stages:
+                    stages[stage] = progress.add_task(stage, total=total, note="")
+                progress.update(stages[stage], completed=done, total=total)
+
+            version = datasets.build(
+                database,
+                settings.data_folder,
+                arguments.task,
+                settings.section("curate", CurateSettings),
+                filter_text=arguments.filter,
+                on_progress=show_progress,
+            )
+    finally:
+        database.close()
+    if output.as_json:
+        output.json(version)
+        return ExitCode.OK
+    print_version(version, output)
+    output.say(f"Next: potstill train {version.task}   or review it first: potstill tui")
+    return ExitCode.OK
+
+
+def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate import datasets
+
+    database = open_database(settings.database_url)
+    try:
+        versions = datasets.versions(database, arguments.task)
+    finally:
+        database.close()
+    if output.as_json:
+        output.json(versions)
+    elif not versions:
+        output.say("No dataset version is frozen yet. Next: potstill dataset build TASK")
+    else:
+        rows = [(v.task, f"v{v.number}", v.train, v.val, v.test, clock.iso(v.created_us), v.hash[:15]) for v in versions]
+        output.table(("TASK", "VERSION", "TRAIN", "VAL", "TEST", "FROZEN", "HASH"), rows, right=("TRAIN", "VAL", "TEST"))
+    return ExitCode.OK
+
+
+def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate import datasets
+
+    database = open_database(settings.database_url)
+    try:
+        version = datasets.get_version(database, arguments.task, arguments.version)
+    finally:
+        database.close()
+    if output.as_json:
+        output.json(version)
+    else:
+        print_version(version, output)
+    return ExitCode.OK
+
+
+def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate import datasets, formats
+
+    database = open_database(settings.database_url)
+    try:
+        version = datasets.get_version(database, arguments.task, arguments.version)
+    finally:
+        database.close()
+    written = formats.export_openai_jsonl(version, arguments.out)
+    if output.as_json:
+        output.json({"task": version.task, "version": version.number, "examples": written, "folder": arguments.out})
+    else:
+        output.say(f"{written} examples of {version.task}/v{version.number} written to {arguments.out}")
+    return ExitCode.OK
+
+
+def print_version(version: Any, output: Output) -> None:
+    """The bill and the certificate of a dataset version, for people."""
+    manifest: Mapping[str, Any] = plain(version.manifest)
+    bill = manifest["bill"]
+    output.heading(f"{version.task}/v{version.number}   train {version.train}   val {version.val}   test {version.test}")
+    rows: list[tuple[str, object]] = [("selected exchanges", bill["selected"])]
+    rows += [
+        (f"  dropped: {reason.replace('_', ' ')}", -count)
+        for reason, count in sorted(bill["dropped"].items(), key=lambda item: -item[1])
+    ]
+    rows.append(("kept examples", bill["kept"]))
+    output.table(("BILL", "N"), rows, right=("N",))
+    overlap = ", ".join(f"{kind} {count}" for kind, count in manifest["certificate"].items() if isinstance(count, int))
+    output.say(f"train-eval overlap: {overlap}")
+    output.say(f"hash {version.hash}   folder {version.folder}")

@@ -1,0 +1,113 @@
+"""Every setting of every section with its value, its source and its one-sentence meaning.
+
+The sentence is the string under the field in the package that owns the section; the README's table and
+`potstill config --init` are made from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from capture.pricing import PriceSettings
+from capture.settings import Settings, StoreSettings
+from curate.settings import CurateSettings
+from proxy.settings import RelaySettings, UpstreamSettings
+from serve.settings import EngineSettings
+from train.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedSetting:
+    """One setting: `section.key`, its value, where the value came from, what it means."""
+
+    name: str
+    value: Any
+    source: str
+    meaning: str
+
+
+def sections() -> dict[str, type]:
+    """Section names and the dataclasses that own them, in the order of the way of the data."""
+    return {
+        "store": StoreSettings,
+        "prices": PriceSettings,
+        "relay": RelaySettings,
+        "curate": CurateSettings,
+        "train": TrainSettings,
+        "engine": EngineSettings,
+    }
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """The sentence under each field of a settings dataclass."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found: dict[str, str] = {}
+    for field, below in zip(body, body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+        ):
+            found[field.target.id] = " ".join(str(below.value.value).split())
+    return found
+
+
+def explain(settings: Settings) -> list[ExplainedSetting]:
+    """Every setting as it is in force."""
+    explained = []
+    for section, cls in sections().items():
+        explained += _explain_one(section, settings.section(section, cls), settings.sections.get(section, {}))
+    for name, upstream in settings.named_sections("upstreams", UpstreamSettings).items():
+        explained += _explain_one(f"upstreams.{name}", upstream, settings.sections["upstreams"][name])
+    return explained
+
+
+def _explain_one(section: str, value: Any, table: Mapping[str, Any]) -> list[ExplainedSetting]:
+    sentences = meanings(type(value))
+    return [
+        ExplainedSetting(
+            f"{section}.{field.name}",
+            getattr(value, field.name),
+            "set" if field.name in table else "default",
+            sentences.get(field.name, ""),
+        )
+        for field in dataclasses.fields(value)
+    ]
+
+
+def commented_toml() -> str:
+    """A potstill.toml that says what every setting means, with each at its default and commented out."""
+    lines = ["# Potstill. Every setting stands here at its default, commented out.", ""]
+    for section, cls in sections().items():
+        lines.append(f"[{section}]")
+        sentences = meanings(cls)
+        for field in dataclasses.fields(cls):
+            lines.append(f"# {sentences.get(field.name, '')}")
+            lines.append(f"# {field.name} = {_toml(field.default)}")
+        lines.append("")
+    lines += [
+        "# One table for each upstream; without any, openai and anthropic at their public addresses.",
+        "# [upstreams.openai]",
+    ]
+    for field in dataclasses.fields(UpstreamSettings):
+        default = "" if field.default is dataclasses.MISSING else field.default
+        lines.append(f"# {field.name} = {_toml(default)}    # {meanings(UpstreamSettings).get(field.name, '')}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(value)

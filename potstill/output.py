@@ -1,0 +1,123 @@
+"""The only writer of stdout and stderr: text for people, JSON for programs, exit codes for both.
+
+Captured text is hostile: control characters are shown as escapes and never as markup.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from capture.errors import PotstillError
+
+
+class ExitCode(enum.IntEnum):
+    """What the exit code says."""
+
+    OK = 0
+    FAILED = 1
+    """A Potstill error: cause and next step stand on stderr."""
+    USAGE = 2
+    """The command line itself was wrong."""
+    FALLS_SHORT = 3
+    """Everything ran, but a figure missed its bound (demo), or a check failed (doctor)."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+
+
+def safe(text: str) -> str:
+    """`text` with control, bidirectional and zero-width characters as visible escapes; newline and tab stay."""
+    return _CONTROL.sub(
+        lambda match: f"\\x{ord(match.group()):02x}" if ord(match.group()) < 256 else f"\\u{ord(match.group()):04x}", text
+    )
+
+
+def one_line(text: str, width: int) -> str:
+    """`text` on one line of at most `width` characters, safe to show; a cut is marked by an ellipsis."""
+    flat = " ".join(safe(text).split())
+    return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
+
+
+def plain(value: Any) -> Any:
+    """`value` as what JSON can carry: dataclasses as objects, paths as text, enums as their values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+class Output:
+    """Where a command prints. With `as_json`, text goes to stderr and stdout carries JSON alone."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.console = Console(stderr=as_json, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when a person watches; progress bars move only then."""
+        return self._errors.is_terminal
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """One or more lines for people."""
+        self.console.print(Text(safe(text), style=style))
+
+    def heading(self, text: str) -> None:
+        """A line that begins a part of a longer story."""
+        self.console.print()
+        self.console.print(Text(safe(text), style="bold"))
+
+    def json(self, value: Any) -> None:
+        """One JSON object or list on one line of stdout."""
+        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+        """A table for people; `right` names the columns of numbers."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            table.add_row(*(Text(one_line(str(cell), 200)) for cell in row))
+        self.console.print(table)
+
+    def error(self, error: PotstillError) -> None:
+        """What went wrong and what to do next, on stderr."""
+        self._errors.print(Text(f"potstill: {safe(error.what)}", style="bold red"))
+        if error.next_step:
+            self._errors.print(Text(f"  {safe(error.next_step)}"))
+
+    def progress(self) -> Progress:
+        """A progress display on stderr; a plain terminal or a pipe gets none of its escapes."""
+        return Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._errors,
+            transient=False,
+        )

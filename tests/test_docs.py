@@ -1,0 +1,62 @@
+"""README and docs claim only what the code has."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from potstill.cli import make_parser
+from potstill.configuration import commented_toml
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    found = [re.search(r"(?:\.venv/bin/)?potstill (.*)$", line) for line in lines]
+    return [match.group(1) for match in found if match]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_every_potstill_command_in_the_readme_parses(command: str) -> None:
+    make_parser().parse_args(shlex.split(command))
+
+
+def leaf_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    subparsers = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return (
+        [leaf for action in subparsers for child in action.choices.values() for leaf in leaf_parsers(child)]
+        if subparsers
+        else [parser]
+    )
+
+
+@pytest.mark.parametrize("parser", leaf_parsers(make_parser()), ids=lambda parser: parser.prog)
+def test_every_command_explains_itself_with_an_example(parser: argparse.ArgumentParser) -> None:
+    text = parser.format_help()
+    assert parser.description
+    assert "examples:" in text
+
+
+def test_every_command_is_in_the_readme_or_the_changelog() -> None:
+    told = README + (ROOT / "CHANGELOG.md").read_text("utf-8")
+    actions = [action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    missing = [name for name in actions[0].choices if not re.search(rf"\b{re.escape(name)}\b", told)]
+    assert missing == []
+
+
+def test_every_setting_has_a_sentence() -> None:
+    lines = commented_toml().splitlines()
+    silent = [lines[number + 1] for number, line in enumerate(lines) if line.strip() == "#"]
+    assert silent == []
+
+
+def test_the_documents_that_the_readme_names_exist() -> None:
+    for name in re.findall(r"`((?:docs|benchmarks)/[\w./-]+)`", README):
+        assert (ROOT / name).exists(), name
