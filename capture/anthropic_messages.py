@@ -1,0 +1,151 @@
+"""Anthropic messages, streamed and not. Thinking stays in the raw body: it is not part of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from capture.answer import Answer, error_text, named_part
+from capture.loose_json import as_count, as_list, as_object, as_text, compact, parse, whole
+from capture.messages import Message, ToolCall
+from capture.sse import Event
+
+_HIDDEN_BLOCKS = ("thinking", "redacted_thinking")
+
+
+@dataclass(slots=True)
+class _Block:
+    start: Mapping[str, Any]
+    text: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Reader:
+    model: str = ""
+    stop_reason: str = ""
+    error: str = ""
+    is_started: bool = False
+    is_stopped: bool = False
+    has_final_usage: bool = False
+    usage: dict[str, Any] = field(default_factory=dict)
+    blocks: dict[int, _Block] = field(default_factory=dict)
+
+
+def asked(request: object) -> tuple[Message, ...]:
+    """System prompt and messages of a request; tool results become messages of role tool, before what else was said."""
+    body = as_object(request)
+    messages: list[Message] = []
+    if body.get("system"):
+        messages.append(_from_blocks("system", body["system"]))
+    for item in as_list(body.get("messages")):
+        entry = as_object(item)
+        content = entry.get("content")
+        results = [part for part in as_list(content) if as_object(part).get("type") == "tool_result"]
+        rest = [part for part in as_list(content) if as_object(part).get("type") != "tool_result"]
+        messages += [_from_blocks("tool", as_object(part).get("content")) for part in results]
+        if rest or not results:
+            messages.append(_from_blocks(as_text(entry.get("role")), content if isinstance(content, str) else rest))
+    return tuple(messages)
+
+
+def read_whole(body: object) -> Answer:
+    """An unstreamed response."""
+    reader = _Reader()
+    message = as_object(body)
+    _start(reader, message)
+    reader.is_stopped = "content" in message
+    reader.stop_reason = as_text(message.get("stop_reason"))
+    return _answer(reader)
+
+
+def read_events(events: Iterable[Event]) -> Answer:
+    """A streamed response; it is whole with message_stop. Unknown events are passed over."""
+    reader = _Reader()
+    for event in events:
+        try:
+            body = as_object(parse(event.data))
+        except ValueError:
+            continue
+        _read_event(reader, as_text(body.get("type")) or event.name, body)
+    if not reader.has_final_usage:
+        reader.usage.pop("output_tokens", None)  # message_start only guesses it
+    return _answer(reader)
+
+
+def _read_event(reader: _Reader, kind: str, body: Mapping[str, Any]) -> None:
+    index = as_count(body.get("index")) or 0
+    if kind == "message_start":
+        _start(reader, as_object(body.get("message")))
+    elif kind == "content_block_start":
+        reader.blocks[index] = _Block(as_object(body.get("content_block")))
+    elif kind == "content_block_delta":
+        delta = as_object(body.get("delta"))
+        block = reader.blocks.setdefault(index, _Block({"type": "text"}))
+        block.text.append(as_text(delta.get("text")))
+        block.arguments.append(as_text(delta.get("partial_json")))
+    elif kind == "message_delta":
+        reader.stop_reason = as_text(as_object(body.get("delta")).get("stop_reason")) or reader.stop_reason
+        final = {key: value for key, value in as_object(body.get("usage")).items() if value is not None}
+        reader.usage.update(final)
+        reader.has_final_usage = reader.has_final_usage or "output_tokens" in final
+    elif kind == "message_stop":
+        reader.is_stopped = True
+    elif kind == "error" or body.get("error"):
+        reader.error = reader.error or error_text(body.get("error")) or "error"
+
+
+def _start(reader: _Reader, message: Mapping[str, Any]) -> None:
+    reader.is_started = True
+    reader.model = as_text(message.get("model"))
+    reader.usage.update(as_object(message.get("usage")))
+    for index, block in enumerate(as_list(message.get("content"))):
+        reader.blocks[index] = _Block(as_object(block))
+
+
+def _answer(reader: _Reader) -> Answer:
+    is_said = reader.is_started or bool(reader.blocks)
+    read, written = (as_count(reader.usage.get(f"cache_{part}_input_tokens")) or 0 for part in ("read", "creation"))
+    fresh = as_count(reader.usage.get("input_tokens"))
+    return Answer(
+        message=_message("assistant", [reader.blocks[index] for index in sorted(reader.blocks)]) if is_said else None,
+        model=whole(reader.model),
+        finish_reason=whole(reader.stop_reason),
+        tokens_in=None if fresh is None else fresh + read + written,
+        tokens_out=as_count(reader.usage.get("output_tokens")),
+        tokens_cached=read,
+        tokens_cache_written=written,
+        is_terminal=reader.is_stopped,
+        error=reader.error,
+    )
+
+
+def _from_blocks(role: str, content: object) -> Message:
+    if isinstance(content, str):
+        return Message(role, whole(content))
+    return _message(role, [_Block(as_object(item)) for item in as_list(content)])
+
+
+def _message(role: str, blocks: list[_Block]) -> Message:
+    texts, calls, other = [], [], []
+    for block in blocks:
+        kind = as_text(block.start.get("type"))
+        if kind == "text":
+            texts.append(as_text(block.start.get("text")) + "".join(block.text))
+        elif kind == "tool_use":
+            calls.append(_tool_call(block))
+        elif kind not in _HIDDEN_BLOCKS:
+            source = block.start.get("source", block.start.get("content", block.start))
+            other.append(named_part(kind or "part", source) if role != "assistant" else kind or "part")
+    return Message(role, whole("\n".join(texts)), tuple(calls), tuple(other))
+
+
+def _tool_call(block: _Block) -> ToolCall:
+    """Streamed arguments are respaced like unstreamed ones, so that both copies of an answer are the same."""
+    text, is_complete = whole("".join(block.arguments)), True
+    try:
+        arguments = compact(parse(text.encode())) if text else compact(block.start.get("input", {}))
+    except ValueError:
+        arguments, is_complete = text, False
+    return ToolCall(whole(as_text(block.start.get("name"))), whole(arguments), as_text(block.start.get("id")), is_complete)

@@ -1,0 +1,91 @@
+"""Takes the content encoding off a body, bounded, so that a small body cannot blow up into a large one."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import zlib
+from dataclasses import dataclass
+
+import zstandard
+
+_HAS_BROTLI = importlib.util.find_spec("brotli") is not None
+DECODABLE = frozenset({"identity", "gzip", "deflate", "zstd", *(["br"] if _HAS_BROTLI else [])})
+"""Encodings that can be read later; the relay asks upstreams for no others."""
+LIMIT = 64 * 1024 * 1024
+_STEP = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """`data` is what could be read; `is_whole` is False for a cut or overlong body, `is_known` for an unknown encoding."""
+
+    data: bytes
+    is_whole: bool = True
+    is_known: bool = True
+
+
+def decode(body: bytes, encoding: str, limit: int = LIMIT) -> Decoded:
+    """`body` without its content encoding, of at most `limit` bytes. Never raises: a damaged body gives what came before."""
+    names = [name.strip().lower().removeprefix("x-") for name in encoding.split(",")]
+    result = Decoded(body)
+    for name in reversed([name for name in names if name not in ("", "identity")]):
+        if name not in DECODABLE:
+            return Decoded(b"", is_whole=False, is_known=False)
+        data, is_whole = _READERS[name](result.data, limit)
+        result = Decoded(data, is_whole and result.is_whole)
+    return result
+
+
+def _inflate(body: bytes, limit: int) -> tuple[bytes, bool]:
+    """gzip with any number of members, zlib, or the bare deflate that some servers mean by it."""
+    modes = (47, -15) if body[:2] != b"\x1f\x8b" else (47,)
+    data = b""
+    for mode in modes:
+        parts: list[bytes] = []
+        rest, size, is_ended = body, 0, False
+        try:
+            while rest and size < limit:
+                reader = zlib.decompressobj(mode)
+                parts.append(reader.decompress(rest, limit - size))
+                size += len(parts[-1])
+                rest, is_ended = reader.unused_data, reader.eof
+                if not is_ended:
+                    break
+            return b"".join(parts), is_ended and not rest
+        except zlib.error:
+            data = data or b"".join(parts)
+    return data, False
+
+
+def _unzstd(body: bytes, limit: int) -> tuple[bytes, bool]:
+    parts: list[bytes] = []
+    size = 0
+    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+        try:
+            while size < limit and (part := reader.read(min(_STEP, limit - size))):
+                parts.append(part)
+                size += len(part)
+        except zstandard.ZstdError:
+            return b"".join(parts), False
+    return b"".join(parts), size < limit
+
+
+def _unbrotli(body: bytes, limit: int) -> tuple[bytes, bool]:
+    import brotli
+
+    reader, size = brotli.Decompressor(), 0
+    parts: list[bytes] = []
+    for start in range(0, len(body), 4096):
+        try:
+            part = reader.process(body[start : start + 4096])
+        except brotli.error:
+            return b"".join(parts), False
+        parts.append(part)
+        size += len(part)
+        if size >= limit:
+            return b"".join(parts)[:limit], False
+    return b"".join(parts), bool(reader.is_finished())
+
+
+_READERS = {"gzip": _inflate, "deflate": _inflate, "zstd": _unzstd, "br": _unbrotli}

@@ -1,0 +1,64 @@
+"""JSON from strangers: any damage is one kind of error, and a wrong shape reads as nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+
+def parse(data: bytes) -> Any:
+    """The value of `data`; ValueError for everything that is not JSON, and for nesting too deep to read."""
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        # Slower, but it takes what others write: half surrogate pairs, NaN, huge numbers.
+        return json.loads(data.decode("utf-8", "replace"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def compact(value: object) -> str:
+    """`value` as JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_valid(text: str) -> bool:
+    """Whether `text` is one whole JSON value."""
+    try:
+        parse(text.encode("utf-8", "replace"))
+    except ValueError:
+        return False
+    return True
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """`value` when it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """`value` when it is an array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """`value` when it is a string, else ''."""
+    return value if isinstance(value, str) else ""
+
+
+def as_count(value: object) -> int | None:
+    """`value` when it is a whole number that fits a store column, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value < 2**63 and value == int(value) else None
+
+
+def whole(text: str) -> str:
+    """`text` as valid Unicode: halves of a surrogate pair that came in two events are joined, lone ones replaced."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,64 @@
+"""Server-sent events, read as tolerantly as providers write them: any line ending, no final blank line, stray JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_FIELDS = (b"data", b"event", b"id", b"retry")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `is_torn`: no blank line ended it. `is_stray`: lines outside the format, such as a bare JSON error."""
+
+    name: str
+    data: bytes
+    is_torn: bool = False
+    is_stray: bool = False
+
+
+def looks_like_events(body: bytes) -> bool:
+    """Whether `body` starts like an event stream rather than like JSON."""
+    start = body[:64].removeprefix(_BOM).lstrip()
+    return start.startswith((b"data", b"event", b"id", b"retry", b":"))
+
+
+def parse_events(body: bytes) -> Iterator[Event]:
+    """The events of `body` in order; comments and empty events are left out. Never raises."""
+    body = body.removeprefix(_BOM)
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    *lines, last = body.split(b"\n")
+    name, data, stray = "", list[bytes](), list[bytes]()
+    for line in lines:
+        if line:
+            name = _read_line(line, name, data, stray)
+        else:
+            yield from _events(name, data, stray, is_torn=False)
+            name, data, stray = "", [], []
+    if last:
+        name = _read_line(last, name, data, stray)
+    yield from _events(name, data, stray, is_torn=True)
+
+
+def _read_line(line: bytes, name: str, data: list[bytes], stray: list[bytes]) -> str:
+    field, _, value = line.partition(b":")
+    if field not in _FIELDS:
+        if field:
+            stray.append(line)
+        return name
+    value = value.removeprefix(b" ")
+    if field == b"data":
+        data.append(value)
+    elif field == b"event":
+        return value.decode("utf-8", "replace")
+    return name
+
+
+def _events(name: str, data: list[bytes], stray: list[bytes], is_torn: bool) -> Iterator[Event]:
+    if data:
+        yield Event(name, b"\n".join(data), is_torn)
+    if stray:
+        yield Event("", b"\n".join(stray), is_torn, is_stray=True)

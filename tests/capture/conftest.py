@@ -1,0 +1,148 @@
+"""Recorded exchanges of real providers, and helpers to write spools and drain them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capture import ids
+from capture.records import Begin, End, Head
+from capture.spool import SpoolWriter
+
+RECORDINGS = Path(__file__).parents[3] / "shared" / "data"
+PATHS = {("openai", "/chat/completions"), ("anthropic", "/messages")}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recorded exchange: protocol, path and both bodies as bytes."""
+
+    name: str
+    protocol: str
+    path: str
+    status: int
+    is_stream: bool
+    request: bytes
+    response: bytes
+    encoding: str = ""
+
+
+@pytest.fixture(scope="session")
+def recordings() -> list[Recording]:
+    """Chat exchanges of OpenAI and Anthropic out of the recorded cassettes; skips where they are not laid out."""
+    if not (RECORDINGS / "cassettes_index.jsonl").is_file():
+        pytest.skip("recorded exchanges are not in ../shared/data")
+    lines = (RECORDINGS / "cassettes_index.jsonl").read_text("utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    names = {
+        (entry["file"], protocol)
+        for entry in entries
+        for protocol, end in PATHS
+        if entry["provider"] == protocol and (entry.get("path") or "").endswith(end) and entry["file"].endswith(".yaml")
+    }
+    found: list[Recording] = []
+    for name in sorted({name for name, _ in names}):
+        found += _read_cassette(name)
+    return found
+
+
+@cache
+def _loader() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _read_cassette(name: str) -> Iterator[Recording]:
+    import yaml
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cassette = yaml.load((RECORDINGS / name).read_text("utf-8"), Loader=_loader())
+    for entry in cassette.get("interactions") or cassette.get("http_interactions") or []:
+        recording = _recording(name, entry["request"], entry["response"])
+        if recording is not None:
+            yield recording
+
+
+def _recording(name: str, request: dict[str, Any], response: dict[str, Any]) -> Recording | None:
+    url = request["uri"].split("?")[0]
+    host, _, path = url.partition("//")[2].partition("/")
+    protocol = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}.get(host.split(":")[0], "")
+    sent, received = _body(request), _body(response)
+    if not any(protocol == p and path.endswith(end) for p, end in PATHS) or sent is None or received is None:
+        return None
+    status = response["status"]
+    code = status if isinstance(status, int) else status["code"]
+    headers = {key.lower(): value for key, value in (response.get("headers") or {}).items()}
+    encoding = headers.get("content-encoding", "")
+    encoding = encoding[0] if isinstance(encoding, list) else encoding
+    is_packed = received[:2] == b"\x1f\x8b"
+    is_stream = b'"stream":true' in sent.replace(b" ", b"")
+    return Recording(name, protocol, "/" + path, int(code), is_stream, sent, received, encoding if is_packed else "")
+
+
+def _body(side: dict[str, Any]) -> bytes | None:
+    if "parsed_body" in side:
+        return json.dumps(side["parsed_body"]).encode()
+    body = side.get("body")
+    if isinstance(body, dict):
+        if "base64_string" in body:
+            return base64.b64decode(body["base64_string"])
+        body = body.get("string")
+    if isinstance(body, str):
+        return body.encode()
+    return body if isinstance(body, bytes) else None
+
+
+CHAT = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Where is my parcel?"}]}'
+ANSWER = b'{"id":"c1","model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant","content":"On its way."},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":4}}'  # noqa: E501
+
+
+@dataclass
+class Relay:
+    """Stands where the relay stands: writes whole exchanges, or their beginnings, into a real spool."""
+
+    spool: SpoolWriter
+    sent: list[str] = field(default_factory=list)
+
+    def exchange(
+        self, *, body: bytes = CHAT, answer: bytes = ANSWER, parts: int = 1, state: str = "complete", **begin: Any
+    ) -> str:
+        raw_id = self.open(body=body, **begin)
+        step = max(1, -(-len(answer) // parts))
+        self.spool.head(raw_id, Head(200, {"content-type": "application/json"}))
+        for start in range(0, len(answer), step):
+            self.spool.part(raw_id, answer[start : start + step])
+        self.spool.end(raw_id, End(200, state, latency_us=1500))
+        return ids.format_id("ex", raw_id)
+
+    def open(self, *, body: bytes = CHAT, **begin: Any) -> bytes:
+        raw_id = ids.new_raw_id()
+        fields = {"task": "parcels", "model_asked": "gpt-4o", "upstream": "openai", **begin}
+        path = fields.pop("path", "/v1/chat/completions")
+        protocol = fields.pop("protocol", "openai")
+        self.spool.begin(raw_id, Begin("POST", path, "", protocol, body=body, **fields))
+        self.sent.append(ids.format_id("ex", raw_id))
+        return raw_id
+
+
+@pytest.fixture
+def spool_root(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def relay(spool_root: Path) -> Iterator[Relay]:
+    """A relay with a spool of its own under `spool_root`."""
+    spool = SpoolWriter(spool_root)
+    yield Relay(spool)
+    spool.close()
