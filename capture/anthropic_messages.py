@@ -74,6 +74,17 @@ def read_events(events: Iterable[Event]) -> Answer:
     return _answer(reader)
 
 
+def write_whole(message: Message, finish_reason: str) -> dict[str, Any]:
+    """The content of an unstreamed response that says `message`."""
+    texts = [{"type": "text", "text": message.text}] if message.text else []
+    calls = [{"type": "tool_use", "id": c.id, "name": c.name, "input": _input(c)} for c in message.tool_calls]
+    return {"role": "assistant", "content": texts + calls, "stop_reason": finish_reason or None}
+
+
+def _input(call: ToolCall) -> Any:
+    return parse(call.arguments.encode()) if call.is_complete else call.arguments
+
+
 def _read_event(reader: _Reader, kind: str, body: Mapping[str, Any]) -> None:
     index = as_count(body.get("index")) or 0
     if kind == "message_start":

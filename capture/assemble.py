@@ -139,3 +139,15 @@ def _parse(body: bytes) -> Any:
 
 def _source(answer: Answer) -> str:
     return "missing" if answer.tokens_in is None or answer.tokens_out is None else "reported"
+
+
+def rebuild(protocol: str, assembled: Assembled) -> bytes:
+    """The answer as one unstreamed body of its protocol, for when the relayed events cannot be kept as they were."""
+    answer = assembled.conversation.answer or Message("assistant", "")
+    if protocol == ANTHROPIC:
+        body = anthropic_messages.write_whole(answer, assembled.finish_reason)
+        usage = {"input_tokens": assembled.usage.tokens_in, "output_tokens": assembled.usage.tokens_out}
+    else:
+        body = openai_chat.write_whole(answer, assembled.finish_reason)
+        usage = {"prompt_tokens": assembled.usage.tokens_in, "completion_tokens": assembled.usage.tokens_out}
+    return loose_json.compact({"model": assembled.model, **body, "usage": usage}).encode()

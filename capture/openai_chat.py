@@ -73,6 +73,13 @@ def read_events(events: Iterable[Event]) -> Answer:
     return replace(answer, is_terminal=is_done or (bool(answer.finish_reason) and not is_torn))
 
 
+def write_whole(message: Message, finish_reason: str) -> dict[str, Any]:
+    """The choices of an unstreamed response that says `message`."""
+    calls = [{"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in message.tool_calls]
+    said = {"role": "assistant", "content": message.text, **({"tool_calls": calls} if calls else {})}
+    return {"choices": [{"index": 0, "message": said, "finish_reason": finish_reason or None}]}
+
+
 class _Reader:
     """Collects choices by (choice index, call index); a whole message is read as one large delta."""
 

@@ -1,0 +1,262 @@
+"""The store writer: the one process that moves what relays spooled into the store. `python -m capture.writer` is it.
+
+Exactly once: rows and the position up to which a spool is done are committed together, only then are segments removed, and
+a row that is already there is left alone. While the store cannot be reached, everything waits in the spool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from capture import clock, store_rows
+from capture.database import Database, open_database
+from capture.derive import StoredExchange, dead_letter, derive
+from capture.errors import PotstillError, SpoolError
+from capture.pricing import PriceSettings, PriceTable, load_price_table
+from capture.settings import Settings, load_settings
+from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpoolReader
+
+_log = logging.getLogger("capture.writer")
+_BATCH = 256
+_IDLE_NS = 1_000_000_000
+_TOUCH_NS = 1_000_000_000
+_LONGEST_WAIT_S = 30.0
+_DAY_US = 86_400_000_000
+
+
+class StoreWriter:
+    """Drains the spools under `spool_root` into `database`. Only one may exist per spool root: it holds `writer.lock`.
+
+    SpoolError when another one is still at work after `lock_timeout_s`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        spool_root: Path,
+        price_table: PriceTable,
+        *,
+        poll_s: float = 0.05,
+        lock_timeout_s: float = 0.0,
+    ) -> None:
+        self._database, self._spool_root, self._prices, self._poll_s = database, spool_root, price_table, poll_s
+        self._readers: dict[str, SpoolReader] = {}
+        self._touched: dict[str, tuple[Position, int]] = {}
+        self._batch: list[StoredExchange] = []
+        self._letters: list[store_rows.DeadLetter] = []
+        self._gaps: list[tuple[str, SpooledGap]] = []
+        self._positions: dict[str, Position] = {}
+        self._written_ns: int | None = None
+        self._lock: int | None = _take_lock(spool_root, lock_timeout_s)
+        _remove_stillborn(spool_root)
+
+    def close(self) -> None:
+        """Lets go of the spools; the database stays open. May be called twice."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def drain(self) -> int:
+        """Reads every spool once to its present end and stores what is over; how many exchanges were new to the store.
+
+        StoreError when the store cannot be written; nothing is lost then, and the next call goes on.
+        """
+        stored, has_more = self._commit(), True
+        while has_more:
+            has_more = self._read()
+            stored += self._commit()
+        return stored
+
+    def run(self, stop: threading.Event) -> None:
+        """Drains until `stop` is set, then once more. Waits out an unreachable store, for 0.1 to 30 seconds between tries.
+
+        StoreError when the store cannot be written at the very end; what is left stays in the spool.
+        """
+        wait_s = 0.0
+        while not stop.is_set():
+            try:
+                stored = self.drain()
+            except PotstillError as error:
+                wait_s = min(_LONGEST_WAIT_S, max(0.1, wait_s * 2))
+                _log.warning("%s Trying again in %.1f s.", error, wait_s)
+                stop.wait(wait_s * random.uniform(0.7, 1.0))
+                continue
+            wait_s = 0.0
+            if not stored:
+                self._checkpoint_when_idle()
+            stop.wait(self._poll_s)
+        self.drain()
+        self._checkpoint()
+
+    def _read(self) -> bool:
+        """Gathers what is over in the spools; True when a batch is full and more may wait."""
+        for reader in self._find_spools():
+            want = _BATCH - len(self._batch)
+            found = reader.read(want)
+            for spooled in found.finished:
+                self._derive(spooled)
+            self._gaps.extend((reader.spool_id, gap) for gap in found.gaps)
+            if found.finished or found.gaps or self._is_due(reader):
+                self._positions[reader.spool_id] = reader.low_water
+            elif reader.is_dead:
+                self._drop(reader, reader.low_water)
+            if found.is_enough(want):
+                return True
+        return False
+
+    def _find_spools(self) -> list[SpoolReader]:
+        names = sorted(path.name for path in self._spool_root.iterdir() if path.name.startswith("sp_") and path.is_dir())
+        if any(name not in self._readers for name in names):
+            known = store_rows.read_positions(self._database)
+            for name in names:
+                if name not in self._readers:
+                    self._readers[name] = reader = SpoolReader(self._spool_root / name, known.get(name))
+                    self._drop(reader, reader.low_water)  # what a crash between commit and removal left
+        return [self._readers[name] for name in names]
+
+    def _is_due(self, reader: SpoolReader) -> bool:
+        """Whether the store should hear that a spool was read although nothing ended: once a second is enough."""
+        cursor, touched_ns = self._touched.get(reader.spool_id, (None, 0))
+        return reader.cursor != cursor and clock.monotonic_ns() - touched_ns > _TOUCH_NS
+
+    def _derive(self, spooled: SpooledExchange) -> None:
+        try:
+            self._batch.append(derive(spooled, self._prices))
+        except Exception as error:  # kept aside and counted: one exchange must not stop the others
+            _log.exception("exchange %s cannot be read", spooled.id)
+            self._letters.append(_letter(spooled, error))
+
+    def _commit(self) -> int:
+        """One transaction for rows and positions, then the segments go. After a StoreError all is kept for the next try."""
+        if not self._positions:
+            return 0
+        try:
+            stored = store_rows.write(self._database, self._batch, self._letters, self._gaps, self._positions)
+        except store_rows.RefusedError:
+            stored = self._store_apart(self._batch)
+            store_rows.write(self._database, (), self._letters, self._gaps, self._positions)
+        positions, now = self._positions, clock.monotonic_ns()
+        self._batch, self._letters, self._gaps, self._positions = [], [], [], {}
+        self._written_ns = now
+        for name, position in positions.items():
+            reader = self._readers[name]
+            self._touched[name] = (reader.cursor, now)
+            self._drop(reader, position)
+        return stored
+
+    def _store_apart(self, batch: list[StoredExchange]) -> int:
+        """Halves a refused batch until the row at fault stands alone; that one becomes a dead letter."""
+        try:
+            return store_rows.write(self._database, batch)
+        except store_rows.RefusedError as error:
+            if len(batch) <= 1:
+                _log.error("the store refuses exchange %s: %s", batch[0].exchange.id if batch else "", error)
+                self._letters.extend(_letter(stored.spooled, error) for stored in batch)
+                return 0
+        middle = len(batch) // 2
+        return self._store_apart(batch[:middle]) + self._store_apart(batch[middle:])
+
+    def _drop(self, reader: SpoolReader, low_water: Position) -> None:
+        try:
+            reader.drop_before(low_water)
+        except OSError as error:
+            _log.warning("segments of spool %s cannot be removed: %s", reader.spool_id, error)
+            return
+        if reader.is_dead:
+            self._readers.pop(reader.spool_id, None)
+            self._touched.pop(reader.spool_id, None)
+
+    def _checkpoint_when_idle(self) -> None:
+        if self._written_ns is not None and clock.monotonic_ns() - self._written_ns > _IDLE_NS:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Empties SQLite's WAL when nobody reads it just now; never waits, for that would hold up other writers."""
+        self._written_ns = None
+        if not self._database.is_sqlite:
+            return
+        with self._database.read() as connection:
+            timeout = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+            connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(timeout)}")
+
+
+def _letter(spooled: SpooledExchange, error: Exception) -> store_rows.DeadLetter:
+    return store_rows.DeadLetter(spooled.id, f"{type(error).__name__}: {error}", dead_letter(spooled))
+
+
+def _take_lock(spool_root: Path, timeout_s: float) -> int:
+    path = spool_root / "writer.lock"
+    try:
+        spool_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise SpoolError(f"The spool folder {spool_root} cannot be used: {error}.", "Give it space and write access.") from error
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            os.close(fd)
+            raise SpoolError(f"Another store writer holds {path}.", "Stop the other `potstill up` first.") from error
+        return fd
+
+
+def _remove_stillborn(spool_root: Path) -> None:
+    """Folders of relays that died before their spool was ready: nothing was ever written there."""
+    for folder in spool_root.glob(".sp_*"):
+        if time.time() - folder.stat().st_mtime > 60:
+            shutil.rmtree(folder)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs until SIGTERM (or SIGINT), then drains and returns 0; 1 when it could not start or finish."""
+    parser = argparse.ArgumentParser(prog="python -m capture.writer", description="Moves spooled exchanges into the store.")
+    parser.add_argument("--config", type=Path, help="potstill.toml; default: $POTSTILL_CONFIG, then ./potstill.toml")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        _run(load_settings(options.config), stop)
+    except PotstillError as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+def _run(settings: Settings, stop: threading.Event) -> None:
+    prices = load_price_table(settings.section("prices", PriceSettings))
+    database = open_database(settings.database_url, is_checkpointer=True)
+    try:
+        writer = StoreWriter(database, settings.data_folder / "spool", prices, lock_timeout_s=10)
+        try:
+            store_rows.forget_positions(database, clock.now_us() - _DAY_US)
+            _log.info("ready")
+            writer.run(stop)
+        finally:
+            writer.close()
+    finally:
+        database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
