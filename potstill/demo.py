@@ -7,6 +7,7 @@ a toy made on the spot unless a real one is named.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,7 @@ relay_url = "http://127.0.0.1:{relay_port}"
 [engine]
 port = {engine_port}
 base_model = "{base_model}"
+{"" if options.base_model else 'dtype = "float32"'}
 
 [prices]
 student_usd_per_hour = 0.10
@@ -179,9 +181,7 @@ def _say_what_is_real(options: DemoOptions, output: Output) -> None:
         output.say(
             "base model: a TOY of 1.1 million parameters, made on the spot from other tasks. It is not a pretrained LLM, and the"
         )
-        output.say(
-            "cheap baseline (TF-IDF and logistic regression) may well beat it: the row stands in the table. What is real is the loop."
-        )
+        output.say("cheap baseline (TF-IDF and logistic regression) may beat it: its row is in the table. The loop is real.")
 
 
 def _environment(options_key: str = "") -> dict[str, str]:
@@ -212,8 +212,6 @@ def _command(stage: Stage, output: Output, *arguments: str) -> None:
 
 
 def _command_environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, **_environment(os.environ.get("OPENAI_API_KEY", ""))}
 
 
@@ -279,15 +277,20 @@ def _last_note(path: Path) -> str:
 
 
 def _wait_for_engine(engine: Child, stage: Stage, output: Output) -> None:
-    from serve import engine_process
+    from serve.engine_state import READY, read_state
 
     data_folder = load_settings(stage.config).data_folder
+
+    def state() -> str:
+        read = read_state(data_folder)
+        return "never started" if read is None else read.state
+
     with output.progress() as progress:
         bar = progress.add_task("engine (vLLM)", total=None, note="starting")
         engine.wait_until(
-            lambda: engine_process.read_state(data_folder).state == "ready",
+            lambda: state() == READY,
             within_s=700,
-            on_wait=lambda waited: progress.update(bar, note=f"{engine_process.read_state(data_folder).state} {waited:.0f} s"),
+            on_wait=lambda waited: progress.update(bar, note=f"{state()} {waited:.0f} s"),
         )
 
 
@@ -357,6 +360,10 @@ def _measure(database: Database, ledgers: list[Ledger], rollback_us: int, *, is_
         seconds=round(seconds, 1),
         is_toy_base=is_toy,
     )
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
 
 
 def _finish(stage: Stage, figures: Figures, output: Output) -> int:

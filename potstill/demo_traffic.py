@@ -54,7 +54,7 @@ def plan_mixed(seed: int, count: int) -> list[PlannedRequest]:
 
 
 def plan_experiment(seed: int, count: int, first_number: int, users: int) -> list[PlannedRequest]:
-    """`count` requests of the distilled task by `users` users: each ticket is asked by two of them, so that both variants answer it."""
+    """`count` requests of the distilled task by `users` users, each ticket asked twice, so that both variants answer it."""
     tickets = make_tickets(seed, (count + 1) // 2, CLOSED_TASK)
     asked = [ticket for ticket in tickets for _ in range(2)][:count]
     order = list(range(count))
@@ -86,7 +86,8 @@ class Apps:
 
     async def close(self) -> None:
         """Closes every connection."""
-        for client in (self._openai, self._anthropic, *self._anthropic_by_task.values()):
+        await self._openai.close()
+        for client in (self._anthropic, *self._anthropic_by_task.values()):
             await client.close()
 
     async def send(self, request: PlannedRequest, ledger: Ledger) -> None:

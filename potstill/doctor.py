@@ -77,8 +77,9 @@ def _store(settings: Settings) -> list[Finding]:
             Finding(
                 "sqlite",
                 NOTE,
-                f"SQLite {sqlite3.sqlite_version}: before 3.51.3 two connections that reset the WAL at once can corrupt it; only our store writer does.",
-                "Let no other program write to or checkpoint potstill.db; for many writers use PostgreSQL ([store] database_url).",
+                f"SQLite {sqlite3.sqlite_version}: before 3.51.3, two connections that reset the WAL at once can corrupt it. "
+                "Of ours only the store writer does.",
+                "Let no other program checkpoint potstill.db; for many writers use PostgreSQL ([store] database_url).",
             )
         )
     if health.behind_us:

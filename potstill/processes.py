@@ -17,7 +17,7 @@ from capture.errors import PotstillError
 
 
 class Child:
-    """One `potstill ...` process; its output goes to `output` and its end, when unasked for, is an error with the last lines of it."""
+    """One `potstill ...` process with its output in the file `output`; an end nobody asked for is an error that quotes it."""
 
     def __init__(self, name: str, arguments: Sequence[str], output: Path, environment: Mapping[str, str]) -> None:
         self.name = name

@@ -31,9 +31,9 @@ def test_public_functions_and_classes_say_what_they_promise() -> None:
     silent = []
     for path in source_files():
         for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                if not node.name.startswith("_") and not ast.get_docstring(node):
-                    silent.append(f"{path.relative_to(ROOT)}: {node.name}")
+            is_named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if is_named and not node.name.startswith("_") and not ast.get_docstring(node):
+                silent.append(f"{path.relative_to(ROOT)}: {node.name}")
     assert silent == []
 
 
@@ -43,7 +43,8 @@ def test_there_is_no_init_file_under_tests() -> None:
 
 
 def modules_loaded_by(statement: str) -> set[str]:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}; print('\\n'.join(sorted({{n.split('.')[0] for n in sys.modules}})))"
+    names = "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}; {names}"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(finished.stdout.split())
 

@@ -1,6 +1,7 @@
-"""The README's loop by hand, on real parts: a vLLM server is the teacher, another serves the student, OPENAI_BASE_URL is the relay.
+"""The README's loop by hand, on real parts: one vLLM server is the teacher, another serves the student.
 
-One test, in the order a team would do it; it takes some minutes, most of them vLLM's imports and training on a CPU.
+OPENAI_BASE_URL is the relay. One test, in the order a team would do it; it takes
+some minutes, most of them vLLM's imports and training on a CPU.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
+import threading
+from pathlib import Path
 from typing import Any
 
 from capture.settings import Settings
@@ -25,22 +28,54 @@ def add_commands(commands: Any) -> None:
 
 
 def _engine(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from serve import engine_process
-    from serve.settings import EngineSettings
+    from serve.engine_state import read_state
 
-    section = settings.section("engine", EngineSettings)
-    if arguments.base_model:
-        section = dataclasses.replace(section, base_model=arguments.base_model)
-    if arguments.verb == "status":
-        state = engine_process.read_state(settings.data_folder)
+    if arguments.verb == "run":
+        return _run(_with_base_model(settings, arguments.base_model), output)
+    state = read_state(settings.data_folder)
+    if output.as_json:
+        output.json(state)
+    elif state is None:
+        output.say("engine never started. Next: potstill engine --base-model NAME")
+    else:
+        output.say(f"engine {state.state}   {state.url}   base {state.base_model}   {state.message}")
+    return ExitCode.OK
+
+
+def _with_base_model(settings: Settings, base_model: str | None) -> Settings:
+    if not base_model:
+        return settings
+    chosen = str(Path(base_model).resolve()) if Path(base_model).is_dir() else base_model
+    return dataclasses.replace(
+        settings, sections={**settings.sections, "engine": {**settings.sections.get("engine", {}), "base_model": chosen}}
+    )
+
+
+def _run(settings: Settings, output: Output) -> int:
+    from serve.engine_process import supervise
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    teller = threading.Thread(target=_tell_states, args=(settings, stop, output), daemon=True)
+    teller.start()
+    supervise(settings, stop)
+    output.say("engine stopped")
+    return ExitCode.OK
+
+
+def _tell_states(settings: Settings, stop: threading.Event, output: Output) -> None:
+    from serve.engine_state import output_path, read_state
+
+    told = None
+    while not stop.wait(0.25):
+        state = read_state(settings.data_folder)
+        if state is None or state == told:
+            continue
+        told = state
         if output.as_json:
             output.json(state)
         else:
-            output.say(f"engine {state.state}   {state.url or '-'}   base {state.base_model or '-'}   {state.message}")
-        return ExitCode.OK
-
-    def show(state: engine_process.EngineState) -> None:
-        output.json(state) if output.as_json else output.say(f"engine {state.state}   {state.url}   {state.message}")
-
-    engine_process.supervise(settings, section, on_state=show)
-    return ExitCode.OK
+            output.say(f"engine {state.state}   {state.url}   base {state.base_model}   {state.message}")
+            if state.state == "starting":
+                output.say(f"  vLLM takes a minute or two; its output: {output_path(settings.data_folder)}")

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from capture import clock, feed
-from capture.database import Database, open_database
+from capture.database import open_database
 from capture.exchange import Exchange
 from capture.filters import parse_filter
 from capture.settings import Settings

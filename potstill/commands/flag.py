@@ -23,7 +23,10 @@ def add_commands(commands: Any) -> None:
         "set",
         _set,
         help="give the student a share of a task's traffic; every relay obeys within 500 ms",
-        examples='  potstill flag set triage --share 5%\n  potstill flag set triage --share 30% --release 2 --unit user --why "second week"',
+        examples=(
+            "  potstill flag set triage --share 5%\n"
+            '  potstill flag set triage --share 30% --release 2 --unit user --why "second week"'
+        ),
     )
     change.add_argument("task")
     change.add_argument("--share", required=True, help="share of the student, such as 30%% or 2.5%%")

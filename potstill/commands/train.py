@@ -64,7 +64,7 @@ def add_commands(commands: Any) -> None:
 def _train(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets
     from train import launch, runs
-    from train.recipe import load_recipe
+    from train.recipe import load_recipe, settings_of
 
     database = open_database(settings.database_url)
     try:
@@ -72,21 +72,17 @@ def _train(arguments: argparse.Namespace, settings: Settings, output: Output) ->
             run = runs.get_run(database, arguments.resume)
             process = launch.resume(settings, database, run)
         else:
-            overrides = _overrides(arguments)
-            recipe = load_recipe(arguments.recipe, overrides)
+            recipe = load_recipe(arguments.recipe, _overrides(arguments))
             version = datasets.get_version(database, arguments.task, arguments.version)
-            run = runs.create_run(database, version, recipe, data_folder=settings.data_folder)
-            if not output.as_json:
-                output.say(
-                    f"run {run.number}   {version.task}/v{version.number} ({version.train} examples)   base {recipe.base_model}"
-                )
-                for line in recipe.explain():
-                    output.say(f"  {line}")
+            run = runs.create_run(database, version, recipe, arguments.base_model or "", settings.data_folder)
+            output.say(f"run {run.number}   {version.task}/v{version.number}, {version.train} examples   base {run.base_model}")
+            for setting in settings_of(recipe):
+                output.say(f"  {setting.name} = {setting.value}   ({setting.source})")
             process = launch.launch(settings, run)
         if arguments.detach:
-            output.json(run) if output.as_json else output.say(
-                f"run {run.number} is on its way. See: potstill runs show {run.number}"
-            )
+            output.say(f"run {run.number} is on its way. See: potstill runs show {run.number}")
+            if output.as_json:
+                output.json(run)
             return ExitCode.OK
         run = watch_run(database, run.id, process, output)
         return print_run(database, run, output)
@@ -101,8 +97,6 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
         if not equals:
             raise SettingsError(f"--set {pair!r} has no '='.", "Write --set KEY=VALUE.")
         overrides[key] = value
-    if arguments.base_model:
-        overrides["base_model"] = arguments.base_model
     return overrides
 
 

@@ -23,9 +23,12 @@ def test_a_good_run_falls_short_of_nothing() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"captured": 2779}, {"lost": 1}, {"duplicate": 1}, {"bill_balanced": False}, {"overlap": 1}, {"em_student": 0.84}, {"em_student": None},
-        {"em_base": 0.06}, {"em_base": None}, {"em_cheap_baseline": None}, {"em_teacher": None}, {"parity": 0.98}, {"parity": None},
-        {"share_seen_bp": 3700}, {"share_seen_bp": 2300}, {"sticky_violations": 1}, {"student_after_rollback": 1}, {"client_errors": 1},
+        {"captured": 2779}, {"lost": 1}, {"duplicate": 1}, {"bill_balanced": False}, {"overlap": 1}, {"em_student": 0.84},
+        {"em_student": None},
+        {"em_base": 0.06}, {"em_base": None}, {"em_cheap_baseline": None}, {"em_teacher": None}, {"parity": 0.98},
+        {"parity": None},
+        {"share_seen_bp": 3700}, {"share_seen_bp": 2300}, {"sticky_violations": 1}, {"student_after_rollback": 1},
+        {"client_errors": 1},
     ],
     ids=str,
 )  # fmt: skip
