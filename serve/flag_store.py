@@ -70,22 +70,24 @@ def history(database: Database, task: str) -> list[FlagChange]:
 
 
 def set_share(
-    database: Database, task: str, share_bp: int, *, release: str | int | None = None, unit: str = AUTO, who: str, why: str
+    database: Database, task: str, share_bp: int, *, release: str | int | None = None, unit: str | None = None, who: str, why: str
 ) -> FlagChange:
     """Gives `release` of `task` a share of `share_bp` basis points, in force on every relay within 500 ms.
 
-    `release` None keeps the one in force, else takes the newest ready one. NotFoundError for an unknown task or release,
-    GateError for a release that is not ready, SettingsError for a share or unit that does not exist.
+    `release` None keeps the one in force, else takes the newest ready one; `unit` None keeps the one in force, else is auto.
+    NotFoundError for an unknown task or release, GateError for a release that is not ready, SettingsError for a share or
+    unit that does not exist.
     """
     if not 0 <= share_bp <= WHOLE_BP:
         raise SettingsError(f"A share of {share_bp} basis points is not between 0 and {WHOLE_BP}.", "30 % is 3000.")
-    if unit not in (AUTO, *UNITS):
+    if unit is not None and unit not in (AUTO, *UNITS):
         raise SettingsError(f"Unit {unit!r} is unknown.", f"Known: {', '.join((AUTO, *UNITS))}.")
     with database.write() as connection:
         lock_against_others(connection)
         last = _last(connection, task)
-        if release is None and last is not None and last.share_bp > 0:
-            release = last.release_id
+        if last is not None and last.share_bp > 0:
+            release, unit = last.release_id if release is None else release, unit or last.unit
+        unit = unit or AUTO
         chosen = find_release(connection, task, release)
         if chosen.state != READY:
             raise GateError(

@@ -82,8 +82,11 @@ def is_candidate(unit: str, salt: str, share_bp: int) -> bool:
 
 
 def point(unit: str, salt: str) -> int:
-    """Where `unit` falls under `salt`: uniform in [0, 2**64). `salt` has at most 64 bytes."""
-    return int.from_bytes(blake2b(unit.encode(), digest_size=8, key=salt.encode()).digest(), "big")
+    """Where `unit` falls under `salt`: uniform in [0, 2**64). `salt` has at most 64 bytes.
+
+    A unit comes from a request, so it may hold anything, even half a surrogate pair.
+    """
+    return int.from_bytes(blake2b(unit.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()).digest(), "big")
 
 
 def withdrawn(snapshot: Snapshot) -> Snapshot:
