@@ -83,7 +83,7 @@ def count_tokens(text: str) -> int:
 def answer(ask: Ask, script: Script, nonce: str, error_share: float) -> Answer:
     """The answer to `ask`: a tool use where one is asked for, the teacher's answer to a ticket, an echo to anything else.
 
-    A text longer than `ask.max_tokens` is cut there and finishes with `length`.
+    A text longer than `ask.max_tokens` is cut there and finishes with `length`, unless the script gave the text or its size.
     """
     uses = _tool_uses(ask, script)
     text = script.text if script.text is not None else _text(ask, uses, nonce, error_share)
@@ -92,7 +92,8 @@ def answer(ask: Ask, script: Script, nonce: str, error_share: float) -> Answer:
         text += ("wort für wort " * (missing // 15 + 1)).encode()[: max(0, missing)].decode(errors="ignore")
     pieces = pieces_of(text)
     finish = "tools" if uses else "stop"
-    if ask.max_tokens is not None and len(pieces) > ask.max_tokens:
+    is_scripted = script.text is not None or script.body_bytes > 0
+    if ask.max_tokens is not None and len(pieces) > ask.max_tokens and not is_scripted:
         pieces, uses, finish = pieces[: ask.max_tokens], (), "length"
     tokens_out = len(pieces) + sum(count_tokens(use.name + use.arguments) for use in uses)
     return Answer(tuple(pieces), uses, script.finish or finish, tokens_out)

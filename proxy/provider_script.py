@@ -21,9 +21,9 @@ class ScriptError(ValueError):
 class Script:
     """The faults of one answer; the defaults are an answer without any. Times are in milliseconds, sizes in bytes of the body."""
 
-    delay_ms: float = 0
+    delay_ms: float = 0.0
     """Silence before the response headers."""
-    chunk_delay_ms: float = 0
+    chunk_delay_ms: float = 0.0
     """Silence between two pieces of the body."""
     cut_after_bytes: int = -1
     """The connection is dropped when this much of the body (as sent, so after gzip) is out; -1 is never."""
@@ -31,7 +31,7 @@ class Script:
     """A cut is a TCP reset in place of a close."""
     status: int = 0
     """An error of the family with this status, such as 429, 500, 503, 529; 0 is none."""
-    retry_after: float = -1
+    retry_after: float = -1.0
     """Seconds in the header `retry-after`; -1 sends 1 with 429, 503 and 529 and none with others."""
     split: bool = False
     """One byte per chunk, so that characters, lines and events are torn apart."""
@@ -66,6 +66,7 @@ class Script:
 
 
 _DEFAULTS = Script()
+_WORDS = {"stall": ("", "headers", "body"), "finish": ("", "stop", "length", "refusal")}
 
 
 def parse_script(text: str) -> Script:
@@ -81,7 +82,10 @@ def parse_script(text: str) -> Script:
         if key not in known:
             nearest = difflib.get_close_matches(key, known, 1)
             raise ScriptError(f"x-script does not know {key!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "."))
-    return Script(**{key: _value(key, value) for key, value in raw.items()})
+    script = Script(**{key: _value(key, value) for key, value in raw.items()})
+    if script.status and not (200 if script.raw else 400) <= script.status <= 599:
+        raise ScriptError(f"x-script has a bad value for 'status': {script.status} (400 to 599, with raw also less)")
+    return script
 
 
 def _read_json(text: str) -> dict[str, Any]:
@@ -107,6 +111,8 @@ def _value(key: str, value: Any) -> Any:
             return {str(name): str(each) for name, each in value.items()}
         if isinstance(default, bool):
             return {"1": True, "true": True, "0": False, "false": False}[str(value).lower()]
+        if key in _WORDS and value not in _WORDS[key]:
+            raise ValueError(value)
         return str(value) if key == "text" else type(default)(value)
     except (ValueError, TypeError, KeyError, AttributeError, binascii.Error) as error:
         raise ScriptError(f"x-script has a bad value for {key!r}: {value!r}") from error
