@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import zlib
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ _HAS_BROTLI = importlib.util.find_spec("brotli") is not None
 DECODABLE = frozenset({"identity", "gzip", "deflate", "zstd", *(["br"] if _HAS_BROTLI else [])})
 """Encodings that can be read later; the relay asks upstreams for no others."""
 LIMIT = 64 * 1024 * 1024
-_STEP = 1024 * 1024
+_ZSTD_STEP = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +51,30 @@ def _inflate(body: bytes, limit: int) -> tuple[bytes, bool]:
                 rest, is_ended = reader.unused_data, reader.eof
                 if not is_ended:
                     break
-            return b"".join(parts), is_ended and not rest
+            return b"".join(parts), (is_ended and not rest) or not body
         except zlib.error:
             data = data or b"".join(parts)
     return data, False
 
 
 def _unzstd(body: bytes, limit: int) -> tuple[bytes, bool]:
+    """Any number of frames. Fed in small steps, because three bytes of zstd may stand for 128 KiB."""
     parts: list[bytes] = []
-    size = 0
-    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+    size = start = 0
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    while start < len(body):
+        if reader.eof:
+            reader = zstandard.ZstdDecompressor().decompressobj()
+        step = body[start : start + _ZSTD_STEP]
         try:
-            while size < limit and (part := reader.read(min(_STEP, limit - size))):
-                parts.append(part)
-                size += len(part)
+            parts.append(reader.decompress(step))
         except zstandard.ZstdError:
             return b"".join(parts), False
-    return b"".join(parts), size < limit
+        size += len(parts[-1])
+        start += len(step) - len(reader.unused_data if reader.eof else b"")
+        if size >= limit:
+            return b"".join(parts)[:limit], False
+    return b"".join(parts), reader.eof or not body
 
 
 def _unbrotli(body: bytes, limit: int) -> tuple[bytes, bool]:
