@@ -36,6 +36,7 @@ class ExitCode(enum.IntEnum):
     """Ctrl-C."""
 
 
+_PIPE_WIDTH = 160
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -67,13 +68,20 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _console(*, is_stderr: bool) -> Console:
+    is_terminal = (sys.stderr if is_stderr else sys.stdout).isatty()
+    return Console(
+        stderr=is_stderr, width=None if is_terminal else _PIPE_WIDTH, highlight=False, soft_wrap=True, markup=False, emoji=False
+    )
+
+
 class Output:
     """Where a command prints. With `as_json`, text goes to stderr and stdout carries JSON alone."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.console = Console(stderr=as_json, highlight=False, soft_wrap=True, markup=False, emoji=False)
-        self._errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self.console = _console(is_stderr=as_json)
+        self._errors = _console(is_stderr=True)
 
     @property
     def is_terminal(self) -> bool:

@@ -1,4 +1,4 @@
-"""Child processes of the demo: started with their output in a file, waited for, ended by their pid."""
+"""Child processes of the demo: started with their output in a file, waited for, ended by their pid or with us."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from capture.errors import PotstillError
+from proxy import leash
 
 
 class Child:
@@ -25,7 +26,7 @@ class Child:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "potstill", *arguments],
+                [sys.executable, leash.__file__, str(os.getpid()), sys.executable, "-m", "potstill", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -197,9 +197,11 @@ dtype = "float32"
         assert {variant for _, variant, _ in seen} == {"baseline", "candidate"}
 
         deadline = time.monotonic() + 10
-        while house.potstill("ab", "triage")["requests"] < 120 and time.monotonic() < deadline:
-            pass
         comparison = house.potstill("ab", "triage")
+        while comparison["baseline"]["n"] + comparison["candidate"]["n"] < len(pairs) and time.monotonic() < deadline:
+            comparison = house.potstill("ab", "triage")
+        assert comparison["baseline"]["success"]["value"] == comparison["candidate"]["success"]["value"] == 1.0
+        assert comparison["candidate"]["exact_match"]["n"] > 0, "some inputs were answered by both"
         assert comparison["share_set_bp"] == 5000
         assert comparison["sticky_violations"] == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     from curate import datasets
     from curate.settings import CurateSettings
 
+    curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
     try:
         with output.progress() as progress:
@@ -56,6 +58,8 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
             def show_progress(stage: str, done: int, total: int) -> None:
                 if stage not in stages:
+                    for earlier in stages.values():
+                        progress.update(earlier, completed=progress.tasks[earlier].total)
                     stages[stage] = progress.add_task(stage, total=total, note="")
                 progress.update(stages[stage], completed=done, total=total)
 
@@ -63,8 +67,7 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
                 database,
                 settings.data_folder,
                 arguments.task,
-                settings.section("curate", CurateSettings),
-                filter_text=arguments.filter,
+                dataclasses.replace(curate, filter=f"{curate.filter} {arguments.filter}".strip()),
                 on_progress=show_progress,
             )
     finally:

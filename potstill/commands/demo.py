@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def _demo(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     if arguments.requests < 200:
         raise SettingsError(f"--requests {arguments.requests} is too few to learn from.", "Take 200 or more.")
     from potstill.demo import DemoOptions, run_demo
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the demo started is stopped, as with Ctrl-C
 
     options = DemoOptions(
         folder=arguments.folder,

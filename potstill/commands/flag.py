@@ -79,7 +79,7 @@ def _set(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
             arguments.task,
             share_bp,
             release=arguments.release,
-            unit=arguments.unit or "auto",
+            unit=arguments.unit,
             who=getpass.getuser(),
             why=arguments.why,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,10 @@ def _cancel(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 
 def _toy_base(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from train.settings import TrainSettings
+
+    # torch reads this when it is imported; two threads next to a busy relay are slower than one.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.section("train", TrainSettings).threads or os.cpu_count()))
     from potstill.toy import make_toy_base
 
     with output.progress() as progress:

@@ -52,7 +52,7 @@ def _up(arguments: argparse.Namespace, settings: Settings, output: Output) -> in
         output.say(f"  ANTHROPIC_BASE_URL={address}")
         output.say("  Tag a task with the header x-potstill-task, or put /task/NAME before /v1 in the address.")
 
-    supervise.run(settings, with_engine=arguments.engine, on_ready=say_ready)
+    supervise.run(settings, with_engine=arguments.engine, on_ready=say_ready, on_notice=output.say)
     return ExitCode.OK
 
 

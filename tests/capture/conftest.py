@@ -141,6 +141,12 @@ def spool_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def make_relay() -> type[Relay]:
+    """Makes a relay around a spool of the test's own."""
+    return Relay
+
+
+@pytest.fixture
 def relay(spool_root: Path) -> Iterator[Relay]:
     """A relay with a spool of its own under `spool_root`."""
     spool = SpoolWriter(spool_root)
