@@ -1,0 +1,163 @@
+"""A child process that is kept running: started on a leash, restarted with growing pauses, ended in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capture import clock
+
+STARTING, RUNNING, WAITING, STOPPED = "starting", "running", "waiting", "stopped"
+_SHORTEST_PAUSE_S = 0.1
+_STEADY_S = 10.0
+_LEASH = str(Path(__file__).with_name("leash.py"))
+_TAIL_BYTES = 4_096
+
+
+class Child:
+    """Keeps `python -m MODULE ARGUMENTS...` running from `start` until `stop`; its output goes to the file `log`.
+
+    With `has_status` the child gets `--status-fd` and says how it is in lines of JSON; it counts as running from the first
+    of them on, else from its start. `on_end` hears of every end that nobody asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        folder: Path,
+        *,
+        has_status: bool = False,
+        longest_pause_s: float = 30.0,
+        on_end: Callable[[Child], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.state = STOPPED
+        self.restarts = 0
+        self.exit_status: int | None = None
+        """How it last ended: its exit code, or minus the signal."""
+        self.reported: dict[str, Any] = {}
+        """Its last line of status."""
+        self.is_up = asyncio.Event()
+        """Set once it runs for the first time."""
+        self._arguments = list(arguments)
+        self._folder = folder
+        self._has_status = has_status
+        self._longest_pause_s = longest_pause_s
+        self._on_end = on_end
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_stopping = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 when it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    def status(self) -> dict[str, Any]:
+        """What the admin listener shows of it."""
+        mine = {"name": self.name, "state": self.state, "pid": self.pid, "restarts": self.restarts}
+        return {**self.reported, **mine, "exit_status": self.exit_status}
+
+    def last_words(self) -> str:
+        """The last line of its output, '' when there is none."""
+        with contextlib.suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            return lines[-1] if lines else ""
+        return ""
+
+    def start(self) -> None:
+        """Begins to keep it running."""
+        self._keeping = asyncio.ensure_future(self._keep_running())
+
+    async def stop(self, timeout_s: float) -> None:
+        """Asks it to end and waits; kills it after `timeout_s`. May be called twice."""
+        self._is_stopping.set()
+        self.signal(signal.SIGTERM)
+        if self._keeping is None:
+            return
+        done, _ = await asyncio.wait({self._keeping}, timeout=timeout_s)
+        if not done:
+            self.signal(signal.SIGKILL)
+            await self._keeping
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _keep_running(self) -> None:
+        pause_s = _SHORTEST_PAUSE_S
+        while not self._is_stopping.is_set():
+            began_ns = clock.monotonic_ns()
+            await self._run_once()
+            if self._is_stopping.is_set():
+                break
+            self.state = WAITING
+            self.restarts += 1
+            if self._on_end is not None:
+                self._on_end(self)
+            if clock.monotonic_ns() - began_ns > _STEADY_S * 1e9:
+                pause_s = _SHORTEST_PAUSE_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_stopping.wait(), pause_s)
+            pause_s = min(self._longest_pause_s, pause_s * 2)
+        self.state = STOPPED
+
+    async def _run_once(self) -> None:
+        self.state = STARTING
+        arguments, fds = self._arguments, ()
+        read_fd = write_fd = -1
+        if self._has_status:
+            read_fd, write_fd = os.pipe()
+            arguments, fds = [*arguments, "--status-fd", str(write_fd)], (write_fd,)  # type: ignore[assignment]
+        try:
+            with self.log.open("ab") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", _LEASH, str(os.getpid()), sys.executable, "-m", *arguments),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=self._folder,
+                    pass_fds=fds,
+                    start_new_session=True,
+                )
+        finally:
+            if write_fd >= 0:
+                os.close(write_fd)
+        if self._is_stopping.is_set():
+            self.signal(signal.SIGTERM)
+        if self._has_status:
+            await self._listen(read_fd)
+        else:
+            self._is_now_up()
+        self.exit_status = await self._process.wait()
+        self.reported = {}
+
+    async def _listen(self, read_fd: int) -> None:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(read_fd, "rb", 0))
+        try:
+            while line := await reader.readline():
+                with contextlib.suppress(msgspec.DecodeError):  # the last line of a killed child may be cut
+                    self.reported = msgspec.json.decode(line, type=dict[str, Any])
+                    self._is_now_up()
+        finally:
+            transport.close()
+
+    def _is_now_up(self) -> None:
+        self.state = RUNNING
+        self.is_up.set()

@@ -1,0 +1,137 @@
+"""Which headers go where: to an upstream, to the student, to the client, into the store. Pure functions.
+
+Hop-by-hop headers (RFC 9110 7.6.1) and those that `Connection` names stay on their hop. Our headers and the aliases of
+other products never leave. The store gets an allow-list, so credentials cannot reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from multidict import CIMultiDict
+
+from capture.encoding import DECODABLE
+from proxy.identify import PREFIX
+from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream
+
+_HOP_BY_HOP = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_NOT_SENT_UP = _HOP_BY_HOP | {"host", "content-length", "expect", "forwarded", "via", "x-real-ip", "accept-encoding"}
+_NOT_SENT_UP_PREFIXES = (PREFIX, "helicone-", "x-litellm-", "x-portkey-", "x-inference-", "proxy-", "x-forwarded-")
+CREDENTIALS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
+_CLIENT_ACCOUNT = CREDENTIALS | {"cookie", "openai-organization", "openai-project"}
+
+_STORED = frozenset(
+    (
+        "accept",
+        "content-type",
+        "content-encoding",
+        "content-length",
+        "transfer-encoding",
+        "user-agent",
+        "date",
+        "retry-after",
+        "traceparent",
+        "request-id",
+        "x-request-id",
+        "x-should-retry",
+        "openai-beta",
+        "openai-model",
+        "openai-version",
+        "openai-processing-ms",
+        "anthropic-version",
+        "anthropic-beta",
+    )
+)
+_STORED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "x-stainless-")
+_MAX_STORED_VALUE = 1_000
+
+
+def for_upstream(headers: Mapping[str, str], upstream: Upstream, environ: Mapping[str, str]) -> CIMultiDict[str] | None:
+    """The client's headers as `upstream` gets them, with the key it wants; None when that key is missing."""
+    sent = _sent_up(headers, frozenset() if upstream.key == KEY_FROM_CLIENT else CREDENTIALS)
+    if upstream.key == KEY_FROM_CLIENT:
+        return sent if any(name in headers for name in CREDENTIALS) else None
+    if upstream.key_variable:
+        key = environ.get(upstream.key_variable, "")
+        if not key:
+            return None
+        if upstream.protocol == ANTHROPIC:
+            sent["x-api-key"] = key
+        else:
+            sent["Authorization"] = f"Bearer {key}"
+    return sent
+
+
+def for_student(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """The client's headers as the engine gets them: nothing of the client's account with a provider."""
+    return _sent_up(headers, _CLIENT_ACCOUNT)
+
+
+def for_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """An upstream's headers as the client gets them."""
+    named = _named_by_connection(headers)
+    kept = CIMultiDict(each for each in headers.items() if not _stays_here(each[0]) and each[0].lower() not in named)
+    if "transfer-encoding" in headers:
+        kept.popall("content-length", None)
+    return kept
+
+
+def for_store(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers that are kept, with lower-case names; of a repeated header the last."""
+    return {name.lower(): value[:_MAX_STORED_VALUE] for name, value in headers if _is_stored(name)}
+
+
+def _sent_up(headers: Mapping[str, str], withheld: frozenset[str]) -> CIMultiDict[str]:
+    named = _named_by_connection(headers) | withheld
+    sent = CIMultiDict(
+        [(name, value) for name, value in headers.items() if not _stays_with_us(name) and name.lower() not in named]
+    )
+    if "accept-encoding" in headers:
+        sent["Accept-Encoding"] = _accept_encoding(",".join(v for k, v in headers.items() if k.lower() == "accept-encoding"))
+    return sent
+
+
+@lru_cache(256)
+def _accept_encoding(asked: str) -> str:
+    """What the client accepts and the store writer can undo, in the client's order and weights."""
+    kept = [each.strip() for each in asked.split(",") if each.partition(";")[0].strip().lower() in DECODABLE]
+    return ", ".join(kept) or "identity"
+
+
+def _named_by_connection(headers: Mapping[str, str]) -> frozenset[str]:
+    value = headers.get("connection")
+    if value is None or value.lower() in ("keep-alive", "close"):
+        return frozenset()
+    return frozenset(each.strip().lower() for each in value.split(","))
+
+
+@lru_cache(1024)
+def _stays_with_us(name: str) -> bool:
+    name = name.lower()
+    return name in _NOT_SENT_UP or name.startswith(_NOT_SENT_UP_PREFIXES)
+
+
+@lru_cache(1024)
+def _stays_here(name: str) -> bool:
+    name = name.lower()
+    return name in _HOP_BY_HOP or name.startswith(PREFIX)
+
+
+@lru_cache(1024)
+def _is_stored(name: str) -> bool:
+    name = name.lower()
+    return name in _STORED or name.startswith(_STORED_PREFIXES)

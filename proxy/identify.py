@@ -1,0 +1,209 @@
+"""Who asks, for which task: a pure function of headers, path and body, the same on every endpoint.
+
+The most explicit source wins: our header, then the path prefix, then an alias that other products' users already send,
+then the body. A malformed tag is refused with the reason, never dropped; an empty one counts as absent. What comes from a
+body belongs to the provider, so it is cut to size and never refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import msgspec
+
+from capture.exchange import PURPOSES
+from proxy.peek import Peek
+from serve.flags import UNITS
+
+PREFIX = "x-potstill-"
+"""Our request and response headers; they never reach an upstream."""
+
+_TASK, _USER, _SESSION, _ENVIRONMENT, _PURPOSE = "task", "user", "session", "environment", "purpose"
+_CONVERSATION, _TAG, _METADATA, _CSV, _UNKNOWN = "conversation", "tag", "metadata", "csv", "unknown"
+_OURS = (_TASK, _USER, _SESSION, _CONVERSATION, _ENVIRONMENT, _PURPOSE)
+_TAG_PREFIX = PREFIX + "tag-"
+
+_ALIASES: Mapping[str, str] = {
+    "helicone-prompt-id": _TASK,
+    "helicone-user-id": _USER,
+    "helicone-session-id": _SESSION,
+    "x-litellm-customer-id": _USER,
+    "x-litellm-end-user-id": _USER,
+    "x-litellm-session-id": _SESSION,
+    "x-litellm-trace-id": _SESSION,
+    "x-litellm-tags": _CSV,
+    "x-litellm-spend-logs-metadata": _METADATA,
+    "x-portkey-trace-id": _SESSION,
+    "x-portkey-metadata": _METADATA,
+    "x-inference-task-id": _TASK,
+    "x-inference-environment": _ENVIRONMENT,
+    "x-claude-code-session-id": _SESSION,
+}
+_ALIAS_TAG_PREFIXES = ("helicone-property-", "x-inference-metadata-")
+_ALIAS_FIELDS = {"_user": _USER, "_environment": _ENVIRONMENT}
+
+TASK_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_TAG_KEY = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_MAX_VALUE, _MAX_TAGS = 512, 64
+
+
+class BadTagError(ValueError):
+    """A tag of the request is malformed; the text says which, how, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who asked and what for; '' for what is unknown.
+
+    `units` holds the sticky units that the request has, by kind: conversation, user, session.
+    """
+
+    task: str = ""
+    user: str = ""
+    session: str = ""
+    environment: str = ""
+    purpose: str = PURPOSES[0]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> tuple[str, str]:
+        """The first sticky unit and its kind; ('', '') when the request has none."""
+        for kind in UNITS:
+            if value := self.units.get(kind, ""):
+                return value, kind
+        return "", ""
+
+
+def identify(headers: Iterable[tuple[str, str]], path_task: str, peeked: Peek) -> Identity:
+    """The identity of a request from its headers, the task of its path prefix and its body; BadTagError."""
+    ours: dict[str, str] = {}
+    aliases: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    alias_tags: dict[str, str] = {}
+    for name, raw in headers:
+        rule = _rule(name)
+        if rule is not None and (value := raw.strip()):
+            _take(name, rule, value, (ours, tags), (aliases, alias_tags))
+    if path_task:
+        _check_task("the path prefix /task/", path_task)
+    if len(all_tags := {**_body_tags(peeked), **alias_tags, **tags}) > _MAX_TAGS:
+        raise BadTagError(f"the request has {len(all_tags)} tags; at most {_MAX_TAGS} are kept.")
+    user = ours.get(_USER) or aliases.get(_USER) or _clean(peeked.user)
+    session = ours.get(_SESSION) or aliases.get(_SESSION, "")
+    conversation = ours.get(_CONVERSATION) or _clean(peeked.conversation)
+    return Identity(
+        task=ours.get(_TASK) or path_task or aliases.get(_TASK, ""),
+        user=user,
+        session=session,
+        environment=ours.get(_ENVIRONMENT) or aliases.get(_ENVIRONMENT, ""),
+        purpose=ours.get(_PURPOSE, PURPOSES[0]),
+        tags=all_tags,
+        units={kind: unit for kind, unit in zip(UNITS, (conversation, user, session), strict=True) if unit},
+    )
+
+
+@lru_cache(1024)
+def _rule(name: str) -> tuple[bool, str, str] | None:
+    """(is it ours, which field, which tag key) of a header; None for a header that says nothing about identity."""
+    name = name.lower()
+    if name.startswith(_TAG_PREFIX):
+        return True, _TAG, name.removeprefix(_TAG_PREFIX)
+    if name.startswith(PREFIX):
+        kind = name.removeprefix(PREFIX)
+        return (True, kind, "") if kind in _OURS else (True, _UNKNOWN, name)
+    if kind := _ALIASES.get(name, ""):
+        return False, kind, ""
+    for prefix in _ALIAS_TAG_PREFIXES:
+        if name.startswith(prefix):
+            return False, _TAG, name.removeprefix(prefix)
+    return None
+
+
+def _take(
+    name: str,
+    rule: tuple[bool, str, str],
+    value: str,
+    ours: tuple[dict[str, str], dict[str, str]],
+    aliases: tuple[dict[str, str], dict[str, str]],
+) -> None:
+    is_ours, kind, key = rule
+    fields, tags = ours if is_ours else aliases
+    if kind == _UNKNOWN:
+        close = difflib.get_close_matches(name, [PREFIX + each for each in _OURS], n=1, cutoff=0.5)
+        raise BadTagError(f"header {name} is unknown." + (f" Did you mean {close[0]}?" if close else ""))
+    if kind == _METADATA:
+        for inner, text in _metadata(name, value).items():
+            if field_name := _ALIAS_FIELDS.get(inner, ""):
+                fields.setdefault(field_name, text)
+            else:
+                tags.setdefault(inner, text)
+        return
+    _check_value(name, value)
+    if kind == _CSV:
+        tags.update({_slug(each.strip()).lower(): "true" for each in value.split(",") if each.strip()})
+    elif kind == _TAG:
+        _check_key(name, key)
+        if tags.setdefault(key, value) != value:
+            raise BadTagError(f"header {name} is given twice with different values.")
+    elif is_ours:
+        if kind == _TASK:
+            _check_task(f"header {name}", value)
+        if kind == _PURPOSE and value not in PURPOSES:
+            raise BadTagError(f"header {name} is {value!r}; it must be one of {', '.join(PURPOSES)}.")
+        if fields.setdefault(kind, value) != value:
+            raise BadTagError(f"header {name} is given twice with different values.")
+    else:
+        fields.setdefault(kind, _slug(value) if kind == _TASK else value)
+
+
+def _metadata(name: str, value: str) -> dict[str, str]:
+    try:
+        given = msgspec.json.decode(value.encode(), type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise BadTagError(f"header {name} is not a JSON object: {error}.") from error
+    found = {}
+    for key, each in given.items():
+        text = each if isinstance(each, str) else msgspec.json.encode(each).decode()
+        _check_value(f"{name}: {key}", text)
+        _check_key(f"{name}: {key}", key.lower())
+        found[key.lower()] = text
+    return found
+
+
+def _body_tags(peeked: Peek) -> dict[str, str]:
+    if not peeked.metadata:
+        return {}
+    found = {key.lower(): _clean(value) for key, value in peeked.metadata.items() if _TAG_KEY.fullmatch(key.lower())}
+    found.pop("user_id", None)
+    return dict(list(found.items())[:16])
+
+
+def _check_task(where: str, value: str) -> None:
+    if not TASK_PATTERN.fullmatch(value):
+        raise BadTagError(f"{where} is {value[:100]!r}; a task name has 1 to 100 of A-Z a-z 0-9 . _ - and no dot in front.")
+
+
+def _check_key(where: str, key: str) -> None:
+    if not _TAG_KEY.fullmatch(key):
+        raise BadTagError(f"{where}: the tag's name must have 1 to 64 of a-z 0-9 . _ -")
+
+
+def _check_value(where: str, value: str) -> None:
+    if len(value) > _MAX_VALUE:
+        raise BadTagError(f"{where} has {len(value)} characters; at most {_MAX_VALUE} are kept.")
+    if not value.isprintable() and _UNPRINTABLE.search(value):
+        raise BadTagError(f"{where} has control characters, or is not UTF-8.")
+
+
+def _slug(value: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", value).strip("-.")[:100] or "_"
+
+
+def _clean(value: str) -> str:
+    return value if value.isprintable() and len(value) <= _MAX_VALUE else _UNPRINTABLE.sub("�", value)[:_MAX_VALUE]

@@ -1,0 +1,67 @@
+"""The relay's one look into a request body: who and what is asked for, without reading the messages.
+
+A body that is not JSON, or whose fields have unexpected types, is no error here: the upstream will say what it thinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+
+class _Fields(msgspec.Struct):
+    model: object = None
+    stream: object = None
+    user: object = None
+    safety_identifier: object = None
+    conversation: object = None
+    metadata: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What a body says about itself; text that is absent or not text is ''."""
+
+    model: str = ""
+    is_stream: bool = False
+    user: str = ""
+    conversation: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+_NOTHING = Peek()
+_decode = msgspec.json.Decoder(_Fields).decode
+_decode_whole = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def peek(body: bytes) -> Peek:
+    """What `body` says about itself; nothing when it is not a JSON object."""
+    if body[:1] != b"{" and not body[:64].lstrip().startswith(b"{"):
+        return _NOTHING
+    try:
+        fields = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _NOTHING
+    metadata = fields.metadata if isinstance(fields.metadata, dict) else {}
+    named = {key: value for key, value in metadata.items() if isinstance(value, str)}
+    conversation = fields.conversation
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+    user = _text(fields.user) or _text(fields.safety_identifier) or named.get("user_id", "")
+    return Peek(_text(fields.model), fields.stream is True, user, _text(conversation), named)
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """`body` with its `model` replaced and every other value byte for byte as it was; ValueError when it is no object."""
+    try:
+        fields = _decode_whole(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"the body is not a JSON object: {error}") from error
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,89 @@
+"""Reads a request whole and says what it is: target, body, identity, route, or the reason to refuse it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from proxy.failures import Failure
+from proxy.identify import BadTagError, Identity, identify
+from proxy.peek import Peek, peek
+from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
+from proxy.settings import RelaySettings, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, read. Either `route` is set, or `failure` says why the request goes nowhere."""
+
+    method: str
+    target: Target
+    family: str
+    headers: Mapping[str, str]
+    body: bytes
+    peeked: Peek
+    identity: Identity
+    route: Route | None
+    failure: Failure | None
+
+
+async def read_request(request: web.BaseRequest, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
+    """The request with its whole body; one that must be refused comes back with its `failure`."""
+    headers = request.headers
+    target, route, failure = Target("", ""), None, None
+    family = family_of(target, headers)
+    try:
+        target = read_target(request.raw_path)
+        family = family_of(target, headers)
+        route = choose_route(target, family, upstreams)
+        family = route.family
+    except RouteError as error:
+        failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
+    body, body_failure = await _read_body(request, relay)
+    peeked = peek(body) if "content-encoding" not in headers else Peek()
+    identity = Identity()
+    try:
+        identity = identify(headers.items(), target.task, peeked)
+    except BadTagError as error:
+        failure = failure or Failure(
+            400, "bad_tag", f"Potstill cannot tag this request: {error}", "Mend the tag or leave it out."
+        )
+    failure = body_failure or failure
+    return Asked(request.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
+
+
+async def _read_body(request: web.BaseRequest, relay: RelaySettings) -> tuple[bytes, Failure | None]:
+    limit = relay.max_body_bytes
+    too_large = Failure(
+        413,
+        "body_too_large",
+        f"The request body has more than {relay.max_body_mib} MiB.",
+        "Send less, or raise max_body_mib in [relay] of potstill.toml.",
+    )
+    if (request.content_length or 0) > limit:
+        return b"", too_large
+    if request.headers.get("expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    content = request.content
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while not content.at_eof():
+            if content.is_eof():
+                pieces.append(await content.readany())
+            else:
+                async with asyncio.timeout(relay.body_idle_s):
+                    pieces.append(await content.readany())
+            size += len(pieces[-1])
+            if size > limit:
+                return b"", too_large
+    except TimeoutError:
+        what = f"The request body stood still for {relay.body_idle_s:g} s after {size} bytes."
+        return b"".join(pieces), Failure(408, "body_timeout", what, "Send it again.")
+    except web.RequestPayloadError as error:
+        return b"".join(pieces), Failure(400, "bad_body", f"The request body is broken: {error}.", "Send it again.")
+    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), None

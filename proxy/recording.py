@@ -1,0 +1,87 @@
+"""One exchange on its way into the spool. Every method is plain and synchronous, so no cancellation can come between.
+
+The order is the promise: BEGIN before the upstream is asked, each PART before it is written to the client, END before the
+last byte is. Whoever holds a recording calls `end` in a `finally`; the first end counts.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from capture import clock, ids
+from capture.records import Begin, End, Head
+from capture.spool import SpoolWriter
+
+
+class Recording:
+    """What the spool is told about one exchange, with its clock and its hashes."""
+
+    def __init__(self, spool: SpoolWriter) -> None:
+        self.raw_id = ids.new_raw_id()
+        self.exchange_id = ids.format_id("ex", self.raw_id)
+        self.status = 0
+        self.is_ended = False
+        self.fallback_reason = ""
+        """Why the teacher answered in place of the student; '' when it did not."""
+        self.waited_ns = 0
+        """Time spent waiting for others, which is not our overhead."""
+        self.last = self.tail = b""
+        """The last piece of the answer, and its last four bytes across pieces."""
+        self._spool = spool
+        self._started_ns = clock.monotonic_ns()
+        self._first_byte_us: int | None = None
+        self._overhead_us: int | None = None
+        self._request_sha256 = ""
+        self._response = sha256()
+        self._upstream = self._model = ""
+
+    @property
+    def overhead_us(self) -> int:
+        """Microseconds of ours until the head went out; until now when it has not."""
+        return self._now_us() - self.waited_ns // 1000 if self._overhead_us is None else self._overhead_us
+
+    def begin(self, begin: Begin) -> None:
+        """Keeps the request, as it came."""
+        self._request_sha256 = sha256(begin.body).hexdigest()
+        self._spool.begin(self.raw_id, begin)
+
+    def head(self, status: int, headers: dict[str, str], upstream: str, model: str = "") -> None:
+        """Keeps the head of the answer and who gave it; `status` is 0 until then."""
+        self.status = status
+        self._overhead_us = self.overhead_us
+        self._upstream, self._model = upstream, model
+        self._spool.head(self.raw_id, Head(status, headers, upstream, model, self.fallback_reason, self._now_us()))
+
+    def part(self, data: bytes) -> None:
+        """Keeps a piece of the answer; to be called before it is written to the client."""
+        if self._first_byte_us is None:
+            self._first_byte_us = self._now_us()
+        self.last, self.tail = data, (self.tail + data[-4:])[-4:]
+        self._response.update(data)
+        self._spool.part(self.raw_id, data)
+
+    def end(self, state: str, error_kind: str = "", error_message: str = "") -> None:
+        """Closes the exchange; only the first end counts. To be called before the last byte is written to the client."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        self._spool.end(
+            self.raw_id,
+            End(
+                self.status,
+                state,
+                error_kind,
+                error_message,
+                self._now_us(),
+                self._first_byte_us,
+                self._overhead_us,
+                self._request_sha256,
+                self._response.hexdigest(),
+                self._upstream,
+                self._model,
+                self.fallback_reason,
+            ),
+        )
+
+    def _now_us(self) -> int:
+        return (clock.monotonic_ns() - self._started_ns) // 1000

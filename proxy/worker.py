@@ -1,0 +1,207 @@
+"""One relay process: listens, relays, appends to its own spool, and nothing else.
+
+    python -m proxy.worker [--config potstill.toml]
+
+SIGTERM and SIGINT drain: no new connection, open exchanges may finish for `drain_timeout_s`, the rest is cut with an
+error event; a second signal cuts at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from capture import clock
+from capture.errors import PotstillError
+from capture.settings import Settings, load_settings
+from capture.spool import SpoolWriter
+from proxy.listen import claim_port, listen
+from proxy.pipeline import serve_exchange
+from proxy.relay import Relay
+from proxy.settings import RelaySettings, read_upstreams
+from serve.flag_watch import FlagWatcher
+from serve.settings import EngineSettings
+
+_KEEPALIVE_S = 30.0
+_LONGEST_HEADER = 2**15
+_FLAGS_WAIT_S = 2.0
+_FLUSH_S = 2.0
+_CUT_S = 8.0
+_STATUS_S = 0.5
+_POLL_S = 0.05
+
+
+class Worker:
+    """A relay that listens. Made by `start_worker`; `drain` ends it."""
+
+    def __init__(self, relay: Relay, server: web.Server, listener: asyncio.Server, flags: FlagWatcher, port: int) -> None:
+        self.port = port
+        self._relay = relay
+        self._server = server
+        self._listener = listener
+        self._flags = flags
+
+    def status(self) -> dict[str, object]:
+        """What the admin listener shows of this process."""
+        relay = self._relay
+        return {
+            "pid": os.getpid(),
+            "spool": relay.spool.spool_id,
+            "requests": relay.requests,
+            "in_flight": len(relay.tasks),
+            "fallbacks": relay.fallbacks,
+            "dropped": relay.spool.dropped,
+            "is_draining": relay.is_draining,
+            "is_breaker_open": relay.breaker.is_open,
+            "flag_revision": self._flags.current.revision,
+            "is_flags_stale": self._flags.is_stale,
+            "flag_error": self._flags.last_error,
+        }
+
+    async def drain(self, timeout_s: float, cut: asyncio.Event | None = None) -> int:
+        """Takes nothing new, lets open exchanges finish for `timeout_s` or until `cut`; the number that had to be cut."""
+        relay = self._relay
+        relay.is_draining = True
+        self._listener.close()
+        deadline = clock.monotonic_ns() + int(timeout_s * 1e9)
+        while relay.tasks and not (cut is not None and cut.is_set()) and clock.monotonic_ns() < deadline:
+            await asyncio.wait(relay.tasks, timeout=_POLL_S)
+        remaining = list(relay.tasks)
+        relay.is_stopping = True
+        for task in remaining:
+            task.cancel()
+        if remaining:
+            await asyncio.wait(remaining, timeout=_CUT_S)
+        await self._close()
+        return len(remaining)
+
+    async def _close(self) -> None:
+        self._server.pre_shutdown()
+        deadline = clock.monotonic_ns() + int(_FLUSH_S * 1e9)
+        while self._has_unsent() and clock.monotonic_ns() < deadline:  # noqa: ASYNC110 - transports tell nobody
+            await asyncio.sleep(0.01)
+        await self._server.shutdown(1.0)
+        await self._relay.close()
+        self._flags.close()
+        self._relay.spool.close()
+
+    def _has_unsent(self) -> bool:
+        transports = [connection.transport for connection in self._server.connections]
+        return any(transport is not None and transport.get_write_buffer_size() for transport in transports)
+
+
+async def start_worker(settings: Settings, port: int | None = None) -> Worker:
+    """Starts relaying on `port`, which the caller has claimed; None claims the port of the settings.
+
+    PortTakenError, SettingsError, SpoolError. An unreachable store is no error: the relay starts without flags.
+    """
+    relay_settings = settings.section("relay", RelaySettings)
+    upstreams = read_upstreams(settings)
+    engine = settings.section("engine", EngineSettings)
+    listener = _listener(relay_settings, port)
+    spool = SpoolWriter(settings.data_folder / "spool")
+    flags = FlagWatcher(settings.database_url)
+    await asyncio.to_thread(flags.wait_until_read, _FLAGS_WAIT_S)
+    relay = Relay(relay_settings, upstreams, engine.address, spool, lambda: flags.current)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return await serve_exchange(relay, request)
+
+    server = web.Server(
+        handle,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_S,
+        auto_decompress=False,
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+    )
+    port = listener.getsockname()[1]
+    listening = await asyncio.get_running_loop().create_server(server, sock=listener, backlog=1024)
+    return Worker(relay, server, listening, flags, port)
+
+
+def _listener(settings: RelaySettings, port: int | None) -> socket.socket:
+    if port is not None:
+        return listen(settings.host, port, "port")
+    with claim_port(settings.host, settings.port, "port") as claim:
+        return listen(settings.host, claim.getsockname()[1], "port")
+
+
+async def _run(settings: Settings, port: int | None, status_fd: int | None) -> None:
+    stop, cut = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (cut if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    worker = await start_worker(settings, port)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    reporting = asyncio.ensure_future(_report(worker, status_fd, stop)) if status_fd is not None else None
+    await stop.wait()
+    await worker.drain(settings.section("relay", RelaySettings).drain_timeout_s, cut)
+    if reporting is not None:
+        reporting.cancel()
+
+
+async def _report(worker: Worker, status_fd: int, stop: asyncio.Event) -> None:
+    """Tells the supervisor how we are, a line at a time; when nobody listens any more the supervisor is gone: drain."""
+    os.set_blocking(status_fd, False)
+    while True:
+        try:
+            os.write(status_fd, msgspec.json.encode(worker.status()) + b"\n")
+        except BlockingIOError:
+            pass  # the supervisor is busy; the next line says the same or better
+        except BrokenPipeError:
+            stop.set()
+            return
+        await asyncio.sleep(_STATUS_S)
+
+
+class _WithoutHeaders(logging.Filter):
+    """Keeps what aiohttp says of a bad request, without the piece of the request, which may be part of a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[0] is not None:
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[0].__name__}", ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process; 1 with the reason on standard error when it cannot start."""
+    parser = argparse.ArgumentParser(prog="python -m proxy.worker", description="One relay process.")
+    parser.add_argument("--config", type=Path, default=None, help="potstill.toml")
+    parser.add_argument("--port", type=int, default=None, help="port that the parent process has claimed")
+    parser.add_argument("--status-fd", type=int, default=None, help="pipe to the supervisor")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("aiohttp.server").addFilter(_WithoutHeaders())
+    os.umask(0o077)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(load_settings(options.config), options.port, options.status_fd))
+    except PotstillError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Identity: every source of a tag, its precedence, and what is malformed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.identify import BadTagError, Identity, identify
+from proxy.peek import Peek, peek
+
+NOTHING = Peek()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "expected"),
+    [
+        ("x-potstill-task", "triage", "task", "triage"),
+        ("X-Potstill-Task", " triage ", "task", "triage"),
+        ("x-potstill-user", "ünal@example.com", "user", "ünal@example.com"),
+        ("x-potstill-session", "s 1", "session", "s 1"),
+        ("x-potstill-environment", "staging", "environment", "staging"),
+        ("x-potstill-purpose", "eval", "purpose", "eval"),
+        ("Helicone-User-Id", "u7", "user", "u7"),
+        ("Helicone-Session-Id", "s7", "session", "s7"),
+        ("Helicone-Prompt-Id", "my prompt / v2", "task", "my-prompt-v2"),
+        ("x-litellm-end-user-id", "u8", "user", "u8"),
+        ("x-litellm-session-id", "s8", "session", "s8"),
+        ("x-portkey-trace-id", "t9", "session", "t9"),
+        ("x-portkey-metadata", '{"_user": "u9", "team": "a"}', "user", "u9"),
+        ("x-portkey-metadata", '{"_environment": "prod"}', "environment", "prod"),
+        ("x-inference-task-id", "triage", "task", "triage"),
+        ("x-inference-environment", "dev", "environment", "dev"),
+        ("x-claude-code-session-id", "cc", "session", "cc"),
+    ],
+)
+def test_a_header_names_a_field(name: str, value: str, field: str, expected: str) -> None:
+    assert getattr(identify([(name, value)], "", NOTHING), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "tags"),
+    [
+        ("x-potstill-tag-team", "Search", {"team": "Search"}),
+        ("Helicone-Property-App", "mobile", {"app": "mobile"}),
+        ("x-inference-metadata-chain", "c1", {"chain": "c1"}),
+        ("x-portkey-metadata", '{"Team": "a", "n": 3}', {"team": "a", "n": "3"}),
+        ("x-litellm-spend-logs-metadata", '{"k": "v"}', {"k": "v"}),
+        ("x-litellm-tags", "batch, Night Run", {"batch": "true", "night-run": "true"}),
+    ],
+)
+def test_a_header_names_tags(name: str, value: str, tags: dict[str, str]) -> None:
+    assert identify([(name, value)], "", NOTHING).tags == tags
+
+
+def test_the_most_explicit_source_wins() -> None:
+    body = peek(b'{"user": "body", "metadata": {"team": "body", "other": "body"}}')
+    aliases = [("helicone-user-id", "alias"), ("helicone-prompt-id", "alias"), ("helicone-property-team", "alias")]
+    ours = [("x-potstill-user", "ours"), ("x-potstill-task", "ours"), ("x-potstill-tag-team", "ours")]
+    assert identify([], "path", body).user == "body"
+    assert identify(aliases, "path", body).task == "path"
+    assert identify(aliases, "", body).task == "alias"
+    assert identify(aliases, "", body).tags == {"team": "alias", "other": "body"}
+    everything = identify([*aliases, *ours], "path", body)
+    assert (everything.user, everything.task, everything.tags["team"]) == ("ours", "ours", "ours")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user": "u1"}',
+        b'{"metadata": {"user_id": "u1"}}',
+        b'{"safety_identifier": "u1"}',
+    ],
+)
+def test_a_body_names_the_user(body: bytes) -> None:
+    found = identify([], "", peek(body))
+    assert found.user == "u1"
+    assert found.units == {"user": "u1"}
+    assert found.tags == {}
+
+
+def test_units_come_with_their_kind_and_the_conversation_first() -> None:
+    found = identify([("x-potstill-session", "s"), ("x-potstill-user", "u")], "", peek(b'{"conversation": {"id": "c"}}'))
+    assert found.units == {"conversation": "c", "user": "u", "session": "s"}
+    assert found.unit == ("c", "conversation")
+    assert Identity().unit == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("x-potstill-task", "a/b", "1 to 100"),
+        ("x-potstill-task", "../x", "no dot in front"),
+        ("x-potstill-task", "x" * 101, "1 to 100"),
+        ("x-potstill-user", "u" * 513, "at most 512"),
+        ("x-potstill-user", "a\x07b", "control characters"),
+        ("x-potstill-user", "a\udcffb", "not UTF-8"),
+        ("x-potstill-purpose", "fun", "one of app"),
+        ("x-potstill-taks", "triage", "Did you mean x-potstill-task"),
+        ("x-potstill-tag-", "v", "name must have"),
+        ("x-potstill-tag-a!b", "v", "name must have"),
+        ("x-portkey-metadata", "{oops", "not a JSON object"),
+        ("x-portkey-metadata", "[1]", "not a JSON object"),
+        ("Helicone-Property-a!b", "v", "name must have"),
+    ],
+)
+def test_a_malformed_tag_is_refused_with_the_reason(name: str, value: str, reason: str) -> None:
+    with pytest.raises(BadTagError, match=reason):
+        identify([(name, value)], "", NOTHING)
+
+
+def test_a_malformed_task_in_the_path_is_refused() -> None:
+    with pytest.raises(BadTagError, match="path prefix"):
+        identify([], "no spaces", NOTHING)
+
+
+def test_the_same_tag_with_two_values_is_refused() -> None:
+    with pytest.raises(BadTagError, match="given twice"):
+        identify([("x-potstill-user", "a"), ("x-potstill-user", "b")], "", NOTHING)
+    with pytest.raises(BadTagError, match="given twice"):
+        identify([("x-potstill-tag-a", "a"), ("x-potstill-tag-a", "b")], "", NOTHING)
+
+
+def test_too_many_tags_are_refused() -> None:
+    with pytest.raises(BadTagError, match="at most 64"):
+        identify([(f"x-potstill-tag-t{number}", "v") for number in range(65)], "", NOTHING)
+
+
+def test_an_empty_tag_counts_as_absent() -> None:
+    assert identify([("x-potstill-user", " "), ("x-potstill-tag-a", "")], "", peek(b'{"user": "u"}')).user == "u"
+
+
+HEADER_NAMES = st.sampled_from(["x-potstill-task", "x-potstill-user", "x-potstill-tag-a", "x-portkey-metadata", "x-litellm-tags"])
+
+
+@given(st.lists(st.tuples(HEADER_NAMES, st.text(max_size=40)), max_size=4), st.text(max_size=200))
+def test_any_headers_and_any_body_give_text_that_can_be_kept_or_a_reason(headers: list[tuple[str, str]], user: str) -> None:
+    try:
+        found = identify(headers, "", Peek(user=user, metadata={"k": user}))
+    except BadTagError as error:
+        assert str(error)
+        return
+    for value in (found.task, found.user, *found.tags.values(), *found.units.values()):
+        assert len(value.encode()) < 4_000
+        assert not any(ord(letter) < 32 for letter in value)
