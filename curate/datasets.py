@@ -1,0 +1,172 @@
+"""Dataset versions: built from a task's traffic, frozen with a bill that adds up and a certificate without overlap."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, text
+
+from capture import clock, ids
+from capture.database import Database
+from capture.errors import NotEnoughError, NotFoundError, StoreError
+from curate.draft import Draft, make_draft
+from curate.examples import Example, from_line
+from curate.freeze import MANIFEST, hashed, read_file, to_json, version_folder, write_folder
+from curate.history import read_history, write_examples, write_splits
+from curate.manifest import bill_in_words, describe, make_bill
+from curate.selection import Progress, require_task, select
+from curate.settings import CurateSettings
+from curate.splits import SPLITS
+from curate.tables import DatasetVersionRow
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """A frozen dataset of one task; `train`, `val` and `test` count its examples, `created_us` is UTC microseconds.
+
+    `hash` covers content, bill and settings, not the number: equal content has an equal hash.
+    """
+
+    id: str
+    task: str
+    number: int
+    hash: str
+    train: int
+    val: int
+    test: int
+    folder: Path
+    manifest: Mapping[str, Any]
+    created_us: int
+
+
+def build(
+    database: Database, folder: Path, task: str, settings: CurateSettings, *, on_progress: Progress | None = None
+) -> DatasetVersion:
+    """Builds and freezes the next version of `task` in the data folder `folder`.
+
+    Equal content gives the latest version again instead of a new one, its files restored where they were lost. `on_progress`
+    is told stage, done and total. NotFoundError for an unknown task, NotEnoughError with the bill when too little is left,
+    GateError when train and eval overlap, StoreError while another build of the task is under way.
+    """
+    tell = on_progress or _tell_nobody
+    require_task(database, task)
+    with _alone(version_folder(folder, task, 0).parent, task):
+        history, edits = read_history(database, task)
+        selection = select(database, task, settings, edits, tell)
+        if not selection.candidates:
+            bill = make_bill(len(selection.dropped), 0, Counter(selection.dropped.values()))
+            raise NotEnoughError(f"Task {task!r} gives no examples: {bill_in_words(bill)}.", _next_step(settings))
+        draft = make_draft(selection.candidates, history, settings, tell)
+        manifest, files = describe(task, settings, selection, draft)
+        _require_enough(manifest, settings)
+        tell("write", 0, 1)
+        version = _freeze(database, folder, hashed(manifest, files), files, draft)
+        tell("write", 1, 1)
+    return version
+
+
+def versions(database: Database, task: str = "") -> list[DatasetVersion]:
+    """All dataset versions, of one task or of all, by task and number."""
+    query = text("SELECT * FROM dataset_versions WHERE task = :task OR :task = '' ORDER BY task, number")
+    with database.read() as connection:
+        return [_version(row) for row in connection.execute(query, {"task": task})]
+
+
+def get_version(database: Database, task: str, number: int | None = None) -> DatasetVersion:
+    """Version `number` of `task`, or its latest; NotFoundError when there is none."""
+    of_task = versions(database, task) if task else []
+    found = [version for version in of_task if number in (None, version.number)]
+    if found:
+        return found[-1]
+    if of_task:
+        numbers = ", ".join(f"v{version.number}" for version in of_task)
+        raise NotFoundError(f"There is no version {number} of dataset {task!r}.", f"Versions: {numbers}.")
+    names = sorted({version.task for version in versions(database)})
+    known = f" Datasets: {', '.join(names)}." if names else ""
+    raise NotFoundError(f"There is no dataset {task!r}.", f"Build it with `potstill dataset build {task or 'TASK'}`.{known}")
+
+
+def load_split(version: DatasetVersion, split: str) -> list[Example]:
+    """The examples of one split (train, val or test); StoreError when the file was changed or is gone."""
+    if split not in SPLITS:
+        raise NotFoundError(f"There is no split {split!r}.", f"Splits: {', '.join(SPLITS)}.")
+    lines = read_file(version.folder, version.manifest, f"{split}.jsonl")
+    return [from_line(line, version.task, split) for line in lines.split("\n") if line]
+
+
+def _freeze(
+    database: Database, data_folder: Path, manifest: dict[str, Any], files: Mapping[str, str], draft: Draft
+) -> DatasetVersion:
+    task = manifest["task"]
+    earlier = versions(database, task)
+    if earlier and earlier[-1].hash == manifest["hash"]:
+        same = earlier[-1]
+        if not (same.folder / MANIFEST).is_file():
+            write_folder(same.folder, {**manifest, "number": same.number}, files)
+        with database.write() as connection:
+            write_examples(connection, task, draft)
+        return same
+    number = earlier[-1].number + 1 if earlier else 1
+    manifest = {**manifest, "number": number}
+    folder = version_folder(data_folder, task, number)
+    write_folder(folder, manifest, files)
+    train, val, test = (manifest["counts"][split] for split in SPLITS)
+    now_us = clock.now_us()
+    version = DatasetVersion(ids.new_id("dsv"), task, number, manifest["hash"], train, val, test, folder, manifest, now_us)
+    with database.write() as connection:
+        write_splits(connection, task, draft, number)
+        write_examples(connection, task, draft)
+        _insert(connection, version)
+    return version
+
+
+def _require_enough(manifest: Mapping[str, Any], settings: CurateSettings) -> None:
+    counts = manifest["counts"]
+    if manifest["bill"]["kept"] >= settings.minimum_examples and all(counts.values()):
+        return
+    sides = ", ".join(f"{split} {count}" for split, count in counts.items())
+    raise NotEnoughError(
+        f"Task {manifest['task']!r} gives {manifest['bill']['kept']} examples ({sides}), and a version needs "
+        f"{settings.minimum_examples} and one in each split: {bill_in_words(manifest['bill'])}.",
+        _next_step(settings),
+    )
+
+
+def _next_step(settings: CurateSettings) -> str:
+    widen = ", widen filter" if settings.filter else ""
+    return f"Send more traffic of this task{widen}, or lower minimum_examples in section [curate]."
+
+
+def _insert(connection: Connection, version: DatasetVersion) -> None:
+    names = ("id", "task", "number", "hash", "train", "val", "test", "created_us")
+    values: dict[str, object] = {name: getattr(version, name) for name in names}
+    values |= {"folder": str(version.folder), "manifest": to_json(version.manifest)}
+    connection.execute(insert(DatasetVersionRow), values)
+
+
+def _version(row: Row[Any]) -> DatasetVersion:
+    counts = row.train, row.val, row.test
+    folder, manifest = Path(row.folder), json.loads(row.manifest)
+    return DatasetVersion(row.id, row.task, row.number, row.hash, *counts, folder, manifest, row.created_us)
+
+
+@contextmanager
+def _alone(folder: Path, task: str) -> Iterator[None]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"Another build of dataset {task!r} is under way.", "Wait for it to end.") from error
+        yield
+
+
+def _tell_nobody(stage: str, done: int, total: int) -> None:
+    pass

@@ -1,0 +1,30 @@
+"""Dataset versions in the formats of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from curate.datasets import DatasetVersion, load_split
+from curate.examples import Example, prompt_of
+from curate.splits import TRAIN
+
+
+def to_openai_lines(examples: Iterable[Example]) -> list[str]:
+    """Examples in OpenAI's chat fine-tuning format, one JSON object per line."""
+    return [
+        json.dumps(
+            {"messages": [*prompt_of(example.messages), {"role": "assistant", "content": example.target}]},
+            ensure_ascii=False, separators=(",", ":"),
+        )
+        for example in examples
+    ]  # fmt: skip
+
+
+def export_openai_jsonl(version: DatasetVersion, out: Path, split: str = TRAIN) -> int:
+    """Writes a split of `version` to `out` as OpenAI chat JSONL; how many examples were written."""
+    lines = to_openai_lines(load_split(version, split))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return len(lines)

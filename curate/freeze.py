@@ -1,0 +1,84 @@
+"""Writes a dataset version's folder: files first, manifest last, the whole folder renamed into place.
+
+So a folder with a manifest is complete, and the same content always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from capture.errors import StoreError
+from capture.ids import content_hash
+from curate.card import write_card
+
+MANIFEST, CARD, DROPPED, TEMPLATE = "manifest.json", "card.md", "dropped.jsonl", "template.json"
+
+
+def version_folder(data_folder: Path, task: str, number: int) -> Path:
+    """Where version `number` of `task` lives; any task name gives one safe folder name."""
+    name = quote(task, safe="")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    return data_folder.resolve() / "datasets" / (name or "%20") / f"v{number}"
+
+
+def hashed(manifest: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """`manifest` with the hashes of `files` and its own; number and hash do not count, so equal content is seen."""
+    described = {
+        name: {"hash": content_hash(text.encode()), "bytes": len(text.encode()), "lines": text.count("\n")}
+        for name, text in sorted(files.items())
+    }
+    whole = {**manifest, "files": described}
+    whole["hash"] = content_hash(to_json({key: value for key, value in whole.items() if key != "number"}).encode())
+    return whole
+
+
+def write_folder(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """Writes everything beside `folder` and renames it into place; what a crashed build left there is replaced."""
+    draft = folder.with_name(f".{folder.name}.draft")
+    if draft.exists():
+        shutil.rmtree(draft)
+    draft.mkdir(mode=0o700, parents=True)
+    for name, text in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
+        _write(draft / name, text)
+    if folder.exists():
+        shutil.rmtree(folder)
+    draft.rename(folder)
+    _sync(folder.parent)
+
+
+def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
+    """A file of a version, checked against its hash; StoreError when it is missing or was changed."""
+    path = folder / name
+    if not path.is_file():
+        raise StoreError(f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
+    data = path.read_bytes()
+    if content_hash(data) != manifest["files"][name]["hash"]:
+        raise StoreError(f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
+    return data.decode()
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Canonical JSON: sorted keys, no spaces unless indented."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, separators=None if indent else (",", ":"))
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

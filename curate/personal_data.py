@@ -1,0 +1,131 @@
+"""Finds personal data that can be proven by its form, and replaces it by stable tokens.
+
+Found: email addresses, phone numbers, card numbers (Luhn), IBANs (ISO 13616, mod 97) and IP addresses. Names and postal
+addresses are not found. Where a form has a checksum or a parser, it must pass; a bare run of digits is never a phone number.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+EMAIL, PHONE, CARD, IBAN, IP = "email", "phone", "card", "iban", "ip"
+KINDS = (EMAIL, PHONE, CARD, IBAN, IP)
+
+_EMAIL = re.compile(
+    r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+)
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d\d(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?![A-Za-z0-9])")
+_CARD = re.compile(r"(?<![\w.-])(?:[2-6]\d{3}|1800)(?:[ -]?\d){9,15}(?![\w-])")
+_IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+_PHONES = (
+    re.compile(r"(?<![\w+.-])(?:\+|00)\d(?:[ ().-]{0,2}\d){7,14}(?:x\d{1,6})?(?!\w)"),
+    re.compile(r"(?<![\w+.#-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?:x\d{1,6})?(?!\w|-\d)"),
+    re.compile(r"(?<![\w+.#-])0\d{1,4}(?:(?:[ .-]\d{2,4}){2,4}|[ /-]\d{6,8})(?!\w|-\d)"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`kind` at text[start:end]; equal `value` means the same datum in another spelling."""
+
+    start: int
+    end: int
+    kind: str
+    value: str
+
+
+def find(text: str) -> list[Finding]:
+    """Every provable personal datum in `text`, in order, without overlap."""
+    found: list[Finding] = []
+    for finding in _candidates(text):
+        if all(finding.end <= other.start or finding.start >= other.end for other in found):
+            found.append(finding)
+    return sorted(found, key=lambda finding: finding.start)
+
+
+def pseudonymise(texts: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """`texts` (the messages of one example and its target) with `<EMAIL_1>` and the like, and how many data of each kind.
+
+    The same datum gets the same token in all of them.
+    """
+    tokens: dict[tuple[str, str], str] = {}
+    counts: dict[str, int] = {}
+    out = []
+    for text in texts:
+        pieces, position = [], 0
+        for finding in find(text):
+            key = (finding.kind, finding.value)
+            if key not in tokens:
+                counts[finding.kind] = counts.get(finding.kind, 0) + 1
+                tokens[key] = f"<{finding.kind.upper()}_{counts[finding.kind]}>"
+            pieces += [text[position : finding.start], tokens[key]]
+            position = finding.end
+        out.append("".join([*pieces, text[position:]]))
+    return out, counts
+
+
+def luhn_holds(digits: str) -> bool:
+    """The check digit of a card number (ISO/IEC 7812-1)."""
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        doubled = int(digit) * (1 + place % 2)
+        total += doubled - 9 if doubled > 9 else doubled
+    return total % 10 == 0
+
+
+def iban_holds(iban: str) -> bool:
+    """The check digits of an IBAN without spaces (ISO 7064 mod 97-10)."""
+    if not 15 <= len(iban) <= 34:
+        return False
+    return int("".join(str(int(letter, 36)) for letter in iban[4:] + iban[:4])) % 97 == 1
+
+
+def _candidates(text: str) -> Iterable[Finding]:
+    if "@" in text:
+        for match in _EMAIL.finditer(text):
+            yield Finding(match.start(), match.end(), EMAIL, match.group().casefold())
+    if not any(letter.isdigit() for letter in text):
+        return
+    yield from _ibans(text)
+    for match in _CARD.finditer(text):
+        digits = _digits(match.group())
+        if 13 <= len(digits) <= 19 and luhn_holds(digits):
+            yield Finding(match.start(), match.end(), CARD, digits)
+    for pattern in (_IPV4, _IPV6):
+        for match in pattern.finditer(text):
+            address = _address(match.group())
+            if address is not None and not address.is_loopback and not address.is_unspecified:
+                yield Finding(match.start(), match.end(), IP, str(address))
+    for pattern in _PHONES:
+        for match in pattern.finditer(text):
+            digits = _digits(match.group())
+            if 9 <= len(digits) <= 21:
+                yield Finding(match.start(), match.end(), PHONE, digits)
+
+
+def _ibans(text: str) -> Iterable[Finding]:
+    for match in _IBAN.finditer(text):
+        found = match.group()
+        while len(found) >= 15:  # a word after the IBAN may look like its last group
+            compact = found.replace(" ", "").upper()
+            if iban_holds(compact):
+                yield Finding(match.start(), match.start() + len(found), IBAN, compact)
+                break
+            found = found.rpartition(" ")[0]
+
+
+def _digits(text: str) -> str:
+    return "".join(letter for letter in text if letter in "0123456789")
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    if ":" in text and len(text) < 9:  # a::b is code, not an address
+        return None
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

@@ -1,0 +1,130 @@
+"""Which exchanges become candidate examples: those of a task that an app asked and the teacher answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from capture import feed
+from capture.database import Database
+from capture.errors import NotFoundError
+from capture.exchange import BASELINE, Exchange
+from capture.filters import Filter, parse_filter, quote
+from capture.ids import content_hash
+from capture.messages import Message
+from curate.clean import Cleaned, clean
+from curate.settings import CurateSettings
+from curate.wording import mask, normalise
+
+_BATCH = 500
+_COUNT_CAP = 10_000_000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An exchange that can teach. `input_key` is the hash of its whole input in masked, normalised wording.
+
+    `personal` counts the personal data found. Times are UTC microseconds.
+    """
+
+    exchange_id: str
+    started_us: int
+    protocol: str
+    teacher_model: str
+    unit: str
+    session: str
+    messages: tuple[Message, ...]
+    target: str
+    input_key: str
+    personal: Mapping[str, int]
+    looks_refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Candidates in order of time, and the reason for every selected exchange that cannot teach.
+
+    `by_student` counts exchanges of the task that a student answered: they are never selected.
+    """
+
+    candidates: list[Candidate]
+    dropped: dict[str, str]
+    by_student: int
+
+
+def select(database: Database, task: str, settings: CurateSettings, edits: Mapping[str, str], on_progress: Progress) -> Selection:
+    """Reads and cleans the exchanges of `task` in batches; `edits` are reviewers' targets by exchange id."""
+    chosen = _filter(task, settings)
+    total = feed.count(database, chosen, _COUNT_CAP)
+    candidates: list[Candidate] = []
+    dropped: dict[str, str] = {}
+    by_student = 0
+    same: dict[Message, Message] = {}
+    for done, exchange in enumerate(_exchanges(database, chosen)):
+        if done % _BATCH == 0:
+            on_progress("read exchanges", done, total)
+        if not is_from_teacher(exchange):
+            by_student += 1
+            continue
+        conversation = feed.conversation(database, exchange)
+        cleaned = clean(exchange, conversation, settings, edits.get(exchange.id))
+        if cleaned.reason:
+            dropped[exchange.id] = cleaned.reason
+        else:
+            candidates.append(_candidate(exchange, conversation.asked, cleaned, same))
+    on_progress("read exchanges", total, total)
+    return Selection(candidates, dropped, by_student)
+
+
+def require_task(database: Database, task: str) -> None:
+    """NotFoundError, naming the tasks that exist, when no exchange carries `task`."""
+    known = [summary.task for summary in feed.tasks(database) if summary.task]
+    if task not in known:
+        names = ", ".join(known) or "none yet"
+        raise NotFoundError(f"There is no task {task!r}.", f"Tasks with traffic: {names}.")
+
+
+def is_from_teacher(exchange: Exchange) -> bool:
+    """False when a student answered, or would have: what a student says must never teach the next one."""
+    return exchange.variant in ("", BASELINE) and exchange.upstream != "engine" and not exchange.release_id
+
+
+def input_key(messages: tuple[Message, ...]) -> str:
+    """Content hash of an input; volatile parts, case, space and punctuation do not count."""
+    turns = [f"{message.role}\x1f{_flat(message.text)}" for message in messages]
+    return content_hash("\x1e".join(turns).encode("utf-8", "replace"))
+
+
+def _filter(task: str, settings: CurateSettings) -> Filter:
+    return parse_filter(f"task:{quote(task)} purpose:app {settings.filter}")
+
+
+def _exchanges(database: Database, chosen: Filter) -> Iterator[Exchange]:
+    last = ""
+    while batch := feed.after(database, chosen, last, _BATCH):
+        yield from batch
+        last = batch[-1].id
+
+
+def _candidate(exchange: Exchange, asked: tuple[Message, ...], cleaned: Cleaned, same: dict[Message, Message]) -> Candidate:
+    return Candidate(
+        exchange.id,
+        exchange.started_us,
+        exchange.protocol,
+        exchange.model_served or exchange.model_asked,
+        exchange.unit,
+        exchange.session_name,
+        tuple(same.setdefault(message, message) for message in cleaned.messages),  # one system prompt, not thousands
+        cleaned.target,
+        input_key(asked),
+        cleaned.personal,
+        cleaned.looks_refused,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _flat(text: str) -> str:
+    return normalise(mask(text))

@@ -1,0 +1,242 @@
+"""Finds the variable part of a task's inputs: what is left when everything that the app wrote is taken away.
+
+Four steps, each counted over distinct inputs, else a popular duplicate would declare itself boilerplate:
+messages that come back whole (the system prompt, few-shot examples), framing lines with a running number
+(`Ticket #4711 (email, Mon 9:05)`), frequent segments (lines, sentences), and words inside frequent word 4-grams.
+When nothing is left the whole text stays. What was taken is a `Template`, kept with the dataset version.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.messages import Message
+from curate.wording import mask, normalise
+
+MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.2
+"""Part of the distinct inputs from which a piece counts as the app's. Pieces above the first but below the second may be a
+phrase of many users, so they are taken away only where merging too much is safe."""
+_LEAST = 5
+_FRAME_SHARE, _RUNNING_SHARE, _AGREEING_SHARE = 0.5, 0.8, 0.9
+_SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
+
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An input, volatile parts masked: `question` is the last user message, `context` everything before it."""
+
+    context: tuple[str, ...]
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What the app wrote: pieces that occur in at least `minimum` of `distinct` inputs, with their counts.
+
+    `frames` maps the first word of a framing line to the words that it may hold beside numbers.
+    """
+
+    distinct: int
+    minimum: int
+    context: Mapping[str, int]
+    frames: Mapping[str, frozenset[str]]
+    segments: Mapping[str, int]
+    phrases: Mapping[str, int]
+
+
+def read_input(messages: Sequence[Message]) -> Asked:
+    """The masked wording of an input; `messages` must not be empty."""
+    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=len(messages) - 1)
+    others = [message for place, message in enumerate(messages) if place != last]
+    return Asked(tuple(f"{message.role}\n{_masked(message.text)}" for message in others), _masked(messages[last].text))
+
+
+def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_SHARE) -> Template:
+    """The template of a task's inputs; `answers` are their targets, made comparable.
+
+    A framing line is believed to carry nothing only when inputs that are equal without it have equal answers.
+    """
+    frames = _mine_frames(inputs, answers)
+    stripped = [_without_frames(asked.question, frames) for asked in inputs]
+    questions = [normalise(question) for question in stripped]
+    distinct = len(set(questions))
+    minimum = max(_LEAST, math.ceil(share * distinct))
+    by_question: dict[str, set[tuple[tuple[str, ...], str]]] = defaultdict(set)
+    for question, text, asked in zip(questions, stripped, inputs, strict=True):
+        by_question[question].add((asked.context, text))
+    context = _frequent(({piece for pieces, _ in texts for piece in pieces} for texts in by_question.values()), minimum)
+    documents = [{_joined(pieces, text, context) for pieces, text in texts} for texts in by_question.values()]
+    segments = _frequent(({key for text in texts for _, key in _segments(text)} for texts in documents), minimum)
+    remaining = [{_without_segments(text, segments) for text in texts} for texts in documents]
+    return Template(distinct, minimum, context, frames, segments, _mine_phrases(remaining, minimum))
+
+
+class Stripper:
+    """Takes a template away from inputs of its task."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        words = sorted(int(_phrase_hashes(phrase.split())[0]) for phrase in template.phrases)
+        self._phrases = np.array(words, dtype=np.uint64)
+
+    def variable_part(self, asked: Asked) -> str:
+        """What varies in `asked`, as it was written; the last step that would leave no word is not taken."""
+        unframed = _without_frames(asked.question, self._template.frames)
+        joined = _joined(asked.context, unframed, self._template.context)
+        left = joined if _has_words(joined) else asked.question
+        shorter = _without_segments(left, self._template.segments)
+        left = shorter if _has_words(shorter) else left
+        shorter = self._without_phrases(left)
+        return shorter if _has_words(shorter) else left
+
+    def _without_phrases(self, text: str) -> str:
+        words = text.split()
+        places = [place for place, word in enumerate(words) if _key(word)]
+        hashes = _phrase_hashes([_key(words[place]) for place in places])
+        if not len(hashes) or not len(self._phrases):
+            return text
+        found = np.searchsorted(self._phrases, hashes).clip(max=len(self._phrases) - 1)
+        covered = {places[start + step] for start in np.flatnonzero(self._phrases[found] == hashes).tolist() for step in range(4)}
+        return " ".join(word for place, word in enumerate(words) if place not in covered)
+
+
+@lru_cache(maxsize=4096)
+def _masked(text: str) -> str:
+    return mask(text)
+
+
+@lru_cache(maxsize=65536)
+def _key(word: str) -> str:
+    key = normalise(word).replace(" ", "")
+    return key if _has_words(key) else ""
+
+
+def _has_words(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
+
+
+def _frequent(documents: Iterable[Iterable[str]], minimum: int) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for pieces in documents:
+        counts.update(pieces)
+    return {piece: count for piece, count in sorted(counts.items()) if count >= minimum}
+
+
+def _joined(context: Sequence[str], question: str, known: Mapping[str, int]) -> str:
+    kept = [piece.partition("\n")[2] for piece in context if piece not in known]
+    return "\n".join([*kept, question])
+
+
+def _segments(text: str) -> list[tuple[str, str]]:
+    parts = [part for part in _SEGMENT_END.split(text) if part.strip()]
+    return [(part, normalise(part)) for part in parts]
+
+
+def _without_segments(text: str, known: Mapping[str, int]) -> str:
+    if not known:
+        return text
+    return "\n".join(part for part, key in _segments(text) if key not in known)
+
+
+def _mine_phrases(documents: Sequence[set[str]], minimum: int) -> dict[str, int]:
+    words = [[[key for key in map(_key, text.split()) if key] for text in sorted(texts)] for texts in documents]
+    hashes = [np.unique(np.concatenate([_phrase_hashes(text) for text in texts])) for texts in words]
+    if not hashes:
+        return {}
+    values, counts = np.unique(np.concatenate(hashes), return_counts=True)
+    frequent = dict(zip(values[counts >= minimum].tolist(), counts[counts >= minimum].tolist(), strict=True))
+    found: dict[str, int] = {}
+    for texts, present in zip(words, hashes, strict=True):
+        wanted = {value for value in present.tolist() if value in frequent}
+        for text in texts if wanted else ():
+            for start, value in enumerate(_phrase_hashes(text).tolist()):
+                if value in wanted:
+                    found[" ".join(text[start : start + 4])] = frequent[value]
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=65536)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
+
+
+def _phrase_hashes(words: Sequence[str]) -> Hashes:
+    if len(words) < 4:
+        return np.empty(0, np.uint64)
+    single = np.array([_word_hash(word) for word in words], dtype=np.uint64)
+    prime = np.uint64(0x9E3779B97F4A7C15)
+    hashes = single[:-3]
+    for step in range(1, 4):
+        hashes = hashes * prime + single[step : len(single) - 3 + step]
+    return hashes
+
+
+def _mine_frames(inputs: Sequence[Asked], answers: Sequence[str]) -> dict[str, frozenset[str]]:
+    questions = {asked.question: answer for asked, answer in zip(inputs, answers, strict=True)}
+    lines_by_first: dict[str, list[list[str]]] = defaultdict(list)
+    for question in questions:
+        seen: set[str] = set()
+        for words in _lines(question):
+            if words[0] not in seen:
+                seen.add(words[0])
+                lines_by_first[words[0]].append(words)
+    frames = {}
+    for first, lines in sorted(lines_by_first.items()):
+        if len(lines) >= max(2 * _LEAST, _FRAME_SHARE * len(questions)) and _is_running(lines):
+            minimum = max(_LEAST, math.ceil(MINED_SHARE * len(lines)))
+            counts = Counter(word for words in lines for word in set(words) if not _is_number(word))
+            frames[first] = frozenset(word for word, count in counts.items() if count >= minimum)
+    while frames and not _carry_nothing(questions, frames):
+        frames.popitem()
+    return frames
+
+
+def _lines(text: str) -> list[list[str]]:
+    lines = (normalise(line).split() for line in text.split("\n"))
+    return [words for words in lines if words and not _is_number(words[0])]
+
+
+def _is_number(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
+
+
+def _is_running(lines: Sequence[Sequence[str]]) -> bool:
+    """True when nearly every line has numbers of its own: a ticket number, a time; not an age or an amount."""
+    numbers = {tuple(word for word in words if _is_number(word)) for words in lines}
+    return () not in numbers and len(numbers) >= _RUNNING_SHARE * len(lines)
+
+
+def _without_frames(text: str, frames: Mapping[str, frozenset[str]]) -> str:
+    if not frames:
+        return text
+    kept = []
+    for line in text.split("\n"):
+        words = normalise(line).split()
+        known = frames.get(words[0]) if words else None
+        if known is None or not all(_is_number(word) or word in known for word in words):
+            kept.append(line)
+    left = "\n".join(kept)
+    return left if left.strip() else text
+
+
+def _carry_nothing(questions: Mapping[str, str], frames: Mapping[str, frozenset[str]]) -> bool:
+    """True when questions that are equal without their frames have equal answers, or hardly any become equal."""
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for question, answer in questions.items():
+        answers[normalise(_without_frames(question, frames))][answer] += 1
+    merged = [counts for counts in answers.values() if counts.total() > 1]
+    together = sum(counts.total() for counts in merged)
+    if together < _LEAST:
+        return 2 * len(answers) > len(questions)
+    return sum(max(counts.values()) for counts in merged) >= _AGREEING_SHARE * together
