@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from capture import records
 from capture.records import Begin, End, Head
 from capture.settings import Settings, load_settings
 from capture.spool import read_records
+from proxy.worker import Worker, start_worker
 
 CHAT_ANSWER = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"teacher-1","choices":[{"index":0,"message":'
@@ -172,6 +174,16 @@ def kept(settings: Settings) -> list[Kept]:
             elif record.type == records.END:
                 exchange.end = records.decode(record.payload, End)
     return list(found.values())
+
+
+@asynccontextmanager
+async def relaying(folder: Path) -> AsyncIterator[Worker]:
+    """A relay with the settings in `folder`."""
+    worker = await start_worker(load_settings(folder / "potstill.toml", environ={}))
+    try:
+        yield worker
+    finally:
+        await worker.drain(0.0)
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
