@@ -60,3 +60,9 @@ def test_every_setting_has_a_sentence() -> None:
 def test_the_documents_that_the_readme_names_exist() -> None:
     for name in re.findall(r"`((?:docs|benchmarks)/[\w./-]+)`", README):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("promise", re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/promises.md").read_text("utf-8")), ids=str)
+def test_the_tests_that_hold_the_promises_exist(promise: tuple[str, str]) -> None:
+    file, name = promise
+    assert f"def {name}(" in (ROOT / file).read_text("utf-8")
