@@ -6,10 +6,11 @@ Reading them is `serve.release_store`'s; its names are given here too, so that c
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 
 from capture.database import Database
-from capture.errors import GateError, NotFoundError, PotstillError
+from capture.errors import EngineError, GateError, NotFoundError, PotstillError, UpstreamError
 from capture.settings import Settings
 from serve import gate as gates
 from serve.adapter_check import refuse_unloadable
@@ -80,11 +81,10 @@ def create_release(
                 max_tokens=run.recipe.max_new_tokens,
                 on_progress=lambda done, total: say("parity", done, total),
             )
+            return _settle(database, release, gate, kept, parity)
         except BaseException as error:
-            reason = error.what if isinstance(error, PotstillError) else f"{type(error).__name__}: {error}"
-            settle_release(database, release, FAILED, kept | {"failure": reason}, 0, 0)
+            _give_up(database, client, release, kept, error)
             raise
-    return _settle(database, release, gate, kept, parity)
 
 
 def _find_adapter(database: Database, task: str, adapter_id: str | None) -> Adapter:
@@ -112,3 +112,12 @@ def _settle(database: Database, release: Release, gate: Gate, kept: dict[str, ob
         f"trainer {first.trainer[:120]!r}, engine {first.engine[:120]!r}.",
         "Check that trainer and engine use the same base model, dtype and chat template.",
     )
+
+
+def _give_up(database: Database, client: EngineClient, release: Release, kept: dict[str, object], error: BaseException) -> None:
+    """Marks `release` failed, unless that is done, and takes it out of the engine, unless it never got in."""
+    if get_release(database, release.task, release.id).state == PREPARING:
+        reason = error.what if isinstance(error, PotstillError) else f"{type(error).__name__}: {error}"
+        settle_release(database, release, FAILED, kept | {"failure": reason}, 0, 0)
+    with suppress(EngineError, UpstreamError):
+        client.unload(release.engine_model)

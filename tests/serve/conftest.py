@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +47,7 @@ def until(is_true: Callable[[], bool], within_s: float = 5.0) -> float:
     began = time.monotonic()
     while not is_true():
         assert time.monotonic() - began < within_s, f"not within {within_s} s"
-        time.sleep(0.005)
+        time.sleep(min(0.05, within_s / 1000))
     return time.monotonic() - began
 
 
@@ -56,6 +55,12 @@ def until(is_true: Callable[[], bool], within_s: float = 5.0) -> float:
 def ready_release() -> Callable[..., Release]:
     """Makes a release that may get a share."""
     return make_release
+
+
+@pytest.fixture
+def adapter_row() -> Callable[..., str]:
+    """Puts an adapter into the store and gives its id."""
+    return make_adapter_row
 
 
 @pytest.fixture
@@ -84,15 +89,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def marked_processes(mark: str) -> list[int]:
-    """Processes, whoever their parent is, that were started with POTSTILL_TEST_MARK=`mark`; zombies do not count."""
+def processes_in(folder: Path) -> list[int]:
+    """Processes, whoever their parent is, that work in `folder`; zombies have no folder. Titles may be rewritten, this not."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
+    for one in Path("/proc").iterdir():
+        if one.name.isdigit() and int(one.name) != os.getpid():
             try:
-                is_marked = f"POTSTILL_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes().split(b"\0")
-                if is_marked and "State:\tZ" not in (folder / "status").read_text():
-                    found.append(int(folder.name))
+                if (one / "cwd").readlink() == folder:
+                    found.append(int(one.name))
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
     return found
@@ -100,11 +104,10 @@ def marked_processes(mark: str) -> list[int]:
 
 @dataclass
 class EngineRoom:
-    """A folder with potstill.toml, and supervisors started in it. `mark` finds every process they ever start."""
+    """A folder with potstill.toml, and supervisors started in it."""
 
     folder: Path
     port: int = field(default_factory=free_port)
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     supervisors: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, base_model: Path | str, command: str = "", **more: int | float) -> Settings:
@@ -137,7 +140,7 @@ class EngineRoom:
 
     def start(self, mode: str = "serve") -> subprocess.Popen[str]:
         """`python -m serve.engine_process` as a real process."""
-        environment = {**os.environ, "POTSTILL_TEST_MARK": self.mark, "SCRIPTED_ENGINE": mode, "PYTHONPATH": str(HERE.parents[1])}
+        environment = {**os.environ, "SCRIPTED_ENGINE": mode, "PYTHONPATH": str(HERE.parents[1])}
         process = subprocess.Popen(
             [sys.executable, "-m", "serve.engine_process", "--config", str(self.folder / "potstill.toml")],
             cwd=self.folder,
@@ -150,7 +153,7 @@ class EngineRoom:
 
     def processes(self) -> list[int]:
         """Process ids of everything started here that is still alive."""
-        return marked_processes(self.mark)
+        return processes_in(self.folder.resolve())
 
     def close(self) -> None:
         """Ends the supervisors; whatever outlived them is killed and named."""

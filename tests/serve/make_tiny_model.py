@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -35,9 +36,10 @@ def make_base(folder: Path) -> None:
 
 
 def make_adapter(base: Path, folder: Path, seed: int) -> None:
+    """A random adapter, and what transformers and peft answer with it, greedily, in predictions.jsonl."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     torch.manual_seed(seed)
     model = LlamaForCausalLM.from_pretrained(base)
@@ -46,6 +48,14 @@ def make_adapter(base: Path, folder: Path, seed: int) -> None:
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5)
     adapted.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    with (folder / "predictions.jsonl").open("w") as file:
+        for number in range(24):
+            prompt = [{"role": "user", "content": f"Where is my parcel number {number}?"}]
+            inputs = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+            output = adapted.generate(**inputs, do_sample=False, max_new_tokens=16)
+            answer = tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            file.write(json.dumps({"id": f"eg_{number}", "prompt": prompt, "target": "", "student": answer, "base": ""}) + "\n")
 
 
 if __name__ == "__main__":
