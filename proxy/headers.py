@@ -64,7 +64,7 @@ def for_upstream(headers: Mapping[str, str], upstream: Upstream, environ: Mappin
     """The client's headers as `upstream` gets them, with the key it wants; None when that key is missing."""
     sent = _sent_up(headers, frozenset() if upstream.key == KEY_FROM_CLIENT else CREDENTIALS)
     if upstream.key == KEY_FROM_CLIENT:
-        return sent if any(name in headers for name in CREDENTIALS) else None
+        return sent if any(_has_value(headers.get(name, "")) for name in CREDENTIALS) else None
     if upstream.key_variable:
         key = environ.get(upstream.key_variable, "")
         if not key:
@@ -93,6 +93,11 @@ def for_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
 def for_store(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The headers that are kept, with lower-case names; of a repeated header the last."""
     return {name.lower(): value[:_MAX_STORED_VALUE] for name, value in headers if _is_stored(name)}
+
+
+def _has_value(credential: str) -> bool:
+    """False for what an SDK sends for an empty key."""
+    return credential.strip().lower() not in ("", "bearer")
 
 
 def _sent_up(headers: Mapping[str, str], withheld: frozenset[str]) -> CIMultiDict[str]:

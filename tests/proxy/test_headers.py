@@ -69,6 +69,8 @@ def test_a_clients_key_is_passed_on(name: str) -> None:
 
 def test_a_missing_key_is_noticed() -> None:
     assert for_upstream(headers(), upstream(), {}) is None
+    assert for_upstream(headers(("Authorization", "Bearer ")), upstream(), {}) is None
+    assert for_upstream(headers(("x-api-key", "")), upstream(), {}) is None
     assert for_upstream(headers(("Authorization", "Bearer k")), upstream("env:KEY", "KEY"), {}) is None
 
 
