@@ -129,9 +129,10 @@ async def test_our_refusals_are_typed_too(house: House) -> None:
     async with openai_sdk(house.address + "/v1") as sdk:
         with pytest.raises(openai.AuthenticationError, match="Set OPENAI_API_KEY in the app"):
             await sdk.chat.completions.create(model="m", messages=ASK, extra_headers=without_key)
-    async with anthropic.AsyncAnthropic(base_url=house.address, api_key="") as sdk:
+    without_key = {"X-Api-Key": anthropic.Omit()}
+    async with anthropic_sdk(house.address) as anthropic_client:
         with pytest.raises(anthropic.AuthenticationError, match="Set ANTHROPIC_API_KEY in the app"):
-            await sdk.messages.create(model="m", max_tokens=9, messages=ASK)
+            await anthropic_client.messages.create(model="m", max_tokens=9, messages=ASK, extra_headers=without_key)
 
 
 async def test_an_unreachable_upstream_is_a_typed_error_with_a_next_step(tmp_path: Path) -> None:
