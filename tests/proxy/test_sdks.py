@@ -129,7 +129,7 @@ async def test_our_refusals_are_typed_too(house: House) -> None:
     async with openai_sdk(house.address + "/v1") as sdk:
         with pytest.raises(openai.AuthenticationError, match="Set OPENAI_API_KEY in the app"):
             await sdk.chat.completions.create(model="m", messages=ASK, extra_headers=without_key)
-    without_key = {"X-Api-Key": anthropic.Omit()}
+    without_key = {"X-Api-Key": anthropic.Omit(), "Authorization": anthropic.Omit()}
     async with anthropic_sdk(house.address) as anthropic_client:
         with pytest.raises(anthropic.AuthenticationError, match="Set ANTHROPIC_API_KEY in the app"):
             await anthropic_client.messages.create(model="m", max_tokens=9, messages=ASK, extra_headers=without_key)
