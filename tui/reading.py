@@ -1,0 +1,106 @@
+"""What screens read from the store in a thread; rooms that need SQLModel are imported on first use, not at start-up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from capture import feed
+from capture.database import Database
+from capture.errors import NotFoundError
+from capture.exchange import Conversation, Exchange
+from capture.filters import parse_filter, quote
+
+if TYPE_CHECKING:
+    from curate.review import ReviewCard, ReviewProgress
+    from serve.experiments import Comparison
+    from serve.flag_store import FlagChange
+    from serve.release_store import Release
+
+
+def conversation(database: Database, exchange: Exchange) -> Conversation | None:
+    """What was asked and answered; None when a body is no longer stored, which the detail then says."""
+    try:
+        return feed.conversation(database, exchange)
+    except NotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """The cards of one task that wait in Review. `tasks` are all tasks that have a dataset version; None: there are none."""
+
+    tasks: tuple[str, ...] = ()
+    task: str = ""
+    cards: tuple[ReviewCard, ...] = ()
+    progress: ReviewProgress | None = None
+
+
+def pile(database: Database, task: str, limit: int) -> Pile:
+    """The next `limit` cards of `task`; when it has no examples, of the first task with a card, else of the first task."""
+    from curate import datasets, review
+
+    tasks = tuple(sorted({version.task for version in datasets.versions(database)}))
+    if not tasks:
+        return Pile()
+    if task not in tasks:
+        task = next((name for name in tasks if review.queue(database, name, limit=1)), tasks[0])
+    return Pile(tasks, task, tuple(review.queue(database, task, limit=limit)), review.progress(database, task))
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What the Rollout screen shows of one task. Shares are basis points.
+
+    `tasks` are all tasks that have a release or a flag. `candidate` is the release in force, else the newest ready one, and
+    None when no release is ready. `comparison` is None when no release ever got a share.
+    """
+
+    tasks: tuple[str, ...] = ()
+    task: str = ""
+    share_bp: int = 0
+    unit: str = ""
+    revision: int = 0
+    teacher: str = ""
+    candidate: Release | None = None
+    releases: tuple[Release, ...] = ()
+    history: tuple[FlagChange, ...] = ()
+    comparison: Comparison | None = None
+
+
+def rollout(database: Database, task: str) -> Rollout:
+    """Flag, releases and history of `task`, or of the first task that has any; without the comparison."""
+    from serve import flag_store, release_store
+
+    flags = flag_store.read_snapshot(database).flags
+    releases = release_store.list_releases(database)
+    tasks = tuple(sorted({release.task for release in releases} | set(flags)))
+    if not tasks:
+        return Rollout()
+    task = task if task in tasks else tasks[0]
+    flag = flags.get(task)
+    own = tuple(release for release in releases if release.task == task)
+    in_force = next((release for release in own if flag and flag.share_bp and release.id == flag.release_id), None)
+    newest_ready = next((release for release in own if release.state == release_store.READY), None)
+    baseline = feed.page(database, parse_filter(f"task:{quote(task)} -variant:candidate"), limit=1)
+    return Rollout(
+        tasks=tasks,
+        task=task,
+        share_bp=flag.share_bp if flag else 0,
+        unit=flag.unit if flag else "",
+        revision=flag.revision if flag else 0,
+        teacher=baseline[0].model_served or baseline[0].model_asked if baseline else "",
+        candidate=in_force or newest_ready,
+        releases=own,
+        history=tuple(flag_store.history(database, task)),
+    )
+
+
+def comparison(database: Database, task: str) -> Comparison | None:
+    """The A/B table of `task`; None when no release ever got a share."""
+    from serve import experiments
+
+    try:
+        return experiments.compare(database, task)
+    except NotFoundError:
+        return None
