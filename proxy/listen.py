@@ -11,11 +11,11 @@ _BACKLOG = 1024
 
 
 def claim_port(host: str, port: int, setting: str) -> socket.socket:
-    """Takes `port` of `host` for this relay; the socket only holds the claim, `listen` sockets may share it.
+    """Takes `port` of `host` for this relay; the socket keeps the number, `listen` sockets share it.
 
-    Port 0 takes a free one. PortTakenError when somebody else is there; `setting` is the key that names the port.
+    Port 0 takes a free one. PortTakenError when somebody listens there; `setting` is the key that names the port.
     """
-    _bind(host, port, setting, is_shared=False).close()  # fails, unlike a shared one, when somebody listens there
+    _bind(host, port, setting, is_shared=False).close()  # a shared one would not notice another relay of ours
     return _bind(host, port, setting, is_shared=True)
 
 
