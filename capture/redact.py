@@ -5,24 +5,37 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_PATTERNS: tuple[tuple[str, str], ...] = (
-    (
-        "private-key",
-        r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----.{1,16384}?-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----",
-    ),
-    ("anthropic-key", r"\bsk-ant-[A-Za-z0-9_-]{16,}"),
-    ("openai-key", r"\bsk-(?:proj-|svcacct-|admin-|or-v1-)?(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{20,}"),
-    ("stripe-key", r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}"),
-    ("github-token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})"),
-    ("gitlab-token", r"\bglpat-[A-Za-z0-9_-]{20,}"),
-    ("slack-token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
-    ("google-key", r"\bAIza[A-Za-z0-9_-]{35}"),
-    ("aws-key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("huggingface-token", r"\bhf_[A-Za-z]{30,}"),
-    ("jwt", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
-    ("bearer-token", r"(?<=\bBearer )(?=[A-Za-z_.+/=~-]*\d)[A-Za-z0-9_.+/=~-]{20,}"),
+_KEY = r"PRIVATE KEY(?: BLOCK)?-----"
+_WORD = r"[A-Za-z0-9_-]"
+# Kind, the words that each of its secrets starts with, and what follows them. Most bodies hold none of the words, and
+# looking for a word is a hundred times faster than looking for a pattern.
+_KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("private-key", ("-----BEGIN ",), rf"(?:[A-Z]+ )*{_KEY}.{{1,16384}}?-----END (?:[A-Z]+ )*{_KEY}"),
+    ("anthropic-key", ("sk-ant-",), rf"{_WORD}{{16,}}"),
+    ("openai-key", ("sk-",), rf"(?:proj-|svcacct-|admin-|or-v1-)?(?=[A-Za-z_-]*\d){_WORD}{{20,}}"),
+    ("stripe-key", ("sk_live_", "sk_test_", "rk_live_", "rk_test_"), r"[A-Za-z0-9]{16,}"),
+    ("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"[A-Za-z0-9]{36,}"),
+    ("github-token", ("github_pat_",), r"[A-Za-z0-9_]{22,}"),
+    ("gitlab-token", ("glpat-",), rf"{_WORD}{{20,}}"),
+    ("slack-token", ("xoxa-", "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-"), r"[A-Za-z0-9-]{10,}"),
+    ("google-key", ("AIza",), rf"{_WORD}{{35}}"),
+    ("aws-key", ("AKIA", "ASIA"), r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    ("huggingface-token", ("hf_",), r"[A-Za-z]{30,}"),
+    ("jwt", ("eyJ",), rf"{_WORD}{{10,}}\.eyJ{_WORD}{{10,}}\.{_WORD}{{10,}}"),
+    ("bearer-token", ("Bearer ",), r"(?=[A-Za-z_.+/=~-]*\d)[A-Za-z0-9_.+/=~-]{20,}"),
 )
-_ALL = re.compile("|".join(f"(?P<k{number}>{pattern})" for number, (_, pattern) in enumerate(_PATTERNS)).encode(), re.DOTALL)
+
+
+def _pattern(start: str, rest: str) -> re.Pattern[bytes]:
+    """`start` at the beginning of a word, then `rest`. The literal comes first, so that the search can skip to it."""
+    return re.compile(f"{start}(?<![A-Za-z0-9_]{start}){rest}".encode(), re.DOTALL)
+
+
+_STARTS = [
+    (start.encode(), _pattern(start, rest), f"{'Bearer ' if kind == 'bearer-token' else ''}[redacted:{kind}]".encode())
+    for kind, starts, rest in _KINDS
+    for start in starts
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +48,15 @@ class Redacted:
 
 def redact(data: bytes) -> Redacted:
     """Replaces every secret in `data` (UTF-8 or anything that holds ASCII as it is)."""
-    clean, count = _ALL.subn(_mark, data)
-    return Redacted(clean, count) if count else Redacted(data, 0)
+    total = 0
+    for start, pattern, mark in _STARTS:
+        if start in data:
+            data, count = pattern.subn(mark, data)
+            total += count
+    return Redacted(data, total)
 
 
 def redact_text(text: str) -> tuple[str, int]:
     """`text` without its secrets, and how many were taken out."""
     found = redact(text.encode("utf-8", "replace"))
     return (found.data.decode("utf-8"), found.count) if found.count else (text, 0)
-
-
-def _mark(match: re.Match[bytes]) -> bytes:
-    kind = _PATTERNS[int((match.lastgroup or "k0")[1:])][0]
-    return f"[redacted:{kind}]".encode()

@@ -41,7 +41,8 @@ while True:
     if number % 5 == 0:
         continue  # a long stream that is still running when the end comes
     spool.part(raw_id, done)
-    spool.end(raw_id, End(200, "complete", response_sha256=sha256(b": " + bytes(number % 3000) + b"\\n\\n" + done).hexdigest()))
+    sha = sha256(b": " + bytes(number % 3000) + b"\\n\\n" + done).hexdigest()
+    spool.end(raw_id, End(200, "complete", latency_us=1, response_sha256=sha))
     say(f"ended {id}\\n"); sys.stdout.flush()
 """
 
@@ -82,6 +83,7 @@ def test_after_kill_9_everything_acknowledged_is_stored_once_and_the_rest_is_int
     assert max(Counter(exchange.id for exchange in stored).values()) == 1
     assert begun - set(states) == set(), "lost"
     assert {states[id] for id in ended} == {"complete"}
+    assert {exchange.latency_us for exchange in stored if exchange.id in ended} == {1}, "an END came too late"
     assert {states[id] for id in begun - ended} <= {"interrupted", "complete"}
     assert sum(state == "interrupted" for state in states.values()) >= len(begun) // 5 - ROUNDS
     # One per round may have been begun and not acknowledged any more.

@@ -9,6 +9,7 @@ import pytest
 
 from capture import ids, records
 from capture.errors import SpoolError
+from capture.frames import Damage, salt_of, scan
 from capture.records import Begin, End, Gap, Head, decode
 from capture.spool import SpoolWriter, read_records
 
@@ -141,6 +142,8 @@ def test_a_full_disk_harms_nobody_but_those_it_hit_and_leaves_a_gap(tmp_path: Pa
     assert sum(gap.lost for gap in gaps) == dropped
     begun = {ids.parse_id(id) for id, has_begun, is_whole in lines if has_begun == "1" and is_whole == "0"}
     assert {id for gap in gaps for id in gap.broken} == begun
+    (segment,) = folder.glob("*.seg")
+    assert not [found for found in scan(segment.read_bytes(), 0, salt_of(folder.name)) if isinstance(found, Damage)]
 
 
 def test_the_sync_thread_ends_with_the_spool(tmp_path: Path) -> None:

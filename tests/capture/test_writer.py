@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from capture import feed, ids
+from capture import feed, ids, records
 from capture.database import Database, open_database
 from capture.errors import SpoolError, StoreError
 from capture.exchange import Exchange
 from capture.filters import parse_filter
 from capture.pricing import PriceTable
-from capture.records import End, Head
+from capture.records import End, Gap, Head
 from capture.settings import Settings
 from capture.spool import SpoolWriter
 from capture.status import lost_exchanges, spool_status
@@ -177,6 +177,7 @@ def test_a_crash_between_commit_and_removal_stores_nothing_twice(
         again.close()
         assert not relay.spool.folder.exists()
     assert len(everything(database)) == 301
+    assert count(database, "dead_letters") == 0
 
 
 def test_a_row_that_the_store_refuses_is_kept_aside_alone(database: Database, writer: StoreWriter, relay: Any) -> None:
@@ -246,6 +247,14 @@ def test_a_gap_closes_the_exchanges_that_it_broke(
     writer.drain()
     assert lost_exchanges(database) == relay.spool.dropped
     assert len(everything(database)) == len(relay.sent) - relay.spool.dropped
+
+
+def test_a_broken_exchange_of_a_living_relay_does_not_stay_open(database: Database, writer: StoreWriter, relay: Any) -> None:
+    raw_id = relay.open()
+    relay.spool._write(records.GAP, bytes(16), records.encode(Gap(1, 2, 1, "the disk is full", [raw_id])))
+    assert writer.drain() == 1
+    assert (everything(database)[0].state, everything(database)[0].error_kind) == ("interrupted", "capture_gap")
+    assert lost_exchanges(database) == 1
 
 
 def test_only_one_writer_may_drain_a_spool(database: Database, writer: StoreWriter, spool_root: Path) -> None:
