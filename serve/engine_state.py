@@ -120,7 +120,7 @@ def wait_until_ready(
         if state is not None and state.state == READY:
             return state
         if state is not None and state.state == FAILED and state.since_us >= since_us:
-            raise EngineError(f"The engine does not start. {state.message}".strip(), f"See {output_path(settings.data_folder)}.")
+            raise EngineError(state.message or "The engine does not start.")
         waited_s = time.monotonic() - began
         if waited_s > timeout_s or (waited_s > _START_S and not is_supervised(settings.data_folder / "engine")):
             doing = state.state if state is not None else "not started"

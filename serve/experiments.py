@@ -24,6 +24,7 @@ SAME_RATE = 0.02
 SAME_RELATIVE = 0.05
 """Latencies and costs that differ by less than this part of the baseline's count as the same."""
 SAMPLE_RATIO_ALARM = 0.001
+_LARGEST_Z = 999.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Comparison:
     """What an experiment shows. Shares are basis points; `ended_us` is 0 while it runs.
 
     `share_expected_bp` weighs the shares by the units that came in under each; `share_seen_bp` is what those units got, and
-    `share_z` their distance in standard errors. `sample_ratio_p` below 0.001 means that the division itself is broken, and
-    nothing else here should be believed. `without_unit` exchanges had no sticky unit and are left out.
+    `share_z` their distance in standard errors, at most 999. `sample_ratio_p` below 0.001 means that the division itself is
+    broken, and nothing else here should be believed. `without_unit` exchanges had no sticky unit and are left out.
     """
 
     task: str
@@ -128,7 +129,7 @@ def compare_window(
         experiment.share_bp,
         round(sum(n * share for _, n, share in groups) / units * 10_000) if units else experiment.share_bp,
         round(sum(candidates for candidates, _, _ in groups) / units * 10_000) if units else 0,
-        share_z(groups), sample_ratio_p(groups), sticky_violations(experiment, window), units,
+        max(-_LARGEST_Z, min(_LARGEST_Z, share_z(groups))), sample_ratio_p(groups), sticky_violations(experiment, window), units,
         sum(not seen.unit for seen in window),
     )  # fmt: skip
 
