@@ -1,6 +1,6 @@
 """The overlap certificate: no eval example has an equal or a near-equal in train.
 
-Joined afresh and exactly, by other means than the clustering: equal variable parts; character 4-gram Jaccard by a prefix
+Joined afresh and exactly, by other means than the clustering: equal wording; character 4-gram Jaccard by a prefix
 filter (Xiao et al., "Efficient similarity joins for near duplicate detection", 2008), which misses no pair; shared word
 8-grams as part of the shorter text.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.duplicates import Wording
 from curate.settings import CurateSettings
 
 _WORDS = 8
@@ -39,13 +40,14 @@ class Overlap:
         return {"exact": len(self.exact), "near": len(self.near), "ngram8": len(self.ngram8)}
 
 
-def find_overlap(train: Sequence[str], held_out: Sequence[str], settings: CurateSettings) -> Overlap:
-    """Joins the normalised variable parts of train with those of eval."""
-    known = set(held_out)
-    exact = frozenset(row for row, text in enumerate(train) if text in known)
+def find_overlap(train: Sequence[Wording], held_out: Sequence[Wording], settings: CurateSettings) -> Overlap:
+    """Joins the wordings of train with those of eval; likeness is judged on what varies."""
+    varying, own = {wording.varying for wording in held_out}, {wording.own for wording in held_out}
+    exact = frozenset(row for row, wording in enumerate(train) if wording.varying in varying or wording.own in own)
     if not train or not held_out:
         return Overlap(exact, frozenset(), frozenset())
-    return Overlap(exact, _near(train, held_out, settings.split_threshold), _sharing(train, held_out, settings.ngram_share))
+    left, right = [wording.varying for wording in train], [wording.varying for wording in held_out]
+    return Overlap(exact, _near(left, right, settings.split_threshold), _sharing(left, right, settings.ngram_share))
 
 
 def _near(train: Sequence[str], held_out: Sequence[str], threshold: float) -> frozenset[int]:

@@ -182,11 +182,11 @@ def _certify(
     wordings: Sequence[Wording], placed: Mapping[int, str], dropped: dict[int, Drop], settings: CurateSettings
 ) -> dict[str, int]:
     """Removes what overlaps from train, then joins again; the second join must find nothing."""
-    held_out = [wordings[row].varying for row, split in placed.items() if split in (splits.VAL, splits.TEST)]
+    held_out = [wordings[row] for row, split in placed.items() if split in (splits.VAL, splits.TEST)]
 
     def join() -> tuple[list[int], Overlap]:
         train = [row for row, split in placed.items() if split == splits.TRAIN and row not in dropped]
-        return train, find_overlap([wordings[row].varying for row in train], held_out, settings)
+        return train, find_overlap([wordings[row] for row in train], held_out, settings)
 
     train, overlap = join()
     dropped |= {train[row]: Drop(OVERLAP) for row in sorted(overlap.rows)}

@@ -1,15 +1,15 @@
 """Exact and near duplicates, judged on what varies.
 
 Two inputs are the same when their wording is equal without the app's part. They are near duplicates when the variable parts
-are similar, the texts without the universal part are similar too (a phrase that many users share is still theirs), and
-numbers and negations agree. Deletion follows the leader rule: only what is similar to a kept example may go, so chains of
+are similar, the questions with what is not in most of them are similar too (a phrase that many users share is still theirs),
+and numbers and negations agree. Deletion follows the leader rule: only what is similar to a kept example may go, so chains of
 small differences do not swallow each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ CROWD_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What of an input is compared: `varying` without all boilerplate, `own` without the universal part, both normalised."""
+    """What of an input is compared, normalised: `varying` without all boilerplate, `own` with phrases that many users share."""
 
     varying: str
     own: str
@@ -64,7 +64,8 @@ class Removal:
 def read_wordings(inputs: Sequence[Asked], answers: Sequence[str]) -> tuple[Template, list[Wording]]:
     """The task's template and the wording of each input without it."""
     template = mine(inputs, answers, MINED_SHARE)
-    varying, own = Stripper(template), Stripper(mine(inputs, answers, UNIVERSAL_SHARE))
+    universal = replace(mine(inputs, answers, UNIVERSAL_SHARE), context=template.context)
+    varying, own = Stripper(template), Stripper(universal)
     found: dict[Asked, Wording] = {}
     for asked in inputs:
         if asked not in found:

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from capture.messages import Message
 from curate.wording import mask, normalise
 
-MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.2
-"""Part of the distinct inputs from which a piece counts as the app's. Pieces above the first but below the second may be a
-phrase of many users, so they are taken away only where merging too much is safe."""
+MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.5
+"""Part of the distinct inputs from which a piece counts as the app's. A piece of a question between the two may be a phrase of
+many users: it tells nothing where texts are compared loosely, and everything where one of two inputs is to be deleted."""
 _LEAST = 5
 _FRAME_SHARE, _RUNNING_SHARE, _AGREEING_SHARE = 0.5, 0.8, 0.9
 _SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
@@ -75,7 +75,8 @@ def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_S
     by_question: dict[str, set[tuple[tuple[str, ...], str]]] = defaultdict(set)
     for question, text, asked in zip(questions, stripped, inputs, strict=True):
         by_question[question].add((asked.context, text))
-    context = _frequent(({piece for pieces, _ in texts for piece in pieces} for texts in by_question.values()), minimum)
+    whole = min(minimum, max(2, math.ceil(distinct / 2)))  # a whole message, so even two inputs are proof
+    context = _frequent(({piece for pieces, _ in texts for piece in pieces} for texts in by_question.values()), whole)
     documents = [{_joined(pieces, text, context) for pieces, text in texts} for texts in by_question.values()]
     segments = _frequent(({key for text in texts for _, key in _segments(text)} for texts in documents), minimum)
     remaining = [{_without_segments(text, segments) for text in texts} for texts in documents]
@@ -94,7 +95,7 @@ class Stripper:
         """What varies in `asked`, as it was written; the last step that would leave no word is not taken."""
         unframed = _without_frames(asked.question, self._template.frames)
         joined = _joined(asked.context, unframed, self._template.context)
-        left = joined if _has_words(joined) else asked.question
+        left = joined if _has_words(joined) else asked.question if asked.question.strip() else _joined(asked.context, "", {})
         shorter = _without_segments(left, self._template.segments)
         left = shorter if _has_words(shorter) else left
         shorter = self._without_phrases(left)

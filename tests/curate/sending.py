@@ -86,7 +86,8 @@ def _write(spool: SpoolWriter, raw: bytes, one: Sent) -> None:
         raw,
         Begin(
             "POST", one.path, "", one.protocol, task=one.task, unit=one.unit, user_name=one.user, session_name=one.session,
-            purpose=one.purpose, model_asked="teacher-1", variant=one.variant, release_id=one.release_id, upstream=one.upstream, body=body,
+            purpose=one.purpose, model_asked="teacher-1", variant=one.variant, release_id=one.release_id, upstream=one.upstream,
+            body=body,
         ),
     )  # fmt: skip
     spool.head(raw, Head(one.status, {"content-type": "application/json"}, one.upstream, "teacher-1"))
@@ -110,7 +111,14 @@ def _response(one: Sent) -> bytes:
         content = [{"type": "text", "text": one.answer}]
         usage = {"input_tokens": 50, "output_tokens": 5}
         stop = "end_turn" if one.finish == "stop" else one.finish
-        body = {"type": "message", "role": "assistant", "model": "teacher-1", "content": content, "stop_reason": stop, "usage": usage}
+        body = {
+            "type": "message",
+            "role": "assistant",
+            "model": "teacher-1",
+            "content": content,
+            "stop_reason": stop,
+            "usage": usage,
+        }
         return json.dumps(body).encode()
     message = one.answer_message or {"role": "assistant", "content": one.answer}
     choice = {"index": 0, "message": message, "finish_reason": one.finish}

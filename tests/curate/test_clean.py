@@ -16,7 +16,11 @@ from curate.clean import REASONS, Cleaned, clean
 from curate.settings import CurateSettings
 from tests.curate.sending import SYSTEM, Sent, Traffic
 
-TOOL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+TOOL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 IMAGE = {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": "data:,"}}]}
 
 
@@ -86,7 +90,7 @@ def test_whatever_the_text_there_is_one_reason_or_a_whole_example(question: str,
 
 
 def an_exchange(**changes: Any) -> Exchange:
-    texts = dict.fromkeys((name for name, kind in Exchange.__annotations__.items() if kind == "str"), "")
-    numbers = dict.fromkeys((name for name, kind in Exchange.__annotations__.items() if kind.startswith(("int", "bool"))), 0)
-    maps = dict.fromkeys((name for name, kind in Exchange.__annotations__.items() if kind.startswith("Mapping")), {})
-    return Exchange(**{**texts, **numbers, **maps, "status": 200, "state": "complete", **changes})  # type: ignore[arg-type]
+    values: dict[str, Any] = {"status": 200, "state": "complete"}
+    for name, kind in Exchange.__annotations__.items():
+        values.setdefault(name, {} if kind.startswith("Mapping") else "" if kind == "str" else 0)
+    return Exchange(**{**values, **changes})

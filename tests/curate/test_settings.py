@@ -11,7 +11,13 @@ from curate.settings import CurateSettings
 
 @pytest.mark.parametrize(
     "line",
-    ["val_share = 0", "val_share = 0.6\ntest_share = 0.6", "near_threshold = 0.3", 'personal_data = "maybe"', "minimum_examples = 1"],
+    [
+        "val_share = 0",
+        "val_share = 0.6\ntest_share = 0.6",
+        "near_threshold = 0.3",
+        'personal_data = "maybe"',
+        "minimum_examples = 1",
+    ],
 )
 def test_settings_that_make_no_sense_are_refused_with_the_section(line: str, tmp_path: Path) -> None:
     path = tmp_path / "potstill.toml"

@@ -22,7 +22,12 @@ def test_text_without_words_stays_itself() -> None:
 
 @pytest.mark.parametrize(
     ("left", "right"),
-    [("Pay 12 euros", "Pay 13 euros"), ("It is 1.5 m", "It is 15 m"), ("I can log in", "I cannot log in"), ("It works", "It doesn’t work")],
+    [
+        ("Pay 12 euros", "Pay 13 euros"),
+        ("It is 1.5 m", "It is 15 m"),
+        ("I can log in", "I cannot log in"),
+        ("It works", "It doesn’t work"),
+    ],
 )
 def test_numbers_and_negations_are_critical(left: str, right: str) -> None:
     assert critical(left) != critical(right)
