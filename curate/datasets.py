@@ -9,22 +9,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, insert, text
+from sqlalchemy import Connection, Row, text
 
 from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotEnoughError, NotFoundError, StoreError
-from curate.draft import Draft, make_draft
+from curate.bill import bill_in_words, make_bill
 from curate.examples import Example, from_line
 from curate.freeze import MANIFEST, hashed, read_file, to_json, version_folder, write_folder
-from curate.history import read_history, write_examples, write_splits
-from curate.manifest import bill_in_words, describe, make_bill
 from curate.selection import Progress, require_task, select
 from curate.settings import CurateSettings
 from curate.splits import SPLITS
-from curate.tables import DatasetVersionRow
+
+if TYPE_CHECKING:
+    from curate.draft import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,10 @@ def build(
     is told stage, done and total. NotFoundError for an unknown task, NotEnoughError with the bill when too little is left,
     GateError when train and eval overlap, StoreError while another build of the task is under way.
     """
+    from curate.draft import make_draft  # numpy; whoever only lists versions does not wait for it
+    from curate.history import read_history
+    from curate.manifest import describe
+
     tell = on_progress or _tell_nobody
     require_task(database, task)
     with _alone(version_folder(folder, task, 0).parent, task):
@@ -104,6 +108,8 @@ def load_split(version: DatasetVersion, split: str) -> list[Example]:
 def _freeze(
     database: Database, data_folder: Path, manifest: dict[str, Any], files: Mapping[str, str], draft: Draft
 ) -> DatasetVersion:
+    from curate.history import write_examples, write_splits
+
     task = manifest["task"]
     earlier = versions(database, task)
     if earlier and earlier[-1].hash == manifest["hash"]:
@@ -148,7 +154,9 @@ def _insert(connection: Connection, version: DatasetVersion) -> None:
     names = ("id", "task", "number", "hash", "train", "val", "test", "created_us")
     values: dict[str, object] = {name: getattr(version, name) for name in names}
     values |= {"folder": str(version.folder), "manifest": to_json(version.manifest)}
-    connection.execute(insert(DatasetVersionRow), values)
+    sql = """INSERT INTO dataset_versions (id, task, number, hash, train, val, test, folder, manifest, created_us)
+        VALUES (:id, :task, :number, :hash, :train, :val, :test, :folder, :manifest, :created_us)"""
+    connection.execute(text(sql), values)
 
 
 def _version(row: Row[Any]) -> DatasetVersion:

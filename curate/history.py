@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, text
 
 from capture import clock
 from capture.database import Database
@@ -14,7 +14,6 @@ from curate.draft import CONTRADICTION, REJECTED, Draft, History
 from curate.examples import example_id, prompt_of
 from curate.review import ACCEPT, EDIT, REJECT, standing_verdicts
 from curate.selection import Candidate
-from curate.tables import ExampleRow, SplitRow
 
 _LABELS = 50
 _BATCH = 1_000
@@ -46,7 +45,7 @@ def write_splits(connection: Connection, task: str, draft: Draft, number: int) -
         if split and candidate.input_key not in known:
             fresh.setdefault(candidate.input_key, split)
     rows = [{"task": task, "input_key": key, "split": split, "first_version": number} for key, split in fresh.items()]
-    _insert(connection, SplitRow, rows)
+    _insert(connection, "splits", rows)
 
 
 def write_examples(connection: Connection, task: str, draft: Draft) -> None:
@@ -62,7 +61,7 @@ def write_examples(connection: Connection, task: str, draft: Draft) -> None:
             "target": candidate.target, "priority": priority, "note": note, "created_us": now_us,
         })  # fmt: skip
     connection.execute(text("DELETE FROM examples WHERE task = :task"), {"task": task})
-    _insert(connection, ExampleRow, rows)
+    _insert(connection, "examples", rows)
 
 
 def review_order(draft: Draft) -> list[tuple[Candidate, str]]:
@@ -111,6 +110,8 @@ def _short(text: str) -> str:
     return line if len(line) <= 60 else line[:59] + "…"
 
 
-def _insert(connection: Connection, table: type[ExampleRow] | type[SplitRow], rows: Sequence[dict[str, object]]) -> None:
+def _insert(connection: Connection, table: str, rows: Sequence[dict[str, object]]) -> None:
     for start in range(0, len(rows), _BATCH):
-        connection.execute(insert(table), rows[start : start + _BATCH])
+        batch = rows[start : start + _BATCH]
+        columns, values = ", ".join(batch[0]), ", ".join(f":{name}" for name in batch[0])
+        connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), batch)  # noqa: S608  names from code

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from capture.errors import GateError
 from capture.ids import content_hash
+from curate.bill import make_bill
 from curate.draft import CONTRADICTION, Draft
 from curate.duplicates import CROWD_SHARE
 from curate.examples import Example, example_id, to_line
@@ -60,20 +60,6 @@ def describe(task: str, settings: CurateSettings, selection: Selection, draft: D
         "warnings": _warnings(draft),
     }
     return manifest, files
-
-
-def make_bill(selected: int, kept: int, dropped: Counter[str]) -> dict[str, Any]:
-    """Where every selected exchange went; GateError when the numbers do not add up."""
-    if selected != kept + dropped.total():
-        what = f"The bill does not add up: {selected} selected, {kept} kept, {dropped.total()} dropped."
-        raise GateError(what, "Report this: every exchange must be kept or dropped with one reason.")
-    return {"selected": selected, "kept": kept, "dropped": dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))}
-
-
-def bill_in_words(bill: Mapping[str, Any]) -> str:
-    """The bill as half a sentence."""
-    dropped = ", ".join(f"{count} {reason}" for reason, count in bill["dropped"].items()) or "none"
-    return f"{bill['selected']} exchanges selected, {bill['kept']} kept, dropped: {dropped}"
 
 
 def _example(task: str, candidate: Candidate, split: str) -> Example:

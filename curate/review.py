@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, text
 
 from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, PotstillError
 from capture.messages import Message
 from curate.examples import messages_of
-from curate.tables import ReviewRow
 
 ACCEPT, REJECT, EDIT, SKIP, UNDO = "accept", "reject", "edit", "skip", "undo"
 VERDICTS = (ACCEPT, REJECT, EDIT, SKIP)
@@ -143,5 +142,7 @@ def _read(connection: Connection, task: str) -> list[Review]:
 
 def _append(connection: Connection, task: str, exchange_id: str, verdict: str, target: str, reviewer: str, note: str) -> Review:
     review = Review(ids.new_id("rv"), task, exchange_id, verdict, target, reviewer, note, clock.now_us())
-    connection.execute(insert(ReviewRow), asdict(review))
+    columns = ", ".join(Review.__slots__)
+    values = ", ".join(f":{name}" for name in Review.__slots__)
+    connection.execute(text(f"INSERT INTO reviews ({columns}) VALUES ({values})"), asdict(review))  # noqa: S608  constant text
     return review
