@@ -1,0 +1,1 @@
+"""What Potstill costs, measured side by side with what does less. `python -m benchmarks`; nothing here is ever a test's limit."""

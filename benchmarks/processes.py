@@ -1,0 +1,110 @@
+"""Child processes, the cores they run on, and the CPU time that they and their descendants have used, from /proc."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+"""The step in which the kernel shows CPU time; less cannot be told from nothing."""
+_START_S = 60.0
+_STOP_S = 30.0
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of `pid` and of all its descendants, the ended ones included; in steps of a clock tick."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended while we were looking
+            parents[int(folder.name)] = int(fields[1])
+            ticks[int(folder.name)] = sum(int(field) for field in fields[11:15])
+    ours = {pid}
+    while more := {child for child, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(ticks.get(each, 0) for each in ours) * TICK_S
+
+
+def busy_seconds() -> float:
+    """CPU time that the whole machine has spent on anything since it started."""
+    user, nice, system, _idle, _wait, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq) * TICK_S
+
+
+def own_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def cores() -> tuple[int, int]:
+    """The core for load, upstream and store writer, and the core for what is measured; the same one when there is one only."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Keeps this process on `core` for a while."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def running(command: Sequence[str], core: int, log: Path, niceness: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process on `core`, in the repository's folder, without settings from the environment; ended with SIGTERM."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("POTSTILL_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            os.sched_setaffinity(process.pid, {core})
+            if niceness:
+                os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs `module` with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Returns once something listens on `port`; RuntimeError with the last words of `process` when it ended or is too slow."""
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"{log.stem} does not listen on {port}: {log.read_text()[-2000:]}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
