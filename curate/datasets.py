@@ -17,7 +17,8 @@ from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotEnoughError, NotFoundError, StoreError
 from curate.bill import bill_in_words, make_bill
-from curate.examples import Example, from_line
+from curate.examples import Example as Example
+from curate.examples import from_line
 from curate.freeze import MANIFEST, hashed, read_file, to_json, version_folder, write_folder
 from curate.selection import Progress, require_task, select
 from curate.settings import CurateSettings

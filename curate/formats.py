@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.datasets import DatasetVersion, load_split
 from curate.examples import Example, prompt_of
-from curate.splits import TRAIN
+from curate.splits import SPLITS
 
 
 def to_openai_lines(examples: Iterable[Example]) -> list[str]:
@@ -22,9 +22,12 @@ def to_openai_lines(examples: Iterable[Example]) -> list[str]:
     ]  # fmt: skip
 
 
-def export_openai_jsonl(version: DatasetVersion, out: Path, split: str = TRAIN) -> int:
-    """Writes a split of `version` to `out` as OpenAI chat JSONL; how many examples were written."""
-    lines = to_openai_lines(load_split(version, split))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    return len(lines)
+def export_openai_jsonl(version: DatasetVersion, out: Path) -> int:
+    """Writes train.jsonl, val.jsonl and test.jsonl of `version` into folder `out` as OpenAI chat JSONL; how many examples."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for split in SPLITS:
+        lines = to_openai_lines(load_split(version, split))
+        (out / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
+        written += len(lines)
+    return written

@@ -30,11 +30,7 @@ def version_folder(data_folder: Path, task: str, number: int) -> Path:
 
 def hashed(manifest: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
     """`manifest` with the hashes of `files` and its own; number and hash do not count, so equal content is seen."""
-    described = {
-        name: {"hash": content_hash(text.encode()), "bytes": len(text.encode()), "lines": text.count("\n")}
-        for name, text in sorted(files.items())
-    }
-    whole = {**manifest, "files": described}
+    whole = {**manifest, "files": {name: content_hash(text.encode()) for name, text in sorted(files.items())}}
     whole["hash"] = content_hash(to_json({key: value for key, value in whole.items() if key != "number"}).encode())
     return whole
 
@@ -59,7 +55,7 @@ def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
     if not path.is_file():
         raise StoreError(f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
     data = path.read_bytes()
-    if content_hash(data) != manifest["files"][name]["hash"]:
+    if content_hash(data) != manifest["files"][name]:
         raise StoreError(f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
     return data.decode()
 

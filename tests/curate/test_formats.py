@@ -12,14 +12,13 @@ from tests.curate.sending import Traffic, mails
 def test_the_export_is_openais_chat_format(traffic: Traffic, tmp_path: Path) -> None:
     traffic.send(mails(60))
     version = build(traffic.database, tmp_path, "mail", CurateSettings())
-    out = tmp_path / "out" / "train.jsonl"
-    assert export_openai_jsonl(version, out) == version.train
-    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    for row, example in zip(rows, load_split(version, "train"), strict=True):
-        assert list(row) == ["messages"]
-        assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
-        assert row["messages"][-1]["content"] == example.target
-    assert export_openai_jsonl(version, tmp_path / "test.jsonl", "test") == version.test
+    assert export_openai_jsonl(version, tmp_path / "out") == 60
+    for split in ("train", "val", "test"):
+        rows = [json.loads(line) for line in (tmp_path / "out" / f"{split}.jsonl").read_text("utf-8").splitlines()]
+        for row, example in zip(rows, load_split(version, split), strict=True):
+            assert list(row) == ["messages"]
+            assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
+            assert row["messages"][-1]["content"] == example.target
 
 
 def test_a_line_separator_inside_a_text_does_not_break_a_line(traffic: Traffic, tmp_path: Path) -> None:
