@@ -24,15 +24,18 @@ def in_thread(
     *,
     failed: Callable[[], None] | None = None,
     lock: asyncio.Lock | None = None,
+    delay_s: float = 0.0,
 ) -> Worker[None]:
     """Runs `work` in a thread, then `done` with its value on the event loop.
 
     A newer call of the same `group` on the same node makes the older one's value be dropped, so a filter can be typed as
-    fast as one likes; with `lock` nothing is dropped, and calls run one after the other in their order. When `work` raises,
-    a toast says what and what to do next, and `failed` is called.
+    fast as one likes; what is dropped within `delay_s` never even starts. With `lock` nothing is dropped, and calls run one
+    after the other in their order. When `work` raises, a toast says what and what to do next, and `failed` is called.
     """
 
     async def run() -> None:
+        if delay_s:
+            await asyncio.sleep(delay_s)
         try:
             if lock is None:
                 value = await asyncio.to_thread(work)

@@ -123,7 +123,7 @@ def _broken(line: str, cells: int) -> list[str]:
             head = line[:at_blank]
         head = head or line[:1]
         lines.append(head)
-        line = line[len(head) :].removeprefix(" ")
+        line = line[len(head) :].lstrip(" ")
     lines.append(line)
     return lines
 

@@ -9,7 +9,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from tui import actions
-from tui.actions import DATASETS, RUNS, TASKS, State
+from tui.actions import DATASETS, RUNS, TASKS, TRAFFIC, State
 from tui.desk import Desk
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
@@ -53,8 +53,11 @@ class ComingScreen(Screen[None], inherit_bindings=False):
         return State(self._name_of_screen, self._desk.is_read_only, self._desk.task)
 
     def handlers(self) -> Mapping[str, Callable[[], None]]:
-        """Nothing of its own."""
-        return {"app.back": lambda: None}
+        """Back is to Traffic."""
+        return {"app.back": self._leave}
+
+    def _leave(self) -> None:
+        self.app.switch_mode(TRAFFIC)
 
     def store_changed(self) -> None:
         """Shows nothing that could change."""

@@ -97,8 +97,9 @@ class CommandScreen(ModalScreen[None]):
 
 
 def commands_for(state: State) -> list[tuple[str, str]]:
-    """Label and command of each action that has one in `state`; those of this screen alone first."""
-    found = sorted(actions.on_screen(state.screen), key=lambda action: len(action.screens))
+    """Label and command of each action that is possible in `state` and has one; those of this screen alone first."""
+    possible = [action for action in actions.on_screen(state.screen) if action.unavailable(state) is None]
+    found = sorted(possible, key=lambda action: len(action.screens))
     pairs = [(action.label, actions.command(action, state)) for action in found]
     return [(label, command) for label, command in pairs if command]
 

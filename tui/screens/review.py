@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from capture import clock
 from tui import actions, reading
-from tui.actions import REVIEW, State
+from tui.actions import REVIEW, TRAFFIC, State
 from tui.background import in_thread
 from tui.desk import Desk
 from tui.reading import Pile
@@ -120,7 +120,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             "review.expand": self._expand,
             **{f"review.pick{place}": partial(self._pick, place) for place in range(1, 10)},
             "task.next": self._next_task,
-            "app.back": lambda: None,
+            "app.back": self._leave,
         }
 
     def store_changed(self) -> None:
@@ -210,6 +210,9 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         self._is_whole = not self._is_whole
         self._draw()
 
+    def _leave(self) -> None:
+        self.app.switch_mode(TRAFFIC)
+
     def _next_task(self) -> None:
         tasks = self._pile.tasks
         self._desk.task = tasks[(tasks.index(self._pile.task) + 1) % len(tasks)]
@@ -245,7 +248,11 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             shown.update(fit(line, width, ends="-") if selector == "#output-rule" else line)
 
     def _target_lines(self, width: int) -> list[str]:
-        return review_cards.targets_lines(self._targets, width, 3 if self.size.height >= _TALL else 1) if self._targets else []
+        if not self._targets:
+            return []
+        if self.size.height < _TALL:
+            return review_cards.targets_lines(self._targets, width, 1)
+        return [" digits give a target, esc leaves:", *review_cards.targets_lines(self._targets, width, 3)]
 
     def _last_line(self) -> str:
         if not self._given:

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from capture import clock
 from tui import actions, reading
-from tui.actions import ROLLOUT, State
+from tui.actions import ROLLOUT, TRAFFIC, State
 from tui.background import in_thread
 from tui.desk import Desk
 from tui.reading import Rollout
@@ -142,6 +142,8 @@ class RolloutScreen(Screen[None], inherit_bindings=False):
         self._draw(keep_place=True)
 
     def _drop(self) -> None:
+        if self._staged_bp is None:
+            self.app.switch_mode(TRAFFIC)
         self._staged_bp = None
         self._draw(keep_place=True)
 

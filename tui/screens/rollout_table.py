@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from serve.statistics import Rate
 
 _WIDE = 78
-_HISTORY_SHOWN = 5
+_HISTORY_SHOWN = 3
+_RELEASES_SHOWN = 2
 _NAMES = {
     "success": "success",
     "exact_match": "same answer",
@@ -29,11 +30,11 @@ _RATES = ("success", "exact_match")
 
 def rollout_lines(view: Rollout, staged_bp: int, width: int, now_us: int) -> list[str]:
     """Everything about one task's rollout, the most important first, each line at most `width` cells."""
-    lines = [_title(view, width), "", *_share(view, staged_bp, width), ""]
+    lines = [_title(view, width), *_share(view, staged_bp, width), ""]
     if view.comparison is None:
         lines += [" No comparison yet: no release of this task ever had a share.", ""]
     else:
-        lines += [*_table(view.comparison, width), "", *_checks(view.comparison, width), "", *_bars(view.comparison, width), ""]
+        lines += [*_table(view.comparison, width), "", *_checks(view.comparison, width), *_bars(view.comparison, width), ""]
     lines += [*_history(view, now_us), *_releases(view)]
     return [cut(line, width) for line in lines]
 
@@ -138,21 +139,21 @@ def _history(view: Rollout, now_us: int) -> list[str]:
     for change in view.history:
         why = f': "{one_line(change.why, 40)}"' if change.why else ""
         lines.append(
-            f"{words.ago(change.created_us, now_us):>11}  {words.share(before)} -> {words.share(change.share_bp)}"
+            f" {words.ago(change.created_us, now_us):10}  {words.share(before)} -> {words.share(change.share_bp)}"
             f"  {one_line(change.engine_model, 20)}  {one_line(change.who, 16)}{why}"
         )
         before = change.share_bp
     newest_first = lines[::-1][:_HISTORY_SHOWN]
-    return [f" {'history' if at == 0 else '':9}{line}" for at, line in enumerate(newest_first)]
+    return [f" {'history' if at == 0 else '':12}{line}" for at, line in enumerate(newest_first)]
 
 
 def _releases(view: Rollout) -> list[str]:
     shown = [
         f"{one_line(release.name, 30)} {release.state}"
         + (f", parity {release.parity_same} of {release.parity_n}" if release.parity_n else "")
-        for release in view.releases[:_HISTORY_SHOWN]
+        for release in view.releases[:_RELEASES_SHOWN]
     ]
-    return [f" {'releases' if at == 0 else '':10} {line}" for at, line in enumerate(shown)]
+    return [f" {'releases' if at == 0 else '':12} {line}" for at, line in enumerate(shown)]
 
 
 def _percent(value: float | None) -> str:

@@ -32,6 +32,7 @@ from tui.widgets.virtual_table import PAGE, VirtualTable
 
 _COUNT_CAP = 10_000
 _NEWER_AT_ONCE = 1_000
+_TYPING_PAUSE_S = 0.12
 _HEALTH_EVERY_S = 1.0
 
 
@@ -113,7 +114,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
     def _bar(self) -> FilterBar:
         return self.query_one(FilterBar)
 
-    def _load_newest(self) -> None:
+    def _load_newest(self, delay_s: float = 0.0) -> None:
         chosen = self._filter = parse_filter(self._filter.text)  # anew, so that `since:1h` moves on
 
         def done(rows: list[Exchange]) -> None:
@@ -123,7 +124,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
             self._say_empty()
             self._draw_health()
 
-        in_thread(self, "list", lambda: feed.page(self._desk.database, chosen, limit=PAGE), done)
+        in_thread(self, "list", lambda: feed.page(self._desk.database, chosen, limit=PAGE), done, delay_s=delay_s)
 
     def _count_newer(self) -> None:
         chosen, last = self._filter, self._newest_counted
@@ -137,13 +138,13 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
 
         in_thread(self, "newer", lambda: feed.after(self._desk.database, chosen, last, limit=_NEWER_AT_ONCE), done)
 
-    def _count(self) -> None:
+    def _count(self, delay_s: float = 0.0) -> None:
         chosen, text = self._filter, self._filter.text
 
         def done(found: int) -> None:
             self._bar.say(f"{found:,}{'+' if found >= _COUNT_CAP else ''}{' match' if text else ''}")
 
-        in_thread(self, "count", lambda: feed.count(self._desk.database, chosen, cap=_COUNT_CAP), done)
+        in_thread(self, "count", lambda: feed.count(self._desk.database, chosen, cap=_COUNT_CAP), done, delay_s=delay_s)
 
     def _read_health(self) -> None:
         def done(health: Health) -> None:
@@ -238,8 +239,9 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
         if event.is_ready and chosen.text != self._filter.text:
             self._filter = chosen
             self._is_following = True
-            self._load_newest()
-        self._count()
+            self._bar.say("searching")
+            self._load_newest(_TYPING_PAUSE_S)
+        self._count(_TYPING_PAUSE_S)
 
     def _draw_detail(self) -> None:
         pane = self.query_one("#detail", Static)

@@ -78,7 +78,7 @@ def detail(exchange: Exchange, conversation: Conversation | None, width: int, he
     question, name = (said(last), last.role) if last else (nothing, "user")
     answer, when = _answer(exchange, conversation), timing(exchange)
     cells = width - 11
-    times = len(wrap(when, cells, max(height - 7, 1)))
+    times = len(wrap(when, cells, max(height - 6, 1)))
     room = max(height - 1 - times, 3)
     wanted_output, wanted_question = (len(wrap(text, cells, room)) for text in (answer, question))
     for_output = min(wanted_output, max(room // 2, room - 1 - wanted_question, 1))
