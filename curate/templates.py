@@ -118,6 +118,11 @@ def _masked(text: str) -> str:
 
 
 @lru_cache(maxsize=65536)
+def _flat(segment: str) -> str:
+    return normalise(segment)
+
+
+@lru_cache(maxsize=65536)
 def _key(word: str) -> str:
     key = normalise(word).replace(" ", "")
     return key if _has_words(key) else ""
@@ -141,7 +146,7 @@ def _joined(context: Sequence[str], question: str, known: Mapping[str, int]) -> 
 
 def _segments(text: str) -> list[tuple[str, str]]:
     parts = [part for part in _SEGMENT_END.split(text) if part.strip()]
-    return [(part, normalise(part)) for part in parts]
+    return [(part, _flat(part)) for part in parts]
 
 
 def _without_segments(text: str, known: Mapping[str, int]) -> str:
