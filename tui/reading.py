@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,15 +37,18 @@ class Pile:
     progress: ReviewProgress | None = None
 
 
-def pile(database: Database, task: str, limit: int) -> Pile:
-    """The next `limit` cards of `task`; when it has no examples, of the first task with a card, else of the first task."""
+def pile(database: Database, wanted: Sequence[str], limit: int) -> Pile:
+    """The next `limit` cards of the first of the tasks `wanted` that has a dataset version.
+
+    When none has, of the first task with a card, else of the first task.
+    """
     from curate import datasets, review
 
     tasks = tuple(sorted({version.task for version in datasets.versions(database)}))
     if not tasks:
         return Pile()
-    if task not in tasks:
-        task = next((name for name in tasks if review.queue(database, name, limit=1)), tasks[0])
+    task = next((name for name in wanted if name in tasks), "")
+    task = task or next((name for name in tasks if review.queue(database, name, limit=1)), tasks[0])
     return Pile(tasks, task, tuple(review.queue(database, task, limit=limit)), review.progress(database, task))
 
 
@@ -68,8 +72,11 @@ class Rollout:
     comparison: Comparison | None = None
 
 
-def rollout(database: Database, task: str) -> Rollout:
-    """Flag, releases and history of `task`, or of the first task that has any; without the comparison."""
+def rollout(database: Database, wanted: Sequence[str]) -> Rollout:
+    """Flag, releases and history of the first of the tasks `wanted` that has any, else of the first such task.
+
+    Without the comparison, which takes longer.
+    """
     from serve import flag_store, release_store
 
     flags = flag_store.read_snapshot(database).flags
@@ -77,7 +84,7 @@ def rollout(database: Database, task: str) -> Rollout:
     tasks = tuple(sorted({release.task for release in releases} | set(flags)))
     if not tasks:
         return Rollout()
-    task = task if task in tasks else tasks[0]
+    task = next((name for name in wanted if name in tasks), tasks[0])
     flag = flags.get(task)
     own = tuple(release for release in releases if release.task == task)
     in_force = next((release for release in own if flag and flag.share_bp and release.id == flag.release_id), None)

@@ -153,6 +153,15 @@ async def test_the_task_in_focus_is_kept_between_screens(captured: Any, seat: An
         assert "triage" in someone.rows()[1]
 
 
+async def test_a_focus_without_examples_neither_changes_the_pile_nor_is_lost(pile: Any, seat: Any) -> None:
+    pile.send({"task": "summarise"}, {"task": "summarise"})
+    async with seat(keys=("3", "a", "escape", "j", "3")) as someone:
+        assert someone.app.desk.task == "summarise"
+        assert "triage" in someone.rows()[1]
+        await someone.press("u")
+    assert review.standing_verdicts(pile.database, "triage") == []
+
+
 async def test_hostile_targets_and_prompts_are_shown_as_text(pile: Any, seat: Any) -> None:
     evil = "\x1b[2J[bold]x[/] \u202e\u2066 \x00 \ud800\U000e0041" + "x" * 100_000
     messages = json.dumps([{"role": "system", "content": evil}, {"role": "user", "content": evil}])

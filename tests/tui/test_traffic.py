@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from textual.events import MouseScrollDown
 
 HOSTILE = [
     "[bold red]markup[/bold red] [/] [link='x'] $var",
@@ -107,6 +108,19 @@ async def test_moving_up_past_the_first_row_brings_the_newer_ones_back(captured:
         await someone.press("k", "k", "k", "k", "k")
         assert someone.app.screen.state().rows == 9
         assert "later" in someone.rows()[3]
+
+
+async def test_the_wheel_pauses_and_a_click_opens(captured: Any, seat: Any) -> None:
+    captured.send(*tickets(40))
+    async with seat() as someone:
+        await someone.pilot._post_mouse_events([MouseScrollDown], "#exchanges", offset=(5, 5))
+        await someone.settle()
+        assert "PAUSED" in someone.text
+        assert someone.rows()[6].startswith(">")
+        await someone.pilot.click("#exchanges", offset=(5, 2))
+        await someone.pilot.click("#exchanges", offset=(5, 2))
+        await someone.settle()
+        assert someone.app.screen.state().screen == "exchange"
 
 
 async def test_the_whole_list_can_be_walked_by_pages_from_both_ends(captured: Any, seat: Any) -> None:

@@ -80,8 +80,8 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         """Shows the task in focus; one without examples leaves the pile as it is."""
-        if not self._is_loaded or (self._desk.task and self._desk.task != self._pile.task):
-            self._load(self._desk.task or self._pile.task)
+        if not self._is_loaded or not self._cards or self._desk.task != self._pile.task:
+            self._load(self._desk.task, self._pile.task)
 
     def on_resize(self) -> None:
         """Lays the lines out for the new width."""
@@ -126,11 +126,11 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
     def store_changed(self) -> None:
         """Reads the pile when there is none: a dataset version may have been built meanwhile."""
         if not self._cards:
-            self._load(self._pile.task or self._desk.task)
+            self._load(self._pile.task, self._desk.task)
 
-    def _load(self, task: str) -> None:
-        """Reads the pile after all verdicts given so far are written."""
-        work = lambda: reading.pile(self._desk.database, task, _LOADED)  # noqa: E731
+    def _load(self, *wanted: str) -> None:
+        """Reads the pile of the first of these tasks that has one, after all verdicts given so far are written."""
+        work = partial(reading.pile, self._desk.database, wanted, _LOADED)
         in_thread(self, "pile", work, self._loaded, lock=self._desk.writes)
 
     def _loaded(self, pile: Pile) -> None:
@@ -147,7 +147,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             self._counts = {
                 "accept": progress.accepted, "reject": progress.rejected, "edit": progress.edited, "skip": progress.skipped,
             }  # fmt: skip
-        self._desk.task = pile.task or self._desk.task
+        self._desk.task = self._desk.task or pile.task
         self._draw()
 
     def _give(self, verdict: str, target: str = "") -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
@@ -56,7 +57,7 @@ class RolloutScreen(Screen[None], inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         """Shows the task in focus as it stands now."""
-        self._load(self._desk.task or self._view.task)
+        self._load(self._desk.task, self._view.task)
 
     def on_resize(self) -> None:
         """Lays the lines out for the new width."""
@@ -99,14 +100,14 @@ class RolloutScreen(Screen[None], inherit_bindings=False):
 
     def store_changed(self) -> None:
         """Reads flag and releases anew; the comparison at most every five seconds."""
-        self._load(self._view.task or self._desk.task)
+        self._load(self._view.task, self._desk.task)
 
     @property
     def _staged(self) -> int:
         return self._view.share_bp if self._staged_bp is None else self._staged_bp
 
-    def _load(self, task: str) -> None:
-        in_thread(self, "rollout", lambda: reading.rollout(self._desk.database, task), self._loaded)
+    def _load(self, *wanted: str) -> None:
+        in_thread(self, "rollout", partial(reading.rollout, self._desk.database, wanted), self._loaded)
 
     def _loaded(self, view: Rollout) -> None:
         is_same = (view.task, view.revision) == (self._view.task, self._view.revision)
@@ -161,16 +162,17 @@ class RolloutScreen(Screen[None], inherit_bindings=False):
         self.app.push_screen(ConfirmScreen(question), answered)
 
     def _apply(self, task: str, release: int, old_bp: int, new_bp: int) -> None:
+        unit = self._view.unit
+
         def work() -> None:
             from serve import flag_store, flags
 
-            unit = self._view.unit or flags.AUTO
             flag_store.set_share(
                 self._desk.database,
                 task,
                 new_bp,
                 release=release,
-                unit=unit,
+                unit=unit or flags.AUTO,
                 who=self._desk.who,
                 why="set in the terminal interface",
             )

@@ -6,6 +6,7 @@ While it follows, the newest is on top; moving the cursor pauses it, and nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -190,7 +191,8 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
                 if table.rows and table.rows[-1].id == last:
                     table.add_older(found, has_older=len(found) == PAGE)
 
-            in_thread(self, "list", lambda: feed.page(self._desk.database, chosen, before=last, limit=PAGE), add_older)
+            work = partial(feed.page, self._desk.database, chosen, before=last, limit=PAGE)
+            in_thread(self, "list", work, add_older, failed=table.give_up)
         elif not self._is_following:
             first = rows[0].id
 
@@ -200,7 +202,8 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
                     table.add_newer(found[::-1], has_newer=len(found) == PAGE)
                     self._draw_health()
 
-            in_thread(self, "list", lambda: feed.after(self._desk.database, chosen, first, limit=PAGE), add_newer)
+            work = partial(feed.after, self._desk.database, chosen, first, limit=PAGE)
+            in_thread(self, "list", work, add_newer, failed=table.give_up)
 
     def on_virtual_table_moved(self, event: VirtualTable.Moved) -> None:
         """Shows the exchange under the cursor; a person's move pauses and takes its task into focus."""

@@ -25,6 +25,7 @@ PAGE = 200
 KEPT = 5 * PAGE
 """Rows held at most."""
 _MARGIN = PAGE // 4
+_WHEEL = 3
 CURSOR_MARK = ">"
 
 
@@ -116,6 +117,10 @@ class VirtualTable(ScrollView, Generic[T]):
         self._shift(len(rows))
         self._settle()
 
+    def give_up(self) -> None:
+        """The rows that were wanted cannot be had; the next move asks again."""
+        self._is_waiting = False
+
     def move(self, by: int) -> None:
         """Moves the cursor by so many rows, down when positive, as far as rows are held."""
         if not self.rows:
@@ -174,6 +179,16 @@ class VirtualTable(ScrollView, Generic[T]):
         if at == self.cursor:
             self.post_message(self.Opened())
         self.move(at - self.cursor)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel moves the cursor, so that it pauses following as keys do."""
+        event.prevent_default().stop()
+        self.move(_WHEEL)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """As down."""
+        event.prevent_default().stop()
+        self.move(-_WHEEL)
 
     def render_line(self, y: int) -> Strip:
         """The head on top, then the rows from the scroll position on; every strip fills the width."""
