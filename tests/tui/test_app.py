@@ -164,4 +164,4 @@ async def test_the_first_rows_of_a_large_store_are_there_at_once(captured: Any, 
             took = max(took, time.perf_counter() - begun)
         table = someone.app.screen.query_one("#exchanges")
         assert all(newer.id > older.id for newer, older in pairwise(table.rows))
-    assert took < 3
+    assert took < 8  # a list that measures every row would need a minute
