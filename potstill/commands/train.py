@@ -110,7 +110,7 @@ def watch_run(database: Database, run_id: str, process: Any, output: Output) -> 
         bar = progress.add_task(f"run {run.number}", total=None, note="")
         for current in launch.watch(database, run_id, process):
             run = current
-            scores = [metric for metric in runs.metrics(database, run_id) if metric.metric == "val_exact_match"]
+            scores = [metric for metric in runs.metrics(database, run_id) if metric.metric == "exact_match"]
             note = f"{current.stage}" + (f"   exact match on val {scores[-1].value:.3f}" if scores else "")
             progress.update(bar, completed=current.step, total=current.total_steps or None, note=note)
     return run
@@ -179,7 +179,7 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     if run.error_message:
         output.say(run.error_message)
     for metric in metrics:
-        if metric.metric == "val_exact_match":
+        if metric.metric == "exact_match":
             output.say(f"  step {metric.step:5}   exact match on val {metric.value:.3f}")
     print_evaluations(evaluations, output)
     return ExitCode.OK
