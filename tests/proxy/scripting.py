@@ -91,7 +91,7 @@ class Upstream:
                 await asyncio.gather(gone, return_exceptions=True)
                 script.result()
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):  # uvloop says the last for a closed transport
             self.closed.set()
         finally:
             writer.close()
@@ -103,11 +103,15 @@ async def _closed(reader: asyncio.StreamReader) -> None:
         await asyncio.sleep(0.01)
 
 
+def parse_head(head: bytes) -> Received:
+    """First line and headers of a request or an answer, without a body."""
+    line, *rest = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    return Received(line, [(name, value.strip()) for name, _, value in (each.partition(":") for each in rest)], b"")
+
+
 async def read_request(head: bytes, reader: asyncio.StreamReader) -> Received:
     """The request that begins with `head`."""
-    line, *rest = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    headers = [(name, value.strip()) for name, _, value in (each.partition(":") for each in rest)]
-    received = Received(line, headers, b"")
+    received = parse_head(head)
     if received.header("transfer-encoding"):
         while size := int((await reader.readline()).strip() or b"0", 16):
             received.body += await reader.readexactly(size)
@@ -219,9 +223,8 @@ async def talk(port: int, line: str, headers: str = "", body: bytes = b"", *, ve
 
 async def read_reply(reader: asyncio.StreamReader, *, has_body: bool = True) -> Reply:
     """The next answer on a connection."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip("\r\n").split("\r\n")
-    headers = [(name, value.strip()) for name, _, value in (each.partition(":") for each in head[1:])]
-    reply = Reply(int(head[0].split()[1]), headers, b"", True)
+    head = parse_head(await reader.readuntil(b"\r\n\r\n"))
+    reply = Reply(int(head.line.split()[1]), head.headers, b"", True)
     if not has_body or reply.status in (204, 304):
         return reply
     try:
