@@ -64,7 +64,7 @@ def measure(rounds: int, counts: Counts, tell: Tell) -> Result:
             for number in range(rounds):
                 bench.round(number, counts)
         stored = bench.expected
-    notes = [f"All {stored:,} exchanges that went through Potstill are in the store, none twice; no answer differed."]
+    notes = [f"All {stored:,} exchanges that went through Potstill are in the store, none twice; every answer came whole."]
     if not nginx_path():
         notes.append("nginx is not on PATH, so it was not measured.")
     sizes = {
