@@ -11,7 +11,7 @@ from typing import Any
 
 from capture import anthropic_messages, encoding, loose_json, openai_chat, sse
 from capture.answer import Answer, error_text
-from capture.exchange import COMPLETE, ERROR_IN_BAND, TRUNCATED, Conversation
+from capture.exchange import CLIENT_CLOSED, COMPLETE, Conversation, ERROR_IN_BAND, TRUNCATED
 from capture.ids import content_hash
 from capture.messages import Message, Usage
 
@@ -69,9 +69,14 @@ def assemble(
 def state_of(wire_state: str, status: int, assembled: Assembled) -> str:
     """The state of an exchange that ended as `wire_state` on the wire.
 
-    A whole answer of a provider that sends no [DONE] counts as complete when every choice has its finish reason.
+    A whole answer of a provider that sends no [DONE] counts as complete when every choice has its finish reason. So does one
+    whose client hung up after the last event, as SDKs do: they do not wait for the end of the connection.
     """
-    if wire_state != COMPLETE or not 200 <= status < 300:
+    if not 200 <= status < 300:
+        return wire_state
+    if wire_state == CLIENT_CLOSED and assembled.is_terminal and not assembled.error_in_band:
+        return COMPLETE
+    if wire_state != COMPLETE:
         return wire_state
     if assembled.error_in_band:
         return ERROR_IN_BAND

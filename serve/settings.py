@@ -16,6 +16,7 @@ class EngineSettings:
     host: str = "127.0.0.1"
     """Address to bind; the engine loads adapters from any path it is told, so keep it on the loopback."""
     port: int = 8486
+    """Port to bind."""
     base_model: str = ""
     """Folder, or name on the model hub, of the base model; relative folders count from potstill.toml."""
     command: str = ""
@@ -25,16 +26,19 @@ class EngineSettings:
     max_model_len: int = 2048
     """Longest prompt plus answer, in tokens."""
     max_lora_rank: int = 64
+    """Largest rank of an adapter that can be loaded."""
     max_loras: int = 4
     """Releases that may take part in one batch."""
     max_cpu_loras: int = 16
     """Releases kept in memory; more are read again from disk when asked for."""
     dtype: str = "auto"
+    """Number type of the weights, as vLLM names it; auto is float32 on a CPU and the model's own on a GPU."""
     kv_cache_gib: int = 1
     """Memory for the key-value cache on a CPU, in GiB; a GPU takes vLLM's own default."""
     threads: int = 1
     """Compute threads on a CPU."""
     startup_timeout_s: float = 600.0
+    """Longest wait for the engine to serve."""
     extra_args: tuple[str, ...] = ()
     """Further arguments for `vllm serve`."""
 

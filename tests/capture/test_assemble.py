@@ -123,7 +123,14 @@ def test_an_answer_cut_at_any_byte_is_never_complete(kind: tuple[str, str], is_s
         got = read(kind, body[:cut], is_stream=is_stream)
         assert state_of("complete", 200, got) == "truncated", body[:cut]
         assert state_of("upstream_aborted", 200, got) == "upstream_aborted"
+        assert state_of("client_closed", 200, got) == "client_closed"
     assert state_of("complete", 200, read(kind, body, is_stream=is_stream)) == "complete"
+
+
+@pytest.mark.parametrize("kind", [CHAT, MESSAGES])
+def test_a_client_that_hangs_up_after_the_last_event_had_it_all(kind: tuple[str, str]) -> None:
+    _, stream = PAIRS[kind]("fine", [], 2)
+    assert state_of("client_closed", 200, read(kind, stream, is_stream=True)) == "complete"
 
 
 @pytest.mark.parametrize("kind", [CHAT, MESSAGES])
