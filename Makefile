@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/potstill demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -62,7 +62,10 @@ def test_the_documents_that_the_readme_names_exist() -> None:
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.parametrize("promise", re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/promises.md").read_text("utf-8")), ids=str)
+PROMISES = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/promises.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=str)
 def test_the_tests_that_hold_the_promises_exist(promise: tuple[str, str]) -> None:
     file, name = promise
     assert f"def {name}(" in (ROOT / file).read_text("utf-8")
