@@ -80,3 +80,12 @@ def settings(tmp_path: Path) -> Settings:
     path = tmp_path / "potstill.toml"
     path.write_text('[store]\ndata_folder = "data"\n', "utf-8")
     return load_settings(path, environ={})
+
+
+LONGEST_FIRST = ("test_full_circle.py", "test_engine_real.py", "test_worker.py")
+"""Files that take minutes: begun first, so that the other process works through the rest meanwhile."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the order is the same in every process."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.name) if item.path.name in LONGEST_FIRST else len(LONGEST_FIRST))
