@@ -7,9 +7,11 @@ any other sign of a whole answer is never made up.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Mapping
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from capture.exchange import COMPLETE, INTERRUPTED
@@ -130,10 +132,21 @@ async def _break_off(
     transport = request.transport
     if transport is None:
         return
+    if request.version < HttpVersion11 and "content-length" not in response.headers:
+        _reset(transport)
+        return
     asyncio.get_running_loop().call_later(_LAST_WORDS_S, transport.abort)
     if words:
         await response.write(words)
     transport.close()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Ends a connection by a TCP reset: a client without chunks takes a plain close for the end of a whole answer."""
+    found = transport.get_extra_info("socket")
+    if found is not None:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _is_sse(headers: Mapping[str, str]) -> bool:

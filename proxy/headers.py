@@ -84,7 +84,7 @@ def for_student(headers: Mapping[str, str]) -> CIMultiDict[str]:
 def for_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """An upstream's headers as the client gets them."""
     named = _named_by_connection(headers)
-    kept = CIMultiDict(each for each in headers.items() if not _stays_here(each[0]) and each[0].lower() not in named)
+    kept = _without([each for each in headers.items() if not _stays_here(each[0])], named)
     if "transfer-encoding" in headers:
         kept.popall("content-length", None)
     return kept
@@ -108,6 +108,10 @@ def _sent_up(headers: Mapping[str, str], withheld: frozenset[str]) -> CIMultiDic
     if "accept-encoding" in headers:
         sent["Accept-Encoding"] = _accept_encoding(",".join(v for k, v in headers.items() if k.lower() == "accept-encoding"))
     return sent
+
+
+def _without(headers: list[tuple[str, str]], named: frozenset[str]) -> CIMultiDict[str]:
+    return CIMultiDict([each for each in headers if each[0].lower() not in named] if named else headers)
 
 
 @lru_cache(256)

@@ -29,8 +29,13 @@ async def serve_exchange(relay: Relay, request: web.BaseRequest) -> web.StreamRe
     relay.tasks.add(task)
     relay.requests += 1
     try:
-        asked = await read_request(request, relay.settings, relay.upstreams)
-        return await _serve(relay, request, asked)
+        with relay.budget.holder() as holder:
+            asked = await read_request(request, relay.settings, relay.upstreams, holder)
+            return await _serve(relay, request, asked)
+    except ConnectionError:  # the client is gone; what is returned meets a closed connection and goes nowhere
+        if request.transport is not None:
+            request.transport.close()
+        return web.Response()
     finally:
         relay.tasks.discard(task)
 

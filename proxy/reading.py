@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from proxy.budget import Holder
 from proxy.failures import Failure
 from proxy.identify import BadTagError, Identity, identify
 from proxy.peek import Peek, peek
@@ -30,8 +31,10 @@ class Asked:
     failure: Failure | None
 
 
-async def read_request(request: web.BaseRequest, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
-    """The request with its whole body; one that must be refused comes back with its `failure`."""
+async def read_request(
+    request: web.BaseRequest, relay: RelaySettings, upstreams: Mapping[str, Upstream], holder: Holder
+) -> Asked:
+    """The request with its whole body, accounted for in `holder`; one that must be refused comes back with its `failure`."""
     headers = request.headers
     target, route, failure = Target("", ""), None, None
     family = family_of(target, headers)
@@ -42,7 +45,7 @@ async def read_request(request: web.BaseRequest, relay: RelaySettings, upstreams
         family = route.family
     except RouteError as error:
         failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
-    body, body_failure = await _read_body(request, relay)
+    body, body_failure = await _read_body(request, relay, holder)
     peeked = peek(body) if "content-encoding" not in headers else Peek()
     identity = Identity()
     try:
@@ -55,7 +58,7 @@ async def read_request(request: web.BaseRequest, relay: RelaySettings, upstreams
     return Asked(request.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
 
 
-async def _read_body(request: web.BaseRequest, relay: RelaySettings) -> tuple[bytes, Failure | None]:
+async def _read_body(request: web.BaseRequest, relay: RelaySettings, holder: Holder) -> tuple[bytes, Failure | None]:
     limit = relay.max_body_bytes
     too_large = Failure(
         413,
@@ -63,8 +66,11 @@ async def _read_body(request: web.BaseRequest, relay: RelaySettings) -> tuple[by
         f"The request body has more than {relay.max_body_mib} MiB.",
         "Send less, or raise max_body_mib in [relay] of potstill.toml.",
     )
+    overloaded = Failure(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.")
     if (request.content_length or 0) > limit:
         return b"", too_large
+    if not holder.hold(request.content_length or 0):
+        return b"", overloaded
     if request.headers.get("expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -81,6 +87,8 @@ async def _read_body(request: web.BaseRequest, relay: RelaySettings) -> tuple[by
             size += len(pieces[-1])
             if size > limit:
                 return b"", too_large
+            if not holder.hold(size):
+                return b"", overloaded
     except TimeoutError:
         what = f"The request body stood still for {relay.body_idle_s:g} s after {size} bytes."
         return b"".join(pieces), Failure(408, "body_timeout", what, "Send it again.")

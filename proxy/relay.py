@@ -15,6 +15,7 @@ from capture import clock
 from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
 from capture.spool import SpoolWriter
 from proxy.breaker import Breaker
+from proxy.budget import Budget
 from proxy.failures import Failure
 from proxy.headers import for_student, for_upstream
 from proxy.peek import with_model
@@ -73,7 +74,8 @@ class Relay:
         self.is_stopping = False
         """True once open exchanges are being cut at the end of the drain."""
         self.breaker = Breaker()
-        self._engine_url = engine_url
+        self.budget = Budget(settings.max_held_mib * 2**20)
+        self._engine_url = engine_url.rstrip("/").removesuffix("/v1")
         self._teachers = self._session(settings.keepalive_s)
         self._engine = self._session(_ENGINE_KEEPALIVE_S)
 

@@ -36,6 +36,8 @@ class RelaySettings:
     """Relay processes; each has its own spool."""
     max_body_mib: int = 64
     """Largest request body; more is answered with 413."""
+    max_held_mib: int = 1024
+    """Most memory that the request bodies of one worker may take together; more is answered with 503."""
     body_idle_s: float = 30.0
     """Longest pause of a client while it sends its body."""
     connect_timeout_s: float = 10.0
@@ -50,7 +52,7 @@ class RelaySettings:
     """How long open streams may finish after SIGTERM."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("port", 0), ("admin_port", 0), ("workers", 1), ("max_body_mib", 1)):
+        for name, lowest in (("port", 0), ("admin_port", 0), ("workers", 1), ("max_body_mib", 1), ("max_held_mib", 1)):
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least {lowest}")
 

@@ -374,6 +374,36 @@ async def test_a_break_inside_an_event_or_an_encoded_stream_adds_nothing(relay: 
         assert reply.body == data
 
 
+async def test_an_old_client_is_told_of_a_break_by_a_reset(relay: Worker, upstream: Upstream) -> None:
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked_head() + chunk(event("1")))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    upstream.script = script
+    assert not (await talk(relay.port, CHAT, KEY, ASK_STREAM, version="1.0")).is_whole
+
+
+async def test_a_client_that_leaves_is_no_error_in_the_log(
+    relay: Worker, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked_head())
+        for _ in range(100):
+            writer.write(chunk(bytes(60_000)))
+            await writer.drain()
+
+    upstream.script = script
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+        await reader.readexactly(100_000)
+        writer.transport.abort()
+    await until(lambda: relay.status()["in_flight"] == 0)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith(("aiohttp", "proxy"))] == []
+
+
 async def test_a_short_body_is_not_taken_for_whole(relay: Worker, upstream: Upstream, relay_config: Settings) -> None:
     async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
         writer.write(http_answer(CHAT_ANSWER)[:-5])

@@ -205,6 +205,17 @@ async def test_an_overlong_chunked_body_is_refused(tmp_path: Path, upstream: Ups
     assert upstream.received == []
 
 
+async def test_bodies_beyond_the_budget_are_refused_and_the_budget_comes_back(tmp_path: Path, upstream: Upstream) -> None:
+    relay_settings(tmp_path, upstream.url, max_held_mib=1)
+    async with relaying(tmp_path) as worker:
+        first = asyncio.ensure_future(talk(worker.port, CHAT, KEY + "Content-Length: 700000\r\n"))
+        await until(lambda: worker._relay.budget.held == 700_000)
+        assert (await talk(worker.port, CHAT, KEY, bytes(700_000))).status == 503
+        first.cancel()
+        await until(lambda: worker._relay.budget.held == 0)
+        assert (await talk(worker.port, CHAT, KEY, bytes(700_000))).status == 200
+
+
 @pytest.fixture
 async def engine() -> AsyncIterator[Upstream]:
     """An engine that answers as the student."""
