@@ -16,6 +16,7 @@ import zstandard
 
 from capture import records
 from capture.settings import Settings
+from proxy.relay import Answer
 from proxy.worker import Worker
 from tests.proxy.scripting import (
     CHAT_ANSWER,
@@ -279,6 +280,20 @@ async def test_each_piece_is_relayed_when_it_comes_and_kept_before(
     writer.close()
 
 
+async def test_the_question_is_kept_before_the_upstream_sees_it(
+    relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    seen: list[bytes] = []
+
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        seen.extend(exchange.begin.body for exchange in kept(relay_config) if exchange.begin is not None)
+        writer.write(http_answer(CHAT_ANSWER))
+
+    upstream.script = script
+    await talk(relay.port, CHAT, KEY, ASK)
+    assert seen == [ASK]
+
+
 @pytest.mark.parametrize("kind", ["chunked", "late terminator", "length", "empty", "refused"])
 async def test_the_end_is_kept_before_the_last_byte_leaves(kind: str, relay: Worker, upstream: Upstream) -> None:
     """Looks, at the moment of END, at what the client's socket holds: loopback delivers at once, so nothing hides."""
@@ -372,6 +387,28 @@ async def test_a_break_inside_an_event_or_an_encoded_stream_adds_nothing(relay: 
         reply: Reply = await talk(relay.port, CHAT, KEY, ASK_STREAM)
         assert not reply.is_whole
         assert reply.body == data
+
+
+async def test_what_came_before_a_break_reaches_a_client_that_was_slow(relay: Worker, upstream: Upstream) -> None:
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked_head() + chunk(event("1")))
+        await asyncio.sleep(0.05)
+        writer.write(chunk(event("2")))
+        await writer.drain()
+        writer.transport.close()
+
+    upstream.script = script
+    read_on = relay._relay.read_on
+
+    async def read_late(answer: Answer) -> bytes:
+        """As if the write before had waited for the client until the upstream was gone."""
+        await until(lambda: answer.response.content.exception() is not None)
+        return await read_on(answer)
+
+    relay._relay.read_on = read_late  # type: ignore[method-assign]
+    reply = await talk(relay.port, CHAT, KEY, ASK_STREAM)
+    assert reply.body.startswith(event("1") + event("2"))
+    assert not reply.is_whole
 
 
 async def test_an_old_client_is_told_of_a_break_by_a_reset(relay: Worker, upstream: Upstream) -> None:
