@@ -124,6 +124,7 @@ class Child:
             read_fd, write_fd = os.pipe()
             arguments, fds = [*arguments, "--status-fd", str(write_fd)], (write_fd,)  # type: ignore[assignment]
         try:
+            self.log.touch(mode=0o600)
             with self.log.open("ab") as output:
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-S", _LEASH, str(os.getpid()), sys.executable, "-m", *arguments),
