@@ -45,6 +45,11 @@ class DemoOptions:
     teacher_url: str
     api_key: str
 
+    @property
+    def is_real_teacher(self) -> bool:
+        """True when a named model answers, and not the script."""
+        return bool(self.teacher_model)
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -75,7 +80,7 @@ def run_demo(options: DemoOptions, output: Output) -> int:
         base = None if options.base_model else _start(children, stage, "toy-base", ["toy-base", stage.base_model])
 
         output.heading(f"1  {options.requests} requests through the relay, with the official OpenAI and Anthropic SDKs")
-        first = _send(stage, options, plan_mixed(7, options.requests), output)
+        first = _send(stage, options, plan_mixed(7, options.requests, names_labels=options.is_real_teacher), output)
         _command(stage, output, "tasks")
         _command(stage, output, "exchanges", "list", f"task:{CLOSED_TASK}", "--limit", "6")
 
@@ -96,7 +101,12 @@ def run_demo(options: DemoOptions, output: Output) -> int:
         _command(stage, output, "flag", "set", CLOSED_TASK, "--share", "30%", "--unit", "user", "--why", "demo")
         time.sleep(0.5)  # A flag is promised to be in force on every relay within 500 ms.
         count = max(options.requests * 3 // 10, 60)
-        second = _send(stage, options, plan_experiment(11, count, first.sent, max(count * 2 // 3, 40)), output)
+        second = _send(
+            stage,
+            options,
+            plan_experiment(11, count, first.sent, max(count * 2 // 3, 40), names_labels=options.is_real_teacher),
+            output,
+        )
         with _store(stage) as database:
             _wait_until_stored(database, first.sent + second.sent)
         _command(stage, output, "ab", CLOSED_TASK)
@@ -179,9 +189,12 @@ def _say_what_is_real(options: DemoOptions, output: Output) -> None:
         output.say(f"base model: {options.base_model}")
     else:
         output.say(
-            "base model: a TOY of 1.1 million parameters, made on the spot from other tasks. It is not a pretrained LLM, and the"
+            "base model: a TOY of 1.1 million parameters, made on the spot from other tasks and from tickets without answers."
         )
-        output.say("cheap baseline (TF-IDF and logistic regression) may beat it: its row is in the table. The loop is real.")
+        output.say(
+            "It is not a pretrained LLM, and the cheap baseline (TF-IDF and logistic regression) may beat it: its row is in the table."
+        )
+        output.say("What is real is the loop: relay, store, curation, TRL and PEFT, vLLM, flag, statistics.")
 
 
 def _environment(options_key: str = "") -> dict[str, str]:
@@ -238,7 +251,7 @@ def _send(stage: Stage, options: DemoOptions, requests: list[PlannedRequest], ou
 def _roll_back_under_traffic(stage: Stage, options: DemoOptions, first_number: int, output: Output) -> tuple[Ledger, int]:
     """Keeps traffic going for some 6 s and rolls back in the middle of it; gives the ledger and the moment of the change."""
     ledger = Ledger()
-    requests = plan_experiment(13, 180, first_number, 90)
+    requests = plan_experiment(13, 180, first_number, 90, names_labels=options.is_real_teacher)
 
     async def send() -> None:
         apps = Apps(stage.relay_url, options.api_key, options.teacher_model or _SCRIPTED_MODEL)

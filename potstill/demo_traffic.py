@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.tickets import Ticket, make_tickets
+from proxy.tickets import TASKS, Ticket, make_tickets
 
 CLOSED_TASK = "triage"
 """The task that the demo distils."""
@@ -43,30 +43,31 @@ class Ledger:
     errors: list[str] = field(default_factory=list)
 
 
-def plan_mixed(seed: int, count: int) -> list[PlannedRequest]:
-    """`count` requests of several tasks in a seeded order, a third of them streamed."""
+def plan_mixed(seed: int, count: int, *, names_labels: bool = False) -> list[PlannedRequest]:
+    """`count` requests of several tasks in a seeded order, a third streamed; `names_labels` tells the model its choices."""
     planned: list[tuple[str, Ticket]] = []
     for number, (task, share) in enumerate(_SHARES):
         size = count - len(planned) if number == len(_SHARES) - 1 else round(count * share)
         planned += [(task, ticket) for ticket in make_tickets(seed + number, size, task)]
     random.Random(seed).shuffle(planned)
-    return [_request(number, task, ticket, ticket.user) for number, (task, ticket) in enumerate(planned)]
+    return [_request(number, task, ticket, ticket.user, names_labels) for number, (task, ticket) in enumerate(planned)]
 
 
-def plan_experiment(seed: int, count: int, first_number: int, users: int) -> list[PlannedRequest]:
+def plan_experiment(seed: int, count: int, first_number: int, users: int, *, names_labels: bool = False) -> list[PlannedRequest]:
     """`count` requests of the distilled task by `users` users, each ticket asked twice, so that both variants answer it."""
     tickets = make_tickets(seed, (count + 1) // 2, CLOSED_TASK)
     asked = [ticket for ticket in tickets for _ in range(2)][:count]
     order = list(range(count))
     random.Random(seed).shuffle(order)
     return [
-        _request(first_number + place, CLOSED_TASK, asked[index], f"customer-{seed}-{place % users}")
+        _request(first_number + place, CLOSED_TASK, asked[index], f"customer-{seed}-{place % users}", names_labels)
         for place, index in enumerate(order)
     ]
 
 
-def _request(number: int, task: str, ticket: Ticket, user: str) -> PlannedRequest:
-    return PlannedRequest(number, task, ticket.system_prompt, ticket.user_prompt, user, ticket.session, number % 3 == 0)
+def _request(number: int, task: str, ticket: Ticket, user: str, names_labels: bool) -> PlannedRequest:
+    system = TASKS[task].full_prompt if names_labels else ticket.system_prompt
+    return PlannedRequest(number, task, system, ticket.user_prompt, user, ticket.session, number % 3 == 0)
 
 
 class Apps:

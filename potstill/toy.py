@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from proxy.tickets import TASKS, make_tickets
-from train.toy_base import ToyProgress, build_toy_base
+from train.toy_base import build_toy_base
+from train.toy_training import ToyProgress
 
 _TARGET_TASK = "triage"
 _SEED = 20_261
-_PER_TASK = 1_200
+_PER_TASK = 200
+_UNLABELLED = 2_400
 
 
 def toy_conversations(task: str = _TARGET_TASK) -> list[tuple[str, str, str]]:
@@ -25,12 +27,13 @@ def toy_conversations(task: str = _TARGET_TASK) -> list[tuple[str, str, str]]:
     return conversations
 
 
-def toy_vocabulary(task: str = _TARGET_TASK) -> Sequence[str]:
-    """Texts of `task` without their answers next to them: the tokenizer must be able to spell its words."""
-    tickets = make_tickets(_SEED - 1, 400, task)
-    return [*(ticket.user_prompt for ticket in tickets), *sorted({ticket.gold for ticket in tickets}), tickets[0].system_prompt]
+def unlabelled_prompts(task: str = _TARGET_TASK) -> list[tuple[str, str]]:
+    """(system, user) of tickets of `task`, each once, without their answers; none of them is sent by the demo."""
+    return list(
+        dict.fromkeys((ticket.system_prompt, ticket.user_prompt) for ticket in make_tickets(_SEED - 1, _UNLABELLED, task))
+    )
 
 
 def make_toy_base(folder: Path, *, on_progress: Callable[[ToyProgress], None] | None = None) -> Path:
     """Makes the toy base in `folder`, or returns at once when it is complete there."""
-    return build_toy_base(folder, toy_conversations(), vocabulary_texts=toy_vocabulary(), on_progress=on_progress)
+    return build_toy_base(folder, toy_conversations(), unlabelled=unlabelled_prompts(), on_progress=on_progress)

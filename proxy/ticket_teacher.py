@@ -16,7 +16,7 @@ from proxy import ticket_texts as texts
 from proxy.ticket_grammar import expand
 from proxy.tickets import TASKS, fresh_text, reply_text, ticket_text
 
-ERROR_SHARE = 0.03
+ERROR_SHARE = 0.015
 _TEXTS_PER_LABEL = 300
 _SMOOTHING = 0.5
 _WORD = re.compile(r"[^\W\d_]+|\?")

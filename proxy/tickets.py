@@ -40,6 +40,11 @@ class TicketTask:
     system_prompt: str
     closing: str
 
+    @property
+    def full_prompt(self) -> str:
+        """The system prompt with the labels in it, for a model that has to be told them."""
+        return f"{self.system_prompt} Choose one {self.key}: {', '.join(self.labels)}." if self.labels else self.system_prompt
+
     def answer(self, label: str) -> str:
         """The JSON that the model should send for `label`."""
         return json.dumps({self.key: label})
@@ -65,7 +70,7 @@ class Ticket:
 
 
 def _closed(name: str, key: str, who: str, labels: Sequence[str], closing: str) -> TicketTask:
-    prompt = f'{who} Choose one {key}: {", ".join(labels)}. Reply only with JSON: {{"{key}": "..."}}'
+    prompt = f'{who} Reply only with JSON: {{"{key}": "..."}}'
     return TicketTask(name, key, tuple(labels), prompt, closing)
 
 
@@ -109,7 +114,8 @@ _PROMPT = re.compile(r"\ATicket #\d+ \(\w+, \w+ [\d:]+\)\n(.*)\n-- [^\n]*\Z", re
 
 def task_of(system_prompt: str) -> TicketTask | None:
     """The ticket task that this system prompt belongs to, or None."""
-    return next((task for task in _TASK_LIST if task.system_prompt == system_prompt.strip()), None)
+    text = system_prompt.strip()
+    return next((task for task in _TASK_LIST if text in (task.system_prompt, task.full_prompt)), None)
 
 
 def ticket_text(user_prompt: str) -> str:

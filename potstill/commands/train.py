@@ -15,7 +15,7 @@ from potstill.commands import add_command, add_noun
 from potstill.output import ExitCode, Output
 
 if TYPE_CHECKING:
-    from train.toy_base import ToyProgress
+    from train.toy_training import ToyProgress
 
 
 def add_commands(commands: Any) -> None:

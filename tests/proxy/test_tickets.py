@@ -137,7 +137,7 @@ def test_the_teacher_reads_nearly_every_ticket_right(task: str) -> None:
 
 def test_the_teacher_slips_in_three_of_a_hundred_requests_and_contradicts_itself_on_repeats(triage: list[Ticket]) -> None:
     wrong = sum(teacher_answer(ticket.user_prompt, nonce=number) != ticket.gold for number, ticket in enumerate(triage))
-    assert 0.015 <= wrong / len(triage) <= 0.05
+    assert 0.005 <= wrong / len(triage) <= 0.03
     prompt = triage[0].user_prompt
     answers = Counter(teacher_answer(prompt, nonce=nonce) for nonce in range(600))
     assert len(answers) > 2 and answers[triage[0].gold] / 600 > 0.93

@@ -1,0 +1,66 @@
+"""May this dataset version be trained on? Asked before anything heavy is loaded, and again by the run's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from capture.errors import GateError, NotEnoughError
+from capture.ids import content_hash
+
+if TYPE_CHECKING:
+    from curate.datasets import DatasetVersion
+    from train.recipe import Recipe
+
+CERTIFICATE_KEYS = ("exact", "near", "ngram8")
+
+
+def check_ready(version: DatasetVersion, recipe: Recipe) -> None:
+    """NotEnoughError when the splits are too small, GateError when train and eval overlap or the files are not those frozen."""
+    check_sizes(version, recipe)
+    check_certificate(version)
+    check_files(version)
+
+
+def check_sizes(version: DatasetVersion, recipe: Recipe) -> None:
+    """NotEnoughError when the train split is below the recipe's minimum, or val or test is empty."""
+    name = f"{version.task}/v{version.number}"
+    if version.train < recipe.minimum_examples:
+        raise NotEnoughError(
+            f"Dataset version {name} has {version.train} training examples; recipe {recipe.name} asks for {recipe.minimum_examples}.",
+            "Capture and review more exchanges, then build a new version.",
+        )
+    for split, size in (("val", version.val), ("test", version.test)):
+        if size == 0:
+            raise NotEnoughError(
+                f"Dataset version {name} has no {split} examples, so nothing could be measured.",
+                "Capture more exchanges, then build a new version.",
+            )
+
+
+def check_certificate(version: DatasetVersion) -> None:
+    """GateError unless the overlap certificate says 0 for every kind of overlap between train and eval."""
+    certificate = version.manifest.get("certificate")
+    again = "Build the dataset again."
+    if not isinstance(certificate, Mapping) or any(key not in certificate for key in CERTIFICATE_KEYS):
+        raise GateError(f"Dataset version {version.task}/v{version.number} has no overlap certificate.", again)
+    found = {key: value for key, value in certificate.items() if key in CERTIFICATE_KEYS and value != 0}
+    if found:
+        kinds = ", ".join(f"{key} {value}" for key, value in found.items())
+        raise GateError(f"Train and eval of dataset version {version.task}/v{version.number} overlap: {kinds}.", again)
+
+
+def check_files(version: DatasetVersion) -> None:
+    """GateError when a file of the version is missing or not the one that was frozen."""
+    name = f"{version.task}/v{version.number}"
+    files = version.manifest.get("files")
+    if not isinstance(files, Mapping) or not all(f"{split}.jsonl" in files for split in ("train", "val", "test")):
+        raise GateError(f"The manifest of dataset version {name} does not name its files.", "Build the dataset again.")
+    for file, expected in files.items():
+        path = version.folder / str(file)
+        if not path.is_file():
+            raise GateError(f"{path} of dataset version {name} is missing.", "Restore it, or build the dataset again.")
+        if content_hash(path.read_bytes()) != expected:
+            raise GateError(
+                f"{path} is not the file that dataset version {name} froze.", "Restore it, or build the dataset again."
+            )
