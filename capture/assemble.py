@@ -11,7 +11,7 @@ from typing import Any
 
 from capture import anthropic_messages, encoding, loose_json, openai_chat, sse
 from capture.answer import Answer, error_text
-from capture.exchange import CLIENT_CLOSED, COMPLETE, Conversation, ERROR_IN_BAND, TRUNCATED
+from capture.exchange import CLIENT_CLOSED, COMPLETE, ERROR_IN_BAND, TRUNCATED, Conversation
 from capture.ids import content_hash
 from capture.messages import Message, Usage
 

@@ -192,7 +192,7 @@ def _say_what_is_real(options: DemoOptions, output: Output) -> None:
             "base model: a TOY of 1.1 million parameters, made on the spot from other tasks and from tickets without answers."
         )
         output.say(
-            "It is not a pretrained LLM, and the cheap baseline (TF-IDF and logistic regression) may beat it: its row is in the table."
+            "It is not a pretrained LLM; the cheap baseline (TF-IDF, logistic regression) may beat it and stands in the table."
         )
         output.say("What is real is the loop: relay, store, curation, TRL and PEFT, vLLM, flag, statistics.")
 

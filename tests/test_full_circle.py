@@ -27,11 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD_TEACHER = """
 import sys
 from pathlib import Path
-from potstill.toy import toy_conversations, toy_vocabulary
+from potstill.toy import toy_conversations
 from proxy.tickets import make_tickets
 from train.toy_base import build_toy_base
 known = [(t.system_prompt, t.user_prompt, t.gold) for t in make_tickets(5, 2400, "triage")]
-build_toy_base(Path(sys.argv[1]), known + toy_conversations()[:1200], vocabulary_texts=toy_vocabulary())
+build_toy_base(Path(sys.argv[1]), known + toy_conversations()[:400])
 """
 
 
@@ -57,7 +57,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     """A toy that knows triage (the teacher) and a toy that does not (the base model), made side by side."""
     folder = tmp_path_factory.mktemp("bases")
     with ExitStack() as stack:
-        teacher = stack.enter_context(python("-c", BUILD_TEACHER, str(folder / "teacher")))
+        teacher = stack.enter_context(python("-c", BUILD_TEACHER, str(folder / "teacher"), environment={"OMP_NUM_THREADS": "1"}))
         base = stack.enter_context(python("-m", "potstill", "toy-base", str(folder / "base")))
         stack.callback(base.kill)
         stack.callback(teacher.kill)
