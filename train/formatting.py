@@ -88,7 +88,7 @@ def format_split(tokenizer: Any, examples: Sequence[Example], *, max_length: int
     if too_long > too_long_share * len(rows) or not fitting:
         longest = max(len(row.input_ids) for row in rows)
         raise TrainingError(
-            f"{too_long} of {len(rows)} training examples are longer than max_length {max_length} (the longest has {longest} tokens).",
+            f"{too_long} of {len(rows)} training examples exceed max_length {max_length}; the longest has {longest} tokens.",
             "Raise max_length in the recipe.",
         )
     return FormattedSplit(fitting, too_long)

@@ -27,7 +27,7 @@ def check_sizes(version: DatasetVersion, recipe: Recipe) -> None:
     name = f"{version.task}/v{version.number}"
     if version.train < recipe.minimum_examples:
         raise NotEnoughError(
-            f"Dataset version {name} has {version.train} training examples; recipe {recipe.name} asks for {recipe.minimum_examples}.",
+            f"{name} has {version.train} training examples, recipe {recipe.name} needs {recipe.minimum_examples}.",
             "Capture and review more exchanges, then build a new version.",
         )
     for split, size in (("val", version.val), ("test", version.test)):

@@ -226,13 +226,14 @@ def set_stage(database: Database, run_id: str, stage: str) -> None:
 
 
 def beat(database: Database, run_id: str) -> bool:
-    """Records a sign of life; True when somebody wants the run cancelled."""
+    """Records a sign of life; True when the run shall stop: somebody wants it cancelled, or it was given up for dead."""
     with database.write() as connection:
         connection.execute(
             text("UPDATE runs SET heartbeat_us = :now WHERE id = :id AND state = 'running'"),
             {"now": clock.now_us(), "id": run_id},
         )
-        return bool(connection.execute(text("SELECT stage FROM runs WHERE id = :id"), {"id": run_id}).scalar_one() == CANCELLING)
+        found = connection.execute(text("SELECT state, stage FROM runs WHERE id = :id"), {"id": run_id}).one()
+    return bool(found.state != RUNNING or found.stage == CANCELLING)
 
 
 def record_progress(database: Database, run_id: str, step: int, total_steps: int, points: Mapping[str, float]) -> None:
@@ -246,7 +247,8 @@ def record_progress(database: Database, run_id: str, step: int, total_steps: int
         if points:
             connection.execute(
                 text(
-                    "INSERT INTO run_metrics (run_id, step, metric, value, created_us) VALUES (:id, :step, :metric, :value, :now) "
+                    "INSERT INTO run_metrics (run_id, step, metric, value, created_us) "
+                    "VALUES (:id, :step, :metric, :value, :now) "
                     "ON CONFLICT (run_id, step, metric) DO UPDATE SET value = excluded.value, created_us = excluded.created_us"
                 ),
                 [{"id": run_id, "step": step, "metric": name, "value": value, "now": now} for name, value in points.items()],

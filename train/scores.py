@@ -13,7 +13,10 @@ def exact_match(answer: str, target: str) -> bool:
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927, JASA 22:209): within 0 and 1, sensible at 0 and n hits. n must be above 0."""
+    """The 95 % score interval of a share (Wilson 1927, JASA 22:209): within 0 and 1, sensible at 0 and n hits.
+
+    ValueError without any trial.
+    """
     if not 0 <= hits <= n or n == 0:
         raise ValueError(f"{hits} hits of {n}")
     share, z2 = hits / n, _Z95 * _Z95

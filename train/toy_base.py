@@ -25,7 +25,7 @@ GROUPS = 30
 BATCH = 16
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 WORDS = r"[^\W_]+(?:_[^\W_]+)+| (?=[^\W_]+_)| ?[^\W\d]+| ?\d{1,2}| ?[^\w\s]+|\s+"
-"""What may become one token: a label such as billing_refund (the same one in prompt and answer), a word with the space before it."""
+"""What may become one token: a label such as billing_refund, the same in prompt and answer; a word with the space before it."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}<|im_start|>assistant\n"
     "{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}\n"
@@ -37,8 +37,9 @@ CARD = """# Toy base
 A 1.1 million parameter Llama, made on the spot in a minute or two from a few thousand short, made-up support tickets: other tasks
 with their answers, and tickets of the task to come without any.
 
-**This is not a pretrained language model.** It knows no language and no facts, it cannot chat, and it is good for one thing: showing
-the whole loop of Potstill on a machine without a network or a GPU. For real work name a real base model, such as Qwen/Qwen3-0.6B.
+**This is not a pretrained language model.** It knows no language and no facts, it cannot chat, and it is good for one thing:
+showing the whole loop of Potstill on a machine without a network or a GPU. For real work name a real base model, such as
+Qwen/Qwen3-0.6B.
 A linear model on word counts may well beat what is built on it.
 """
 

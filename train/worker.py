@@ -11,6 +11,7 @@ import argparse
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -24,7 +25,7 @@ from capture.errors import NotFoundError, PotstillError, TrainingError
 from capture.settings import Settings, load_settings
 from curate import datasets
 from train import adapters, evaluate, hardware, runs
-from train.formatting import format_split
+from train.formatting import FormattedSplit, format_split
 from train.progress import Heartbeat
 from train.readiness import check_ready
 from train.recipe import settings_of
@@ -45,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run_id")
     parser.add_argument("--config", type=Path, default=None, help="potstill.toml")
     chosen = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _cancel)
     settings = load_settings(chosen.config)
     database = open_database(settings.database_url)
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between claiming and being ready to end a run in order
         run = runs.claim_run(database, chosen.run_id, os.getpid())
         return _execute(database, settings, run)
     except PotstillError as error:
@@ -63,8 +64,9 @@ def _cancel(_number: int, _frame: object) -> None:
 
 
 def _execute(database: Database, settings: Settings, run: Run) -> int:
-    section = settings.section("train", TrainSettings)
     try:
+        signal.signal(signal.SIGTERM, _cancel)
+        section = settings.section("train", TrainSettings)
         with Heartbeat(database, run.id, section.heartbeat_s, lambda: os.kill(os.getpid(), signal.SIGTERM)):
             _work(database, settings, section, run)
         return 0
@@ -89,13 +91,16 @@ def _end(database: Database, run: Run, state: str, message: str, code: int) -> i
 def _work(database: Database, settings: Settings, section: TrainSettings, run: Run) -> None:
     version = _version(database, run)
     check_ready(version, run.recipe)
+    recipe_lines = [f"{item.name} = {item.value} ({item.source})" for item in settings_of(run.recipe)]
+    sys.stdout.write("\n".join((f"recipe {run.recipe_hash}, base model {run.base_model}", *recipe_lines)) + "\n")
+    sys.stdout.flush()
     train, val, test = (datasets.load_split(version, split) for split in ("train", "val", "test"))
     device = hardware.choose_device(section.device)
     if section.threads:
         import torch
 
         torch.set_num_threads(section.threads)
-    tokenizer, model = load_base(run.base_model, device)
+    tokenizer, model = load_base(run.base_model, device, run.recipe.precision)
     formatted = format_split(tokenizer, train, max_length=run.recipe.max_length, too_long_share=run.recipe.too_long_share)
 
     runs.set_stage(database, run.id, runs.TRAINING)
@@ -110,13 +115,13 @@ def _work(database: Database, settings: Settings, section: TrainSettings, run: R
     gc.collect()
 
     runs.set_stage(database, run.id, runs.EVALUATING)
-    _, fresh = load_base(run.base_model, device)
+    _, fresh = load_base(run.base_model, device, run.recipe.precision)
     answers = evaluate.generate_both(fresh, trained.adapter_folder, tokenizer, test, run)
     evaluate.write_predictions(run.folder, test, answers)
     found = evaluate.evaluate_all(database, section, run, train, test, answers)
 
     runs.set_stage(database, run.id, runs.SAVING)
-    _save(database, settings, run, version, trained.adapter_folder, found)
+    _save(database, settings, run, version, trained.adapter_folder, found, [*recipe_lines, *_left_out(formatted)])
 
 
 def _version(database: Database, run: Run) -> DatasetVersion:
@@ -126,8 +131,8 @@ def _version(database: Database, run: Run) -> DatasetVersion:
     return found[0]
 
 
-def load_base(base_model: str, device: str) -> tuple[Any, Any]:
-    """Tokenizer and base model: safetensors only, no code of others; fp32 on a CPU, bf16 on a GPU that has it.
+def load_base(base_model: str, device: str, precision: str = "auto") -> tuple[Any, Any]:
+    """Tokenizer and base model: safetensors only, no code of others; fp32 on a CPU, on a GPU as the recipe's `precision` says.
 
     TrainingError when it cannot be loaded.
     """
@@ -136,7 +141,7 @@ def load_base(base_model: str, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    is_half = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    is_half = device.startswith("cuda") and hardware.is_bf16(precision, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(base_model, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -153,7 +158,13 @@ def load_base(base_model: str, device: str) -> tuple[Any, Any]:
 
 
 def _save(
-    database: Database, settings: Settings, run: Run, version: DatasetVersion, trained: Path, found: Sequence[runs.Evaluation]
+    database: Database,
+    settings: Settings,
+    run: Run,
+    version: DatasetVersion,
+    trained: Path,
+    found: Sequence[runs.Evaluation],
+    recipe_lines: Sequence[str],
 ) -> None:
     adapter_id = adapters.new_adapter_id()
     card = adapters.write_card(
@@ -162,7 +173,7 @@ def _save(
         base_model=run.base_model,
         is_toy=_is_toy(run.base_model),
         version=version,
-        recipe_lines=[f"{item.name} = {item.value} ({item.source})" for item in settings_of(run.recipe)],
+        recipe_lines=recipe_lines,
         results=[_result(evaluation) for evaluation in found],
     )
     facts = {
@@ -177,10 +188,19 @@ def _save(
     adapter = adapters.Adapter(
         adapter_id, run.id, run.task, version.id, run.recipe_hash, run.base_model, folder, whole, card, clock.now_us()
     )
-    with database.write() as connection:
-        runs.record_evaluations(connection, found)
-        adapters.add_adapter(connection, adapter)
-        runs.end_run(connection, run.id, runs.DONE)
+    try:
+        with database.write() as connection:
+            runs.record_evaluations(connection, found)
+            adapters.add_adapter(connection, adapter)
+            if not runs.end_run(connection, run.id, runs.DONE):
+                raise Cancelled  # the run was ended by others meanwhile: nothing of this is kept
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _left_out(formatted: FormattedSplit) -> list[str]:
+    return [f"{formatted.too_long} training examples were left out for their length"] if formatted.too_long else []
 
 
 def _is_toy(base_model: str) -> bool:

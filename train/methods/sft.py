@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,5 +160,5 @@ def write_adapter(model: Any, folder: Path) -> Path:
     settings.save_pretrained(folder)
     settings.inference_mode = was_inference
     for file in folder.iterdir():
-        os.chmod(file, 0o644)  # safetensors writes 0600, and the engine may run as another user
+        file.chmod(0o644)  # safetensors writes 0600, and the engine may run as another user
     return folder
