@@ -14,7 +14,8 @@ from capture.settings import Settings, load_settings
 from tui.app import PotstillApp, make_desk
 
 SIZE = (100, 30)
-KEYS = {"traffic": ("1", "j", "j"), "review": ("3",), "rollout": ("6",)}
+# Digits pick a target while a card of Review is open, so that screen is left with escape.
+KEYS = {"traffic": ("1", "j", "j"), "review": ("3",), "rollout": ("escape", "6")}
 IMAGES = Path(__file__).parent / "img"
 
 
