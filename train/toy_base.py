@@ -70,13 +70,12 @@ def build_toy_base(
 
     `conversations` are of tasks other than the one to be learnt, with their answers. `unlabelled` are prompts of that task
     without answers: the toy learns to tell groups of them apart. `steps` 0 is 600, some 80 CPU seconds on one thread.
-    TrainingError when the folder holds a toy base that was made of something else, NotEnoughError below 100 conversations.
+    TrainingError when the folder holds a toy base that was made of something else, or anything else; NotEnoughError below 100
+    conversations.
     """
     key = toy_base_key(conversations, unlabelled, steps=steps, seed=seed)
-    manifest = folder / "manifest.json"
-    if manifest.is_file():
-        if json.loads(manifest.read_text("utf-8"))["key"] != key:
-            raise TrainingError(f"{folder} holds a toy base made of other conversations.", "Delete it, or name another folder.")
+    folder = folder.resolve()
+    if _is_complete(folder, key):
         return folder
     if len(conversations) < 100:
         raise NotEnoughError(f"A toy base needs 100 conversations, not {len(conversations)}.", "Give more of them.")
@@ -90,11 +89,23 @@ def build_toy_base(
         (part / "manifest.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
         for file in part.iterdir():
             file.chmod(0o644)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        if not _is_complete(folder, key):  # another process may have been faster
+            part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _is_complete(folder: Path, key: str) -> bool:
+    """True when the toy base of that key is there, False when nothing is; TrainingError for anything else: it is left alone."""
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        if json.loads(manifest.read_text("utf-8")).get("key") != key:
+            raise TrainingError(f"{folder} holds a toy base made of other conversations.", "Delete it, or name another folder.")
+        return True
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TrainingError(f"{folder} exists and is not a toy base.", "Name a folder that does not exist yet.")
+    return False
 
 
 def _make(
