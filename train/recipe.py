@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -116,15 +117,15 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, object] | None
     if path.suffix == ".toml":
         if not path.is_file():
             raise NotFoundError(f"There is no recipe at {path}.", f"Name a TOML file, or one of: {', '.join(shipped())}.")
-        text, where, default_name = path.read_text("utf-8"), str(path), path.stem
+        content, where, default_name = path.read_bytes(), str(path), path.stem
     else:
         if str(name_or_path) not in shipped():
             raise NotFoundError(f"There is no recipe {str(name_or_path)!r}.", f"Shipped are: {', '.join(shipped())}.")
         file = resources.files("train.recipes") / f"{name_or_path}.toml"
-        text, where, default_name = file.read_text("utf-8"), f"recipe {name_or_path}", str(name_or_path)
+        content, where, default_name = file.read_bytes(), f"recipe {name_or_path}", str(name_or_path)
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(content.decode("utf-8"))
+    except ValueError as error:
         raise SettingsError(f"{where} is not valid TOML: {error}.", "Mend the line it names.") from error
     return build_recipe({"name": default_name, **table}, overrides or {}, where)
 
@@ -220,6 +221,11 @@ def _check(recipe: Recipe) -> None:
         value = dict(_items(recipe))[name]
         if value < bound:
             raise ValueError(f"{name} is {value}, below {bound}")
+    for name, value in _items(recipe):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, not a number to compute with")
+    if recipe.weight_decay < 0:
+        raise ValueError(f"weight_decay is {recipe.weight_decay}, below 0")
     if not 1 <= recipe.lora_r <= 512:
         raise ValueError(f"lora_r is {recipe.lora_r}, not between 1 and 512")
     for name in ("too_long_share", "warmup_share", "lora_dropout"):
