@@ -37,6 +37,7 @@ def launch(settings: Settings, run: Run) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "train.worker", run.id]
     if settings.path is not None:
         command += ["--config", str(settings.path)]
+    (run.folder / OUTPUT).touch(mode=0o600)  # it may quote what customers wrote
     with (run.folder / OUTPUT).open("ab") as output:
         return subprocess.Popen(
             command,
@@ -58,7 +59,7 @@ def watch(database: Database, run_id: str, process: subprocess.Popen[bytes] | No
     while True:
         has_exited = process is not None and process.poll() is not None
         run = runs.get_run(database, run_id)
-        if has_exited and not run.is_ended:
+        if has_exited and not run.is_ended and (process is None or run.pid in (0, process.pid)):
             run = _bury(database, run, f"Its process ended with code {process.returncode if process else 0} without a word.")
         elif process is None and run.state == RUNNING and clock.now_us() - run.heartbeat_us > _SILENCE_US:
             run = _bury(database, run, "Its process gave no sign of life for a minute.")
