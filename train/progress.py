@@ -104,10 +104,11 @@ def make_callback(
             step, now = state.global_step, time.monotonic()
             if step % every == 0 or step == state.max_steps:
                 self._evaluate(model, step, state.max_steps)
-                control.should_training_stop = control.should_training_stop or self.rule.should_stop
             elif now - self.reported_s >= 0.5:
                 self.reported_s = now
                 report(step, state.max_steps, {})
+            # At every step: a run that is resumed may have stopped by the rule before.
+            control.should_training_stop = control.should_training_stop or self.rule.should_stop
             return control
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
