@@ -113,7 +113,7 @@ def write_card(
     """The card of an adapter: what it is for, what it was made from, what it scored, what it is not good for."""
     bill = version.manifest["bill"]
     dropped = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in sorted(bill["dropped"].items())) or "none"
-    table = "\n".join(f"| {' | '.join(row)} |" for row in results)
+    table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in results)
     toy = "\nThe base model is a toy made on the spot, not a pretrained language model.\n" if is_toy else ""
     return f"""# {task}: adapter {adapter_id}
 
@@ -139,6 +139,11 @@ mistakes count as right.
 
 {chr(10).join(f"- {line}" for line in recipe_lines)}
 """
+
+
+def _cell(text: str) -> str:
+    """`text` in a cell of a table: on one line, a bar escaped."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _adapter(row: Row[Any]) -> Adapter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ def cheap_answers(train: Sequence[Example], questions: Sequence[Sequence[Message
         return f"the {len(targets)} targets have {len(labels)} different texts: not labels, so no classifier was tried"
     if len(labels) == 1:
         return [labels[0]] * len(questions)
+    texts = [last_user_text(example.messages) for example in train]
+    if not any(re.search(r"\w", text) for text in texts):
+        return "the questions hold no words, so no classifier was tried"
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -32,7 +36,7 @@ def cheap_answers(train: Sequence[Example], questions: Sequence[Sequence[Message
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
         LogisticRegression(C=10.0, max_iter=1000, random_state=seed),
     )
-    model.fit([last_user_text(example.messages) for example in train], targets)
+    model.fit(texts, targets)
     return [str(answer) for answer in model.predict([last_user_text(question) for question in questions])]
 
 

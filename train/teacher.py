@@ -104,7 +104,7 @@ def _ask(client: httpx.Client, relay_url: str, example: Example, path: str, body
     headers = {name: value for name, value in headers.items() if value and value != "Bearer "}
     try:
         response = client.post(relay_url.rstrip("/") + path, json=body, headers=headers)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UpstreamError(
             f"the relay at {relay_url} cannot be asked: {type(error).__name__}", "Start it: potstill up"
         ) from error
