@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from capture import clock
 from capture.database import Database, open_database
-from capture.errors import SettingsError
+from capture.errors import SettingsError, TrainingError
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun
 from potstill.output import ExitCode, Output
@@ -102,7 +102,32 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def watch_run(database: Database, run_id: str, process: Any, output: Output) -> Any:
-    """Follows a run with a progress bar until it ends; TrainingError with the worker's reason when it fails."""
+    """Follows a run with a progress bar until it ends; TrainingError with the worker's reason when it fails.
+
+    Ctrl-C cancels the run and waits for its worker to end; a second one does not wait.
+    """
+    try:
+        return _follow(database, run_id, process, output)
+    except KeyboardInterrupt:
+        return _interrupt(database, run_id, process, output)
+
+
+def _interrupt(database: Database, run_id: str, process: Any, output: Output) -> Any:
+    from train import launch, runs
+
+    run = launch.cancel(database, runs.get_run(database, run_id))
+    output.say(f"Cancelling run {run.number}; Ctrl-C again leaves it to itself.")
+    try:
+        for ending in launch.watch(database, run_id, process):
+            run = ending
+    except TrainingError:
+        run = runs.get_run(database, run_id)
+        output.say(f"Run {run.number} is {run.state}. Go on with it: potstill train {run.task} --resume {run.number}")
+        raise KeyboardInterrupt from None
+    return run  # it was done before it heard of the wish
+
+
+def _follow(database: Database, run_id: str, process: Any, output: Output) -> Any:
     from train import launch, runs
 
     run = runs.get_run(database, run_id)
