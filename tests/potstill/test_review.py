@@ -1,0 +1,85 @@
+"""Verdicts from the command line, on a dataset built from real traffic through spool and writer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from capture import ids
+from capture.database import open_database
+from capture.pricing import PriceSettings, load_price_table
+from capture.records import Begin, End, Head
+from capture.settings import load_settings
+from capture.spool import SpoolWriter
+from capture.writer import StoreWriter
+from potstill.cli import run_command
+from proxy.tickets import make_tickets
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with 150 tickets of task triage, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POTSTILL_CONFIG", raising=False)
+    settings = load_settings(environ={})
+    spool = SpoolWriter(settings.data_folder / "spool")
+    for ticket in make_tickets(3, 150):
+        raw_id = ids.new_raw_id()
+        messages = [{"role": "system", "content": ticket.system_prompt}, {"role": "user", "content": ticket.user_prompt}]
+        body = json.dumps({"model": "gpt-4.1-mini", "messages": messages}).encode()
+        answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ticket.gold}, "finish_reason": "stop"}]}
+        spool.begin(raw_id, Begin("POST", "/v1/chat/completions", "", "openai", task="triage", purpose="app", body=body))
+        spool.head(raw_id, Head(200, {"content-type": "application/json"}, "openai", "", "", 1))
+        spool.part(raw_id, json.dumps(answer).encode())
+        spool.end(raw_id, End(200, "complete"))
+    spool.close()
+    database = open_database(settings.database_url, is_checkpointer=True)
+    writer = StoreWriter(database, settings.data_folder / "spool", load_price_table(PriceSettings()))
+    writer.drain()
+    writer.close()
+    database.close()
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
+    assert run_command([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_rejected_example_leaves_the_next_version_and_an_edit_changes_its_target(
+    house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = said(capsys, "dataset", "build", "triage")
+    cards = said(capsys, "review", "next", "triage", "--limit", "200")
+    kept = [card for card in cards if not card["reason"]]
+    rejected, edited = kept[0]["exchange_id"], kept[1]["exchange_id"]
+    assert said(capsys, "review", "reject", "triage", rejected, "--note", "nonsense")["verdict"] == "reject"
+    said(capsys, "review", "edit", "triage", edited, "--target", '{"queue": "other"}')
+    progress = said(capsys, "review", "progress", "triage")
+    assert (progress["rejected"], progress["edited"], progress["waiting"]) == (1, 1, len(cards) - 2)
+
+    second = said(capsys, "dataset", "build", "triage")
+    assert second["number"] == first["number"] + 1
+    assert second["manifest"]["bill"]["dropped"]["rejected_in_review"] == 1
+    said(capsys, "dataset", "export", "triage", "--out", "out")
+    lines = [
+        line for split in ("train", "val", "test") for line in (house / "out" / f"{split}.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert sum(json.loads(line)["messages"][-1]["content"] == '{"queue": "other"}' for line in lines) == 1
+
+
+def test_an_undo_takes_back_the_last_verdict(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "dataset", "build", "triage")
+    card = said(capsys, "review", "next", "triage")[0]
+    said(capsys, "review", "skip", "triage", card["exchange_id"])
+    assert said(capsys, "review", "undo", "triage")["exchange_id"] == card["exchange_id"]
+    assert said(capsys, "review", "next", "triage")[0] == card
+    assert said(capsys, "review", "undo", "triage") is None
+
+
+def test_an_example_that_does_not_exist_is_named(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "dataset", "build", "triage")
+    assert run_command(["review", "accept", "triage", "ex_nosuch"]) == 1
+    assert "ex_nosuch" in capsys.readouterr().err
