@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,17 +94,26 @@ def frozen_house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def house(tmp_path: Path, frozen_house: Path) -> Iterator[House]:
-    """A copy of the frozen data folder that belongs to one test, so that it may be spoiled."""
-    shutil.copytree(frozen_house, tmp_path / "data")
-    path = tmp_path / "potstill.toml"
+@contextmanager
+def open_house(folder: Path, frozen: Path) -> Iterator[House]:
+    """A copy of the frozen data folder in `folder`, so that it may be spoiled."""
+    shutil.copytree(frozen, folder / "data")
+    path = folder / "potstill.toml"
     path.write_text('[store]\ndata_folder = "data"\n\n[train]\nheartbeat_s = 0.2\nteacher_timeout_s = 5.0\n', "utf-8")
     settings = load_settings(path, environ={})
     database = open_database(settings.database_url)
-    old = datasets.get_version(database, "triage")
-    folder = settings.data_folder / old.folder.relative_to(frozen_house.resolve())
-    with database.write() as connection:
-        connection.execute(text("UPDATE dataset_versions SET folder = :folder"), {"folder": str(folder)})
-    yield House(settings, database, datasets.get_version(database, "triage"))
-    database.close()
+    try:
+        old = datasets.get_version(database, "triage")
+        here = settings.data_folder / old.folder.relative_to(frozen.resolve())
+        with database.write() as connection:
+            connection.execute(text("UPDATE dataset_versions SET folder = :folder"), {"folder": str(here)})
+        yield House(settings, database, datasets.get_version(database, "triage"))
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path, frozen_house: Path) -> Iterator[House]:
+    """A house of one test's own."""
+    with open_house(tmp_path, frozen_house) as opened:
+        yield opened

@@ -14,7 +14,10 @@ THINKING = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
     "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NO_SYSTEM = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}x{% endfor %}"
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "x{% endfor %}"
+)
 NO_TURN_END = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 )
@@ -39,7 +42,8 @@ def test_the_trained_tokens_decode_exactly_to_the_target_and_the_end_of_the_turn
     assert tokenizer.decode(trained) == target + "<|im_end|>"
     before = [token for token, label in zip(row.input_ids, row.labels, strict=True) if label == UNTRAINED]
     assert tokenizer.decode(before) == (
-        "<|im_start|>system\nChoose one queue.<|im_end|>\n<|im_start|>user\nWhere is my parcel?<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>system\nChoose one queue.<|im_end|>\n<|im_start|>user\nWhere is my parcel?<|im_end|>\n"
+        "<|im_start|>assistant\n"
     )
     assert row.labels[len(before) :] == row.input_ids[len(before) :], "the prompt comes first, whole"
 
@@ -78,7 +82,7 @@ def test_long_examples_are_left_out_and_counted_and_too_many_are_refused(tokeniz
 
 def test_a_base_model_without_a_chat_template_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = None
-    with pytest.raises(TrainingError, match="no chat template.*instruct model"):
+    with pytest.raises(TrainingError, match=r"no chat template.*instruct model"):
         prompt_ids(tokenizer, example("a").messages)
 
 

@@ -30,7 +30,7 @@ def test_a_whole_version_is_ready(version: DatasetVersion) -> None:
 
 
 def test_too_few_training_examples_are_refused_with_both_numbers(version: DatasetVersion) -> None:
-    with pytest.raises(NotEnoughError, match="triage/v3 has 49 training examples, recipe sft-lora needs 50.*Capture"):
+    with pytest.raises(NotEnoughError, match=r"triage/v3 has 49 training examples, recipe sft-lora needs 50.*Capture"):
         check_ready(dataclasses.replace(version, train=49), RECIPE)
 
 

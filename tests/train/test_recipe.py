@@ -71,7 +71,7 @@ def test_a_value_that_no_run_could_use_is_refused_by_name(name: str, value: obje
 
 
 def test_a_missing_recipe_is_named_together_with_those_that_are_there(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="'sft-lorra'.*sft-lora, sft-lora-toy"):
+    with pytest.raises(NotFoundError, match=r"'sft-lorra'.*sft-lora, sft-lora-toy"):
         load_recipe("sft-lorra")
     with pytest.raises(NotFoundError, match=r"nowhere\.toml"):
         load_recipe(tmp_path / "nowhere.toml")

@@ -70,7 +70,7 @@ def test_nothing_is_made_when_the_run_is_refused(house: House) -> None:
         runs.create_run(
             house.database, house.version, load_recipe("sft-lora", {"minimum_examples": 5000}), "", house.settings.data_folder
         )
-    with pytest.raises(TrainingError, match="names no base model.*--base-model"):
+    with pytest.raises(TrainingError, match=r"names no base model.*--base-model"):
         runs.create_run(house.database, house.version, load_recipe("sft-lora-toy"), "", house.settings.data_folder)
     assert runs.list_runs(house.database) == []
     assert not (house.settings.data_folder / "runs").exists()
