@@ -121,7 +121,7 @@ def ask_all(relay: str, tickets: list[Any], users: int, *, concurrency: int = 8)
                         extra_headers={"x-potstill-task": "triage", "x-potstill-user": user},
                     )
                     assert answer.parse().choices[0].message.content
-                    return user, answer.headers["x-potstill-variant"], answer.headers["x-potstill-upstream"]
+                    return user, answer.headers.get("x-potstill-variant", ""), answer.headers["x-potstill-upstream"]
 
             return await asyncio.gather(*(one(place, ticket) for place, ticket in enumerate(tickets)))
 
