@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 OUTPUT = "output.txt"
 _POLL_S = 0.25
+_LEAVE_S = 10.0
 _SILENCE_US = 60_000_000
 """A run without a sign of life for this long is taken for dead by whoever did not start it."""
 
@@ -66,6 +68,9 @@ def watch(database: Database, run_id: str, process: subprocess.Popen[bytes] | No
         if run != shown:
             shown = run
             yield run
+        if run.is_ended and process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its last word is in the store; it only has to leave
+                process.wait(_LEAVE_S)
         if run.state == DONE:
             return
         if run.state in (FAILED, CANCELLED):
