@@ -69,7 +69,7 @@ def build_toy_base(
     """Makes the toy base in `folder`, or finds it there complete; returns the folder.
 
     `conversations` are of tasks other than the one to be learnt, with their answers. `unlabelled` are prompts of that task
-    without answers: the toy learns to tell groups of them apart. `steps` 0 is 600, some 80 CPU seconds on one thread.
+    without answers: the toy learns to tell groups of them apart. `steps` 0 is 800, some 100 CPU seconds on one thread.
     TrainingError when the folder holds a toy base that was made of something else, or anything else; NotEnoughError below 100
     conversations.
     """
@@ -83,7 +83,7 @@ def build_toy_base(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        facts = _make(part, conversations, unlabelled, on_progress, steps or 600, seed)
+        facts = _make(part, conversations, unlabelled, on_progress, steps or 800, seed)
         (part / "card.md").write_text(CARD, "utf-8")
         document = {"key": key, "conversations": len(conversations), "seed": seed, **facts}
         (part / "manifest.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
