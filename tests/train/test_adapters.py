@@ -97,13 +97,17 @@ def test_a_card_tells_data_bill_recipe_results_and_limits(house: House) -> None:
         is_toy=True,
         version=house.version,
         recipe_lines=["lora_r = 16 (recipe)"],
-        results=[("student", "exact match", "20", "0.900", "0.699 to 0.972", "")],
+        results=[
+            ("student", "exact match", "20", "0.900", "0.699 to 0.972", ""),
+            ("teacher", "exact match", "0", "unknown", "", 'the teacher answered 401: {\n  "error": "a|b"\n}'),
+        ],
     )
     bill = house.version.manifest["bill"]
     for part in (
         "ad_1", "/bases/toy", f"triage/v{house.version.number}", house.version.hash, f"train {house.version.train}",
         f"{bill['selected']} exchanges selected, {bill['kept']} kept", "lora_r = 16 (recipe)", "not a pretrained language model",
         "one task", "| student | exact match | 20 | 0.900 | 0.699 to 0.972 |",
+        '| unknown |  | the teacher answered 401: { "error": "a\\|b" } |',
     ):  # fmt: skip
         assert part in card, part
     for reason, count in bill["dropped"].items():

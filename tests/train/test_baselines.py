@@ -34,3 +34,8 @@ def test_the_last_user_message_is_what_is_read() -> None:
     turns = (Message("system", "s"), Message("user", "first"), Message("assistant", "a"), Message("user", "last"))
     assert last_user_text(turns) == "last"
     assert last_user_text((Message("system", "s"),)) == ""
+
+
+def test_questions_without_words_are_named_as_the_reason_why_there_is_no_baseline() -> None:
+    train = [example("?!", ("yes", "no")[n % 2], n) for n in range(20)]
+    assert cheap_answers(train, [(Message("user", "..."),)]) == "the questions hold no words, so no classifier was tried"

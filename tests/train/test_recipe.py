@@ -60,6 +60,7 @@ def test_overrides_from_a_command_line_are_text_and_become_values() -> None:
     ("name", "value"),
     [
         ("lora_r", "0"), ("lora_r", "513"), ("lora_r", "x"), ("lora_r", True), ("learning_rate", "0"), ("learning_rate", "nan"),
+        ("learning_rate", "inf"), ("epochs", "inf"), ("weight_decay", "nan"), ("weight_decay", "-0.1"),
         ("method", "dpo"), ("schedule", "steps"), ("precision", "fp8"), ("batch_size", 0), ("too_long_share", 1.0),
         ("target_modules", "lm_head"), ("target_modules", ""), ("gradient_checkpointing", "maybe"), ("epochs", "0"),
         ("max_length", 3.5), ("minimum_examples", 0),
@@ -77,6 +78,9 @@ def test_a_missing_recipe_is_named_together_with_those_that_are_there(tmp_path: 
         load_recipe(tmp_path / "nowhere.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("lora_r = \n", "utf-8")
+    with pytest.raises(SettingsError, match=r"broken\.toml is not valid TOML"):
+        load_recipe(broken)
+    broken.write_bytes(b'base_model = "\xff"')
     with pytest.raises(SettingsError, match=r"broken\.toml is not valid TOML"):
         load_recipe(broken)
 

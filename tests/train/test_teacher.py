@@ -1,18 +1,28 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capture import feed
+from capture.database import open_database
+from capture.filters import parse_filter
 from capture.messages import Message
+from capture.pricing import PriceTable
+from capture.writer import StoreWriter
 from curate import datasets
 from curate.datasets import Example
+from proxy.provider import ProviderOptions, serving
+from proxy.worker import start_worker
+from tests.proxy.scripting import relay_settings
 from tests.train.conftest import House
 from train.evaluate import Answers, evaluate_all
 from train.recipe import load_recipe
@@ -170,6 +180,39 @@ def test_an_unreachable_relay_leaves_the_value_open_and_says_how_to_start_it(hou
         row = teacher_row(house, f"http://127.0.0.1:{taken.getsockname()[1]}")
     assert row.value is None
     assert "cannot be asked" in row.note
+
+
+def test_a_relay_address_that_is_none_leaves_the_value_open(house: House) -> None:
+    row = teacher_row(house, "http://[::1")
+    assert row.value is None
+    assert "the relay at http://[::1 cannot be asked: InvalidURL" in row.note
+
+
+@pytest.mark.usefixtures("keys")
+async def test_questions_pass_through_a_real_relay_and_are_kept_apart_from_the_traffic_of_the_app(
+    house: House, tmp_path: Path
+) -> None:
+    test = datasets.load_split(house.version, "test")
+    (tmp_path / "relay").mkdir()
+    async with serving(ProviderOptions(latency_ms=0, error_share=0)) as provider:
+        settings = relay_settings(tmp_path / "relay", provider)
+        relay = await start_worker(settings)
+        try:
+            url = f"http://127.0.0.1:{relay.port}"
+            told = await asyncio.to_thread(ask_again, house.database, test, url, threads=2, timeout_s=30)
+        finally:
+            await relay.drain(0.0)
+    assert told.problem == ""
+    assert all(answer is not None and json.loads(answer)["queue"] for answer in told.answers)
+    kept = open_database(settings.database_url)
+    writer = StoreWriter(kept, settings.data_folder / "spool", PriceTable({}, 0.0))
+    try:
+        assert writer.drain() == len(test)
+        assert feed.count(kept, parse_filter("purpose:eval task:triage status:200"), 10_000) == len(test)
+        assert feed.count(kept, parse_filter("purpose:app"), 10_000) == 0
+    finally:
+        writer.close()
+        kept.close()
 
 
 @pytest.mark.usefixtures("keys")

@@ -103,3 +103,11 @@ def test_rows_are_mixed_evenly_and_each_kind_is_gone_through_before_it_repeats()
     assert max(seen) - min(seen) <= 1
     assert sum(row.ids[0] >= 100 for row in mixed) == 70
     assert len(mix(one, [], 25, random.Random(0))) == 25
+
+
+def test_the_same_seed_groups_and_mixes_the_same_and_another_one_does_not() -> None:
+    users = [f"{topic} {number}" for topic in ("late parcel", "lost password", "wrong invoice") for number in range(20)]
+    assert name_groups(users, 5, seed=1) == name_groups(users, 5, seed=1)
+    rows = [Row([number], 0) for number in range(40)]
+    assert mix(rows[:20], rows[20:], 60, random.Random(1)) == mix(rows[:20], rows[20:], 60, random.Random(1))
+    assert mix(rows[:20], rows[20:], 60, random.Random(1)) != mix(rows[:20], rows[20:], 60, random.Random(2))
