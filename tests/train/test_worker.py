@@ -46,6 +46,14 @@ print(json.dumps(generate(model, tokenizer, questions, max_new_tokens=8)))
 """
 
 
+AT_A_TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored, and children inherit that
+from potstill.__main__ import main
+main()
+"""
+
+
 @dataclass(frozen=True)
 class Done:
     """A finished run, every state of it that its watcher saw, and what the teacher was asked."""
@@ -270,7 +278,10 @@ def test_ctrl_c_cancels_the_run_and_says_how_to_go_on(house: House, toy_base: Pa
     command = ["train", "triage", "--recipe", "sft-lora-toy", "--base-model", str(toy_base), *settings]
     config = str(house.settings.path)
     with subprocess.Popen(
-        [sys.executable, "-m", "potstill", "--config", config, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", AT_A_TERMINAL, "--config", config, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as person:
         try:
             wait_until(person, lambda: any(run.step > 0 for run in runs.list_runs(house.database)))
