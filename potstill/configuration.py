@@ -1,7 +1,7 @@
 """Every setting of every section with its value, its source and its one-sentence meaning.
 
-The sentence is the string under the field in the package that owns the section; the README's table and
-`potstill config --init` are made from it.
+The sentence is the string under the field in the package that owns the section; `potstill config` and its `--init` are made
+from it. Passwords in addresses are never shown.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from capture.pricing import PriceSettings
-
 from capture.settings import Settings, StoreSettings
 from curate.settings import CurateSettings
 from proxy.settings import RelaySettings, UpstreamSettings
@@ -77,12 +77,16 @@ def _explain_one(section: str, value: Any, table: Mapping[str, Any]) -> list[Exp
     return [
         ExplainedSetting(
             f"{section}.{field.name}",
-            getattr(value, field.name),
+            _without_password(getattr(value, field.name)),
             "set" if field.name in table else "default",
             sentences.get(field.name, ""),
         )
         for field in dataclasses.fields(value)
     ]
+
+
+def _without_password(value: Any) -> Any:
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", value) if isinstance(value, str) else value
 
 
 def commented_toml() -> str:

@@ -153,9 +153,6 @@ protocol = "openai"
 url = "{provider_url}"
 protocol = "anthropic"
 
-[train]
-relay_url = "http://127.0.0.1:{relay_port}"
-
 [engine]
 port = {engine_port}
 base_model = "{base_model}"

@@ -37,6 +37,8 @@ class ExitCode(enum.IntEnum):
 
 
 _PIPE_WIDTH = 160
+_WIDEST_CELL = 44
+"""A column other than the last is shown whole up to this width."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -51,6 +53,11 @@ def one_line(text: str, width: int) -> str:
     """`text` on one line of at most `width` characters, safe to show; a cut is marked by an ellipsis."""
     flat = " ".join(safe(text).split())
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
+
+
+def _cell(text: str) -> str:
+    indent = len(text) - len(text.lstrip(" "))
+    return " " * indent + one_line(text, 400)
 
 
 def plain(value: Any) -> Any:
@@ -105,10 +112,19 @@ class Output:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
         """A table for people; `right` names the columns of numbers."""
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="ellipsis")
-        for row in rows:
-            table.add_row(*(Text(one_line(str(cell), 200)) for cell in row))
+        for place, column in enumerate(columns):
+            is_last = place == len(columns) - 1
+            table.add_column(
+                column,
+                justify="right" if column in right else "left",
+                no_wrap=not is_last,
+                overflow="fold" if is_last else "ellipsis",
+            )
+        cells = [[_cell(str(cell)) for cell in row] for row in rows]
+        for place, (column, shown) in enumerate(zip(columns[:-1], zip(*cells, strict=True), strict=False)):
+            table.columns[place].min_width = min(max(len(column), *map(len, shown)), _WIDEST_CELL)
+        for row_cells in cells:
+            table.add_row(*map(Text, row_cells))
         self.console.print(table)
 
     def error(self, error: PotstillError) -> None:

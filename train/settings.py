@@ -10,7 +10,7 @@ class TrainSettings:
     """What belongs to this machine; what belongs to the training itself stands in the recipe."""
 
     relay_url: str = "http://127.0.0.1:8484"
-    """The relay through which the teacher is asked again (purpose eval), without /v1."""
+    """The relay through which the teacher is asked again (purpose eval), without /v1; not set: the one of [relay]."""
     device: str = "auto"
     """auto (a GPU when there is one), cpu, or a torch device such as cuda:1."""
     threads: int = 1

@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
 def _demo(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     for package in ("openai", "anthropic", "trl"):
         if importlib.util.find_spec(package) is None:
-            raise SettingsError(f"The demo needs the package {package}.", "Run `make install`, or `pip install potstill[demo]`.")
+            raise SettingsError(f"The demo needs the package {package}.", "Run `make install`, or `pip install -e '.[demo]'`.")
     key = os.environ.get("OPENAI_API_KEY", "")
     if arguments.teacher_model and not key:
         raise SettingsError("--teacher-model needs a key and OPENAI_API_KEY is not set.", "Set it, or leave --teacher-model out.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import threading
+from contextlib import closing
 from typing import Any
 
 from capture import clock, feed
 from capture.database import open_database
+from capture.errors import SettingsError
 from capture.exchange import Exchange
 from capture.filters import parse_filter
 from capture.settings import Settings
@@ -15,7 +17,8 @@ from potstill.commands import add_command, add_noun
 from potstill.output import ExitCode, Output, one_line, plain
 
 _COLUMNS = ("TIME", "ID", "TASK", "MODEL", "VAR", "ST", "LAT", "TOK", "COST", "OUTPUT")
-_FILTER_HELP = 'which ones, such as: task:triage status>=400 model:gpt-* -purpose:judge since:2d "refund" (default: all)'
+_LOOK_BACK = 2_000
+_FILTER_HELP = "which ones, in quotes, such as: 'task:triage status>=400 since:2d' or ' -purpose:judge' (default: all)"
 
 
 def add_commands(commands: Any) -> None:
@@ -26,7 +29,7 @@ def add_commands(commands: Any) -> None:
         "list",
         _list,
         help="newest exchanges first",
-        examples="  potstill exchanges list task:triage status>=400\n  potstill exchanges list since:1h --limit 1000 --json",
+        examples="  potstill exchanges list 'task:triage status>=400'\n  potstill exchanges list since:1h --limit 1000 --json",
     )
     listing.add_argument("filter", nargs="*", help=_FILTER_HELP)
     listing.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
@@ -51,13 +54,16 @@ def add_commands(commands: Any) -> None:
     add_command(commands, "tasks", _tasks, help="the tasks that traffic was tagged with", examples="  potstill tasks --json")
 
 
+def _filter(arguments: argparse.Namespace) -> str:
+    return " ".join(arguments.filter)
+
+
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    chosen = parse_filter(" ".join(arguments.filter))
-    database = open_database(settings.database_url)
-    try:
+    chosen = parse_filter(_filter(arguments))
+    if arguments.limit < 1:
+        raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
+    with closing(open_database(settings.database_url)) as database:
         found = feed.page(database, chosen, limit=arguments.limit + 1)
-    finally:
-        database.close()
     shown, is_cut = found[: arguments.limit], len(found) > arguments.limit
     if output.as_json:
         output.json(shown)
@@ -67,7 +73,7 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
         return ExitCode.OK
     output.table(_COLUMNS, [_row(exchange) for exchange in shown], right=("LAT", "TOK", "COST"))
     if is_cut:
-        output.say(f"There are more; --limit {arguments.limit * 10} shows them.")
+        output.say(f"There are more; --limit {arguments.limit * 10} shows up to {arguments.limit * 10}.")
     return ExitCode.OK
 
 
@@ -98,24 +104,23 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 
 def _tail(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    chosen = parse_filter(" ".join(arguments.filter))
-    database = open_database(settings.database_url)
+    chosen = parse_filter(_filter(arguments))
     wait = threading.Event()
-    shown, seen = 0, -1
-    newest = feed.page(database, chosen, limit=1)
-    last = newest[0].id if newest else ""
-    try:
+    shown, revision = 0, -1
+    began_us = clock.now_us()
+    with closing(open_database(settings.database_url)) as database:
+        # An exchange is stored when it ends and sorts by its start, so a slow one appears behind those shown already.
+        known = {exchange.id for exchange in feed.page(database, chosen, limit=_LOOK_BACK)}
         while not arguments.limit or shown < arguments.limit:
-            revision = feed.revision(database)
-            if revision == seen:
+            if (seen := feed.revision(database)) == revision:
                 wait.wait(0.2)
                 continue
-            seen = revision
-            for exchange in feed.after(database, chosen, last, limit=arguments.limit - shown if arguments.limit else 500):
-                last, shown = exchange.id, shown + 1
+            revision = seen
+            fresh = [e for e in feed.page(database, chosen, limit=_LOOK_BACK) if e.id not in known and e.ended_us >= began_us]
+            for exchange in sorted(fresh, key=lambda e: e.ended_us)[: arguments.limit - shown if arguments.limit else None]:
+                known.add(exchange.id)
+                shown += 1
                 _print_one(exchange, output)
-    finally:
-        database.close()
     return ExitCode.OK
 
 

@@ -15,6 +15,7 @@ from potstill.commands import add_command, add_noun
 from potstill.output import ExitCode, Output
 
 if TYPE_CHECKING:
+    from train.runs import RunOptions
     from train.toy_training import ToyProgress
 
 
@@ -75,7 +76,7 @@ def _train(arguments: argparse.Namespace, settings: Settings, output: Output) ->
         else:
             recipe = load_recipe(arguments.recipe, _overrides(arguments))
             version = datasets.get_version(database, arguments.task, arguments.version)
-            run = runs.create_run(database, version, recipe, arguments.base_model or "", settings.data_folder)
+            run = runs.create_run(database, version, recipe, arguments.base_model or "", settings.data_folder, _options(settings))
             output.say(f"run {run.number}   {version.task}/v{version.number}, {version.train} examples   base {run.base_model}")
             for setting in settings_of(recipe):
                 output.say(f"  {setting.name} = {setting.value}   ({setting.source})")
@@ -89,6 +90,17 @@ def _train(arguments: argparse.Namespace, settings: Settings, output: Output) ->
         return print_run(database, run, output)
     finally:
         database.close()
+
+
+def _options(settings: Settings) -> RunOptions:
+    """The teacher is asked through the relay of these settings, unless [train] names another."""
+    from proxy.settings import RelaySettings
+    from train.runs import RunOptions
+
+    if "relay_url" in settings.sections.get("train", {}):
+        return RunOptions()
+    relay = settings.section("relay", RelaySettings)
+    return RunOptions(relay_url=f"http://{relay.host}:{relay.port}")
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, str]:
