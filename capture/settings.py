@@ -55,6 +55,11 @@ class Settings:
         table = self.sections.get(name, {})
         if not isinstance(table, Mapping):
             raise SettingsError(f"{self._where(name)} is not a table of tables.", f"Write [{name}.<name>].")
+        for key, value in table.items():
+            if not isinstance(value, Mapping):
+                raise SettingsError(
+                    f"{self._where(f'{name}.{key}')} is not a table but {value!r}.", f"Write it as [{name}.{key}]."
+                )
         return {key: _build(cls, value, self._where(f"{name}.{key}")) for key, value in table.items()}
 
     def refuse_unknown(self, known: Iterable[str]) -> None:
@@ -108,18 +113,24 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
             sections = tomllib.loads(found.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{found} is not valid TOML: {error}.", "Mend the line it names.") from error
-    _merge_environment(sections, environ)
     is_there = found.is_file()
+    _merge_environment(sections, environ, found.name if is_there else "environment")
     return Settings(found.resolve() if is_there else None, found.resolve().parent, sections)
 
 
-def _merge_environment(sections: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _merge_environment(sections: dict[str, Any], environ: Mapping[str, str], where: str) -> None:
     for name, value in environ.items():
         if name.startswith(_ENVIRONMENT_PREFIX) and "__" in name:
             keys = name.removeprefix(_ENVIRONMENT_PREFIX).lower().split("__")
             table = sections
-            for key in keys[:-1]:
+            for depth, key in enumerate(keys[:-1], start=1):
                 table = table.setdefault(key, {})
+                if not isinstance(table, dict):
+                    section = ".".join(keys[:depth])
+                    raise SettingsError(
+                        f"{name} is set, but {where}: section [{section}] is not a table but {table!r}.",
+                        f"Write it as [{section}].",
+                    )
             table[keys[-1]] = value
 
 

@@ -56,6 +56,20 @@ def test_a_wrong_key_or_value_names_file_key_and_next_step(tmp_path: Path, conte
     assert "potstill.toml" in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["example = 3\n", "[example]\ncount = 3\n"])
+def test_an_environment_key_below_a_value_is_refused(tmp_path: Path, content: str) -> None:
+    name = "POTSTILL_EXAMPLE__COUNT" if content.startswith("example") else "POTSTILL_EXAMPLE__COUNT__X"
+    with pytest.raises(SettingsError, match="is not a table but 3") as caught:
+        settings_of(tmp_path, content, {name: "7"})
+    assert "potstill.toml" in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_a_value_where_a_named_section_belongs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"\[example\.a\] is not a table but 'x'"):
+        settings_of(tmp_path, "", {"POTSTILL_EXAMPLE__A": "x"}).named_sections("example", Example)
+
+
 def test_unknown_sections_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Did you mean store"):
         settings_of(tmp_path, "[stor]\n").refuse_unknown(["store", "relay"])
