@@ -22,17 +22,29 @@ _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("aws-key", ("AKIA", "ASIA"), r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
     ("huggingface-token", ("hf_",), r"[A-Za-z]{30,}"),
     ("jwt", ("eyJ",), rf"{_WORD}{{10,}}\.eyJ{_WORD}{{10,}}\.{_WORD}{{10,}}"),
-    ("bearer-token", ("Bearer ",), r"(?=[A-Za-z_.+/=~-]*\d)[A-Za-z0-9_.+/=~-]{20,}"),
+    ("xai-key", ("xai-",), r"(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{20,}"),
+    ("groq-key", ("gsk_",), r"[A-Za-z0-9]{20,}"),
+    ("bearer-token", ("Bearer ", "bearer "), r"(?=[A-Za-z_.+/=~-]*\d)[A-Za-z0-9_.+/=~-]{20,}"),
+)
+
+
+# Where a word begins: not after a character of a word, unless that one ends an escape (JSON's \n, \u000a, an address's %20).
+_BEFORE = (
+    r"(?<![A-Za-z0-9_]{start})",
+    r"(?<=\\[bfnrt]{start})",
+    r"(?<=\\u[0-9A-Fa-f]{{4}}{start})",
+    r"(?<=%[0-9A-Fa-f]{{2}}{start})",
 )
 
 
 def _pattern(start: str, rest: str) -> re.Pattern[bytes]:
     """`start` at the beginning of a word, then `rest`. The literal comes first, so that the search can skip to it."""
-    return re.compile(f"{start}(?<![A-Za-z0-9_]{start}){rest}".encode(), re.DOTALL)
+    before = "|".join(form.format(start=start) for form in _BEFORE)
+    return re.compile(f"{start}(?:{before}){rest}".encode(), re.DOTALL)
 
 
 _STARTS = [
-    (start.encode(), _pattern(start, rest), f"{'Bearer ' if kind == 'bearer-token' else ''}[redacted:{kind}]".encode())
+    (start.encode(), _pattern(start, rest), f"{start if kind == 'bearer-token' else ''}[redacted:{kind}]".encode())
     for kind, starts, rest in _KINDS
     for start in starts
 ]

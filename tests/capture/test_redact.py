@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.redact import redact, redact_text
+from capture.redact import Redacted, redact, redact_text
 
 # Split, so that no scanner takes this file for a leak.
 SECRETS = {
@@ -17,6 +17,8 @@ SECRETS = {
     "stripe-key": "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
     "huggingface-token": "hf_" + "abcdefghijABCDEFGHIJabcdefghijABCD",
     "jwt": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "dozjgNryP4J3jVmNHl0w5N_XgL0n3I9",
+    "xai-key": "xai-" + "a1B2" * 20,
+    "groq-key": "gsk_" + "a1B2" * 13,
     "private-key": "-----BEGIN RSA PRIVATE KEY-----\\nMIIEow\\n-----END RSA PRIVATE KEY-----",
 }
 
@@ -26,6 +28,22 @@ def test_a_secret_is_taken_out_and_counted(kind: str) -> None:
     got = redact(f'{{"content":"my key is {SECRETS[kind]} please help"}}'.encode())
     assert got.data == f'{{"content":"my key is [redacted:{kind}] please help"}}'.encode()
     assert got.count == 1
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", " ", "\n", "\\n", "\\t", "\\r", "\\u000a", "\\u000A", "\\\\n", "\\\\u000a", "=", "%20", '"']
+)
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_secret_is_found_wherever_a_word_begins(kind: str, prefix: str) -> None:
+    assert redact(f"{prefix}{SECRETS[kind]}".encode()) == Redacted(f"{prefix}[redacted:{kind}]".encode(), 1)
+
+
+@pytest.mark.parametrize("word", ["Bearer", "bearer"])
+def test_what_follows_bearer_is_taken_out(word: str) -> None:
+    assert redact_text(f"-H 'Authorization: {word} {'a1b2c3d4' * 4}'") == (
+        f"-H 'Authorization: {word} [redacted:bearer-token]'",
+        1,
+    )
 
 
 def test_every_secret_of_a_body_is_counted() -> None:
@@ -41,6 +59,8 @@ def test_every_secret_of_a_body_is_counted() -> None:
         "sk-learn is fine",
         "task sk-1",
         "Bearer of bad news",
+        "the bearer of-this-rather-long-letter",
+        "C:\\nask-me-anything-about-the-weather-in-2026",
     ],
 )
 def test_ordinary_words_are_left_alone(text: str) -> None:
