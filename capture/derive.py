@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import zstandard
 
-from capture import encoding, ids
+from capture import ids
 from capture.assemble import Assembled, assemble, input_hash, output_text, rebuild, state_of
-from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, Exchange
+from capture.cleaned import clean, without_encoding
+from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, Conversation, Exchange
 from capture.loose_json import compact, whole
 from capture.pricing import PriceTable
-from capture.records import End, Head
+from capture.records import Begin, End, Head
 from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
 
@@ -42,35 +43,26 @@ class StoredExchange:
     spooled: SpooledExchange
 
 
-@dataclass(frozen=True, slots=True)
-class _Bodies:
-    """Both bodies without secrets; `is_plain` when the content encoding of the response had to be taken off."""
-
-    request: bytes
-    response: bytes
-    redactions: int
-    is_request_plain: bool = False
-    is_response_plain: bool = False
-
-
 def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
     """Everything that the store keeps of an exchange. Bodies are byte for byte as relayed unless a secret was in them."""
-    begin = spooled.begin
-    head = spooled.head or Head(spooled.end.status if spooled.end else 0)
     raw_response = b"".join(spooled.parts)
-    request_headers, response_headers = _lower(begin.request_headers), _lower(head.response_headers)
-    bodies = _redact(begin.body, raw_response, request_headers, response_headers)
-    request_headers = _without_encoding(request_headers, bodies.is_request_plain)
-    response_headers = _without_encoding(response_headers, bodies.is_response_plain)
-    assembled = _assemble(spooled, head.status, bodies, request_headers, response_headers)
-    answer_text, hidden = redact_text(output_text(assembled.conversation.answer))
+    cleaned = clean(spooled)
+    begin = cleaned.begin
+    head = cleaned.head or Head(cleaned.end.status if cleaned.end else 0)
+    assembled, hidden = _without_secrets(_assemble(begin, head, cleaned.response, cleaned.is_response_whole))
+    response_body, response_headers = cleaned.response, head.response_headers
+    if cleaned.in_response and begin.is_stream:  # an event may hold enough of a secret to be found, and the next its rest
+        relayed = _assemble(spooled.begin, spooled.head or head, raw_response, cleaned.is_response_whole)
+        whole_answer, _ = _without_secrets(relayed)
+        if whole_answer.conversation.answer != assembled.conversation.answer:
+            assembled, hidden = replace(assembled, conversation=_answered(assembled, whole_answer)), max(hidden, 1)
     if hidden:  # a secret that ran across several events of a stream
-        rebuilt = redact(rebuild(begin.protocol, assembled)).data
-        bodies = replace(bodies, response=rebuilt, redactions=bodies.redactions + hidden)
-        response_headers = _without_encoding(response_headers, True)
+        response_body = redact(rebuild(begin.protocol, assembled)).data
+        response_headers = without_encoding(response_headers)
     state, error_kind, error_message = _outcome(spooled, head, assembled, raw_response)
-    request, response = _body(bodies.request), _body(bodies.response)
-    end = spooled.end or End(head.status, state)
+    error_message = " ".join([redact_text(error_message)[0][:_MOST_ERROR_TEXT], *cleaned.notes]).strip()
+    request, response = _body(begin.body), _body(response_body)
+    end = cleaned.end or End(head.status, state)
     fallback_reason = end.fallback_reason or head.fallback_reason
     model_served = assembled.model or end.model_served or head.model_served
     exchange = Exchange(
@@ -99,7 +91,7 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
         status=end.status or head.status,
         state=state,
         error_kind=error_kind,
-        error_message=redact_text(error_message)[0][:_MOST_ERROR_TEXT],
+        error_message=error_message,
         finish_reason=assembled.finish_reason,
         latency_us=end.latency_us,
         first_byte_us=end.first_byte_us if end.first_byte_us is not None else head.first_byte_us,
@@ -109,14 +101,14 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
         usage_source=assembled.usage.source,
         cost_microusd=_cost(begin.variant == CANDIDATE and not fallback_reason, end, assembled, begin.model_asked, prices),
         input_hash=input_hash(assembled.conversation),
-        output_text=answer_text,
-        request_headers=request_headers,
+        output_text=output_text(assembled.conversation.answer),
+        request_headers=begin.request_headers,
         response_headers=response_headers,
         request_body=request.hash,
         response_body=response.hash,
-        request_sha256=end.request_sha256 or sha256(begin.body).hexdigest(),
+        request_sha256=end.request_sha256 or sha256(spooled.begin.body).hexdigest(),
         response_sha256=end.response_sha256 or sha256(raw_response).hexdigest(),
-        redactions=bodies.redactions,
+        redactions=cleaned.count + hidden,
     )
     return StoredExchange(exchange, (request, response), spooled)
 
@@ -143,41 +135,46 @@ def clean_text(text: str) -> str:
 
 def dead_letter(spooled: SpooledExchange) -> bytes:
     """The records of an exchange in one piece, without secrets, as zstd over msgpack: begin, head, response bytes, end."""
-    begin = msgspec.structs.replace(spooled.begin, body=redact(spooled.begin.body).data)
-    response = redact(b"".join(spooled.parts)).data
-    return _compressor.compress(msgspec.msgpack.encode((begin, spooled.head, response, spooled.end)))
+    cleaned = clean(spooled)
+    return _compressor.compress(msgspec.msgpack.encode((cleaned.begin, cleaned.head, cleaned.response, cleaned.end)))
 
 
-def _redact(request: bytes, response: bytes, request_headers: dict[str, str], response_headers: dict[str, str]) -> _Bodies:
-    clean_request, in_request, is_request_plain = _redact_body(request, request_headers.get("content-encoding", ""))
-    clean_response, in_response, is_response_plain = _redact_body(response, response_headers.get("content-encoding", ""))
-    return _Bodies(clean_request, clean_response, in_request + in_response, is_request_plain, is_response_plain)
+def _without_secrets(assembled: Assembled) -> tuple[Assembled, int]:
+    """`assembled` with an answer that holds no secret, and how many were taken out of it."""
+    answer = assembled.conversation.answer
+    if answer is None:
+        return assembled, 0
+    words, total = redact_text(answer.text)
+    calls = []
+    for call in answer.tool_calls:
+        name, in_name = redact_text(call.name)
+        arguments, in_arguments = redact_text(call.arguments)
+        calls.append(replace(call, name=name, arguments=arguments))
+        total += in_name + in_arguments
+    if not total:
+        return assembled, 0
+    answer = replace(answer, text=words, tool_calls=tuple(calls))
+    return replace(assembled, conversation=replace(assembled.conversation, answer=answer)), total
 
 
-def _redact_body(body: bytes, content_encoding: str) -> tuple[bytes, int, bool]:
-    """A compressed body with a secret in it is kept decoded."""
-    plain = encoding.decode(body, content_encoding) if content_encoding else None
-    if plain is None or not plain.is_known:
-        found = redact(body)
-        return found.data, found.count, False
-    found = redact(plain.data)
-    return (found.data, found.count, True) if found.count else (body, 0, False)
+def _answered(assembled: Assembled, other: Assembled) -> Conversation:
+    """What `assembled` was asked, with the answer of `other`."""
+    return replace(assembled.conversation, answer=other.conversation.answer)
 
 
-def _assemble(
-    spooled: SpooledExchange, status: int, bodies: _Bodies, request_headers: dict[str, str], response_headers: dict[str, str]
-) -> Assembled:
-    begin = spooled.begin
-    return assemble(
+def _assemble(begin: Begin, head: Head, response: bytes, is_whole: bool) -> Assembled:
+    asked_headers, told_headers = _lower(begin.request_headers), _lower(head.response_headers)
+    assembled = assemble(
         begin.protocol,
         begin.path,
         begin.is_stream,
-        bodies.request,
-        bodies.response,
-        response_headers.get("content-encoding", ""),
-        status,
-        request_encoding=request_headers.get("content-encoding", ""),
+        begin.body,
+        response,
+        told_headers.get("content-encoding", ""),
+        head.status,
+        request_encoding=asked_headers.get("content-encoding", ""),
     )
+    return assembled if is_whole else replace(assembled, is_terminal=False)
 
 
 def _outcome(spooled: SpooledExchange, head: Head, assembled: Assembled, response: bytes) -> tuple[str, str, str]:
@@ -236,10 +233,6 @@ def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, pr
 
 def _lower(headers: dict[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-def _without_encoding(headers: dict[str, str], is_plain: bool) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "content-encoding"} if is_plain else headers
 
 
 def _body(data: bytes) -> StoredBody:

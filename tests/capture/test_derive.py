@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,10 +75,76 @@ def test_a_secret_that_runs_across_stream_events_is_found_too() -> None:
     assert (stored.exchange.state, stored.exchange.redactions) == ("complete", 1)
 
 
-def test_a_dead_letter_holds_the_records_without_secrets() -> None:
-    begin, _, response, end = msgspec.msgpack.decode(zstandard.decompress(dead_letter(spooled(answer(SECRET)))))
-    assert SECRET.encode() not in response
-    assert (begin[0], end[1]) == ("POST", "complete")
+def events_of(*parts: str) -> bytes:
+    events = [{"choices": [{"index": 0, "delta": {"content": part}}]} for part in parts]
+    stream = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    return stream + b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def test_a_split_secret_after_a_line_break_is_found() -> None:
+    stored = derive(spooled(events_of("keys:\n", SECRET[:7], SECRET[7:], "\n"), is_stream=True), PRICES)
+    assert SECRET.encode() not in body(stored, 1)
+    assert stored.exchange.output_text == "keys:\n[redacted:aws-key]\n"
+
+
+def test_the_rest_of_a_secret_whose_start_was_enough_to_be_found_goes_too() -> None:
+    key = "sk-" + "proj-" + "a1b2c3d4" * 6
+    stored = derive(spooled(events_of("key ", key[:32], key[32:], " ok"), is_stream=True), PRICES)
+    assert key[32:].encode() not in body(stored, 1)
+    assert stored.exchange.output_text == "key [redacted:openai-key] ok"
+    assert stored.exchange.redactions >= 1
+
+
+def test_secrets_in_what_names_an_exchange_are_out_and_people_stay_apart() -> None:
+    fields = ("user_name", "unit", "session_name", "environment", "model_asked", "path")
+    names: dict[str, Any] = dict.fromkeys(fields, f"a {SECRET}")
+    headers = {"X-Note": SECRET}
+    exchanges = [
+        derive(spooled(answer("x"), headers=headers, tags={"k": SECRET}, **names), PRICES).exchange,
+        derive(spooled(answer("x"), unit=f"a {SECRET[:-1]}X"), PRICES).exchange,
+    ]
+    assert SECRET not in str(exchanges[0])
+    assert exchanges[0].redactions == 8
+    assert exchanges[0].unit.startswith("a [redacted:aws-key]#")
+    assert exchanges[0].unit == exchanges[0].user_name != exchanges[1].unit
+
+
+def test_a_cut_compressed_body_is_kept_decoded_as_far_as_it_goes() -> None:
+    said = answer("hello")
+    packed = gzip.compress(said)[:-6]
+    stored = derive(spooled(packed, headers={"content-encoding": "gzip"}), PRICES)
+    assert body(stored, 1) == said
+    assert stored.exchange.state == "truncated"
+    assert stored.exchange.error_message == "Of the response body only what could be decoded (gzip) is kept."
+    assert stored.exchange.response_headers == {}
+    assert stored.exchange.redactions == 0
+
+
+def test_what_hides_behind_an_unreadable_encoding_is_not_kept() -> None:
+    packed = gzip.compress(answer(SECRET))
+    damaged = gzip.compress(b"hello ") + b"\xff" * 8 + packed
+    for encoding, response, kept in (("br2", packed, b""), ("gzip", damaged, b"hello ")):
+        stored = derive(spooled(response, headers={"content-encoding": encoding}), PRICES)
+        assert body(stored, 1) == kept
+        assert f"({encoding})" in stored.exchange.error_message
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gzip"])
+def test_a_body_that_was_never_compressed_is_read_as_it_is(encoding: str) -> None:
+    stored = derive(spooled(answer(SECRET), headers={"content-encoding": encoding}), PRICES)
+    assert body(stored, 1) == answer("[redacted:aws-key]")
+    assert (stored.exchange.redactions, stored.exchange.error_message) == (1, "")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_dead_letter_holds_the_records_without_secrets(packed: bool) -> None:
+    said = gzip.compress(answer(SECRET)) if packed else answer(SECRET)
+    headers = {"content-encoding": "gzip"} if packed else {}
+    letter = dead_letter(spooled(said, headers=headers, user_name=SECRET))
+    begin, head, response, end = msgspec.msgpack.decode(zstandard.decompress(letter))
+    assert response == answer("[redacted:aws-key]")
+    assert SECRET not in str(begin)
+    assert (begin[0], head[1], end[1]) == ("POST", {}, "complete")
 
 
 def test_the_teacher_is_priced_by_tokens_and_the_student_by_time() -> None:
