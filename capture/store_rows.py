@@ -14,6 +14,7 @@ from capture.database import Database
 from capture.derive import StoredExchange, clean_text, columns
 from capture.errors import StoreError
 from capture.exchange import Exchange
+from capture.redact import redact_text
 from capture.spool_reader import Position, SpooledGap
 
 _NAMES = [field.name for field in fields(Exchange)]
@@ -84,10 +85,11 @@ def write(
             _many(connection, _POSITIONS, [_position_row(*item) for item in (positions or {}).items()])
     except StoreError as error:
         if isinstance(error.__cause__, DBAPIError) and _is_refusal(error.__cause__):
-            raise RefusedError(str(error.__cause__.orig)) from error
+            raise RefusedError(redact_text(str(error.__cause__.orig))[0]) from error
         raise
     except (StatementError, ValueError, OverflowError) as error:  # refused before it reached the store
-        raise RefusedError(str(error)) from error
+        cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error  # without the row's values
+        raise RefusedError(redact_text(str(cause))[0]) from error
     return stored
 
 

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from capture import clock, store_rows
@@ -23,6 +24,8 @@ from capture.database import Database, open_database
 from capture.derive import StoredExchange, dead_letter, derive
 from capture.errors import PotstillError, SpoolError
 from capture.pricing import PriceSettings, PriceTable, load_price_table
+from capture.records import Gap
+from capture.redact import redact_text
 from capture.settings import Settings, load_settings
 from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpoolReader
 
@@ -146,8 +149,9 @@ class StoreWriter:
         try:
             stored = store_rows.write(self._database, self._batch, self._letters, self._gaps, self._positions)
         except store_rows.RefusedError:
-            stored = self._store_apart(self._batch)
-            store_rows.write(self._database, (), self._letters, self._gaps, self._positions)
+            letters = list(self._letters)
+            stored = self._store_apart(self._batch, letters)
+            self._store_rest(letters)
         positions, now = self._positions, clock.monotonic_ns()
         self._batch, self._letters, self._gaps, self._positions = [], [], [], {}
         self._written_ns = now
@@ -157,17 +161,49 @@ class StoreWriter:
             self._drop(reader, position)
         return stored
 
-    def _store_apart(self, batch: list[StoredExchange]) -> int:
-        """Halves a refused batch until the row at fault stands alone; that one becomes a dead letter."""
+    def _store_apart(self, batch: list[StoredExchange], letters: list[store_rows.DeadLetter]) -> int:
+        """Halves a refused batch until the row at fault stands alone; that one goes to `letters`."""
         try:
             return store_rows.write(self._database, batch)
         except store_rows.RefusedError as error:
             if len(batch) <= 1:
                 _log.error("the store refuses exchange %s: %s", batch[0].exchange.id if batch else "", error)
-                self._letters.extend(_letter(stored.spooled, error) for stored in batch)
+                letters.extend(_letter(stored.spooled, error) for stored in batch)
                 return 0
         middle = len(batch) // 2
-        return self._store_apart(batch[:middle]) + self._store_apart(batch[middle:])
+        return self._store_apart(batch[:middle], letters) + self._store_apart(batch[middle:], letters)
+
+    def _store_rest(self, letters: list[store_rows.DeadLetter]) -> None:
+        """What goes with a refused batch. What the store refuses here too is counted or left out, so that the rest goes on."""
+        try:
+            store_rows.write(self._database, (), letters, self._gaps, self._positions)
+            return
+        except store_rows.RefusedError as error:
+            _log.error("the store refuses what it cannot keep of a batch: %s", error)
+        for letter in letters:
+            bare = store_rows.DeadLetter(letter.exchange_id, "The store refuses this exchange and its dead letter.", b"")
+            if not (self._is_taken(letters=[letter]) or self._is_taken(letters=[bare])):
+                now = clock.now_us()
+                lost = Gap(now, now, 1, f"the store refuses exchange {letter.exchange_id}")
+                self._is_taken(gaps=[("", SpooledGap(f"gap_{letter.exchange_id}", lost))])
+        for gap in self._gaps:
+            self._is_taken(gaps=[gap])
+        for name, position in self._positions.items():
+            self._is_taken(positions={name: position})
+
+    def _is_taken(
+        self,
+        letters: Sequence[store_rows.DeadLetter] = (),
+        gaps: Sequence[tuple[str, SpooledGap]] = (),
+        positions: Mapping[str, Position] | None = None,
+    ) -> bool:
+        """Stores one row; False, and said in the log, when the store refuses it."""
+        try:
+            store_rows.write(self._database, (), letters, gaps, positions)
+        except store_rows.RefusedError as error:
+            _log.error("the store refuses a row: %s", error)
+            return False
+        return True
 
     def _drop(self, reader: SpoolReader, low_water: Position) -> None:
         try:
@@ -196,7 +232,13 @@ class StoreWriter:
 
 
 def _letter(spooled: SpooledExchange, error: Exception) -> store_rows.DeadLetter:
-    return store_rows.DeadLetter(spooled.id, f"{type(error).__name__}: {error}", dead_letter(spooled))
+    reason = redact_text(f"{type(error).__name__}: {error}")[0]
+    try:
+        record = dead_letter(spooled)
+    except Exception:  # shown and kept as an empty record: what broke the exchange may break its records too
+        _log.exception("the records of exchange %s cannot be kept", spooled.id)
+        record = b""
+    return store_rows.DeadLetter(spooled.id, reason, record)
 
 
 def _take_lock(spool_root: Path, timeout_s: float) -> int:
@@ -222,8 +264,11 @@ def _take_lock(spool_root: Path, timeout_s: float) -> int:
 def _remove_stillborn(spool_root: Path) -> None:
     """Folders of relays that died before their spool was ready: nothing was ever written there."""
     for folder in spool_root.glob(".sp_*"):
-        if time.time() - folder.stat().st_mtime > 60:
-            shutil.rmtree(folder)
+        try:
+            if time.time() - folder.stat().st_mtime > 60:
+                shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue  # its relay has just made it ready, or taken it away
 
 
 def main(arguments: list[str] | None = None) -> int:

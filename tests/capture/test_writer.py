@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from sqlalchemy import text
 
 from capture import feed, ids, records
@@ -22,7 +24,6 @@ from capture.pricing import PriceTable
 from capture.records import End, Gap, Head
 from capture.settings import Settings
 from capture.spool import SpoolWriter
-from capture.status import lost_exchanges, spool_status
 from capture.writer import StoreWriter
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,19 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
 def count(database: Database, table: str) -> int:
     with database.read() as connection:
         return int(connection.execute(text(f"SELECT COUNT(*) FROM {table}")).scalar_one())
+
+
+def refuse(database: Database, table: str, condition: str) -> None:
+    """Has the store refuse rows of `table` for which `condition` holds; {} stands before the name of a column."""
+    trigger = f"CREATE TRIGGER no_{table} BEFORE INSERT ON {table} WHEN {condition.format('NEW.')}"
+    check = f"ALTER TABLE {table} ADD CHECK (NOT ({condition.format('')}))"
+    with database.write() as connection:
+        connection.execute(text(f"{trigger} BEGIN SELECT RAISE(ABORT, 'no'); END" if database.is_sqlite else check))
+
+
+def lost_exchanges(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(text("SELECT COALESCE(SUM(lost), 0) FROM gaps")).scalar_one())
 
 
 def test_an_exchange_is_stored_as_it_was_relayed(database: Database, writer: StoreWriter, relay: Any) -> None:
@@ -195,6 +209,55 @@ def test_a_row_that_the_store_refuses_is_kept_aside_alone(database: Database, wr
     assert letter[1]
     assert len(bytes(letter[2])) > 50
     assert writer.drain() == 0
+
+
+@pytest.mark.parametrize(("refused", "letters", "lost"), [("length({}record) > 0", 1, 0), ("1 = 1", 0, 1)])
+def test_a_store_that_refuses_the_dead_letter_too_stops_nothing(
+    database: Database, writer: StoreWriter, relay: Any, refused: str, letters: int, lost: int
+) -> None:
+    refuse(database, "dead_letters", refused)
+    refuse(database, "gaps", "{}from_us = 7")
+    raw_id = relay.open()
+    relay.spool.end(raw_id, End(200, "complete", latency_us=2**63))
+    poison = relay.sent.pop()
+    for reason_us in (7, 8):
+        relay.spool._write(records.GAP, bytes(16), records.encode(Gap(reason_us, 9, 100, "the disk is full", [])))
+    relay.exchange()
+    assert writer.drain() == 1
+    assert [got.id for got in everything(database)] == relay.sent
+    assert count(database, "dead_letters") == letters
+    assert lost_exchanges(database) == 100 + lost
+    with database.read() as connection:
+        reasons = connection.execute(text("SELECT reason FROM gaps WHERE lost = 1")).scalars().all()
+    assert reasons == [f"the store refuses exchange {poison}"] * lost
+    relay.exchange()
+    assert writer.drain() == 1
+
+
+@pytest.mark.parametrize("prefix", ["", " ", "\n", "\t", "\\n", "key="])
+def test_no_secret_reaches_the_file_of_the_store(tmp_path: Path, spool_root: Path, relay: Any, prefix: str) -> None:
+    secret = "sk-" + "proj-abcDEF123456789012345678"
+    said, escaped = json.dumps(f"mine:{prefix}{secret}"), json.dumps(json.dumps(f"{prefix}{secret}"))
+    asked = f'{{"messages":[{{"role":"user","content":{said}}},{{"role":"user","content":{escaped}}}]}}'.encode()
+    choice = f'{{"index":0,"message":{{"role":"assistant","content":{said}}},"finish_reason":"stop"}}'
+    relay.exchange(body=asked, answer=f'{{"model":"gpt-4o","choices":[{choice}]}}'.encode(), user_name=secret, unit=secret)
+    deltas = [json.dumps({"choices": [{"index": 0, "delta": {"content": part}}]}) for part in (prefix, secret[:9], secret[9:])]
+    stream = b"".join(f"data: {delta}\n\n".encode() for delta in deltas) + DONE
+    relay.exchange(body=asked, answer=stream, is_stream=True, tags={"key": secret})
+    relay.spool.end(relay.open(body=asked, session_name=secret), End(200, "complete", latency_us=2**63))  # a dead letter
+    url = f"sqlite:///{tmp_path / 'potstill.db'}"
+    database = open_database(url)
+    writer = StoreWriter(database, spool_root, PriceTable({}))
+    assert writer.drain() == 2
+    writer.close()
+    with database.read() as connection:
+        packed = connection.execute(text("SELECT zstd FROM bodies UNION ALL SELECT record FROM dead_letters")).scalars().all()
+    assert len(packed) == 4
+    database.close()
+    files = [path.read_bytes() for path in tmp_path.glob("potstill.db*")]
+    kept = b"".join([*files, *(zstandard.decompress(data) for data in packed)])
+    assert b"[redacted:openai-key]" in kept
+    assert secret[9:].encode() not in kept
 
 
 def test_nul_and_broken_text_are_stored_readable_and_the_bytes_stay(database: Database, writer: StoreWriter, relay: Any) -> None:
@@ -357,6 +420,12 @@ def test_a_relay_that_died_before_its_spool_was_ready_leaves_nothing(database: D
     assert not hidden.exists()
 
 
+def test_a_folder_that_vanishes_while_a_writer_starts_is_no_fault(database: Database, spool_root: Path) -> None:
+    spool_root.mkdir()
+    (spool_root / ".sp_gone").symlink_to(spool_root / "sp_renamed")
+    StoreWriter(database, spool_root, PriceTable({})).close()
+
+
 def test_the_process_stores_everything_and_ends_with_zero_on_sigterm(settings: Settings, make_relay: Any) -> None:
     relay = make_relay(SpoolWriter(settings.data_folder / "spool"))
     process = subprocess.Popen(
@@ -373,7 +442,7 @@ def test_the_process_stores_everything_and_ends_with_zero_on_sigterm(settings: S
     database = open_database(settings.database_url)
     assert len(everything(database)) == 200
     database.close()
-    assert spool_status(settings.data_folder / "spool").spools == 1
+    assert len(list((settings.data_folder / "spool").glob("sp_*"))) == 1
     relay.spool.close()
 
 
