@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -45,7 +45,7 @@ class Child:
         self.state = STOPPED
         self.restarts = 0
         self.exit_status: int | None = None
-        """How it last ended: its exit code, or minus the signal."""
+        """How it last ended: its exit code, or minus the signal; None when it could not be started."""
         self.reported: dict[str, Any] = {}
         """Its last line of status."""
         self.is_up = asyncio.Event()
@@ -56,6 +56,7 @@ class Child:
         self._longest_pause_s = longest_pause_s
         self._on_end = on_end
         self._process: asyncio.subprocess.Process | None = None
+        self._problem = ""
         self._is_stopping = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
 
@@ -70,7 +71,9 @@ class Child:
         return {**self.reported, **mine, "exit_status": self.exit_status}
 
     def last_words(self) -> str:
-        """The last line of its output, '' when there is none."""
+        """Why it could not be started; else the last line of its output, '' when there is none."""
+        if self._problem:
+            return self._problem
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
             lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
@@ -102,7 +105,11 @@ class Child:
         pause_s = _SHORTEST_PAUSE_S
         while not self._is_stopping.is_set():
             began_ns = clock.monotonic_ns()
-            await self._run_once()
+            try:
+                self._problem = ""
+                await self._run_once()
+            except OSError as error:  # no memory, no descriptor, a log that cannot be written: the next start may succeed
+                await self._give_up(error)
             if self._is_stopping.is_set():
                 break
             self.state = WAITING
@@ -118,39 +125,50 @@ class Child:
 
     async def _run_once(self) -> None:
         self.state = STARTING
-        arguments, fds = self._arguments, ()
-        read_fd = write_fd = -1
-        if self._has_status:
-            read_fd, write_fd = os.pipe()
-            arguments, fds = [*arguments, "--status-fd", str(write_fd)], (write_fd,)  # type: ignore[assignment]
-        try:
-            self.log.touch(mode=0o600)
-            with self.log.open("ab") as output:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", _LEASH, str(os.getpid()), sys.executable, "-m", *arguments),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    cwd=self._folder,
-                    pass_fds=fds,
-                    start_new_session=True,
-                )
-        finally:
-            if write_fd >= 0:
+        self._process = None
+        if not self._has_status:
+            await self._spawn(self._arguments, ())
+            self._is_now_up()
+            await self._see_end()
+            return
+        read_fd, write_fd = os.pipe()
+        with os.fdopen(read_fd, "rb", 0) as pipe:
+            try:
+                await self._spawn([*self._arguments, "--status-fd", str(write_fd)], (write_fd,))
+            finally:
                 os.close(write_fd)
+            await self._listen(pipe)
+            await self._see_end()
+
+    async def _spawn(self, arguments: Sequence[str], fds: Sequence[int]) -> None:
+        self.log.touch(mode=0o600)
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", _LEASH, str(os.getpid()), sys.executable, "-m", *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                pass_fds=fds,
+                start_new_session=True,
+            )
         if self._is_stopping.is_set():
             self.signal(signal.SIGTERM)
-        if self._has_status:
-            await self._listen(read_fd)
-        else:
-            self._is_now_up()
-        self.exit_status = await self._process.wait()
+
+    async def _see_end(self) -> None:
+        self.exit_status = await self._process.wait() if self._process is not None else None
         self.reported = {}
 
-    async def _listen(self, read_fd: int) -> None:
+    async def _give_up(self, error: OSError) -> None:
+        """Counts a start that failed as an end; a process that cannot be listened to must not run beside the next one."""
+        self._problem = f"It cannot be started: {error}."
+        self.signal(signal.SIGKILL)
+        await self._see_end()
+
+    async def _listen(self, pipe: IO[bytes]) -> None:
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(read_fd, "rb", 0))
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
         try:
             while line := await reader.readline():
                 with contextlib.suppress(msgspec.DecodeError):  # the last line of a killed child may be cut

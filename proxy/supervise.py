@@ -116,8 +116,8 @@ def _make_house(settings: Settings, relay: RelaySettings, port: int, engine: boo
     config = ["--config", str(settings.path)] if settings.path is not None else []
 
     def on_end(child: Child) -> None:
-        words = child.last_words()
-        on_notice(f"{child.name} ended with {child.exit_status} and is started again. {words}".strip())
+        how = "did not start" if child.exit_status is None else f"ended with {child.exit_status}"
+        on_notice(f"{child.name} {how} and is started again. {child.last_words()}".strip())
 
     def child(name: str, module: str, *arguments: str, has_status: bool = False, longest_pause_s: float = 30.0) -> Child:
         return Child(

@@ -20,6 +20,7 @@ from capture import feed
 from capture.database import open_database
 from capture.filters import parse_filter
 from capture.settings import Settings
+from proxy.children import Child
 from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, chunk, chunked_head, free_port, relay_settings, talk, until
 
 KEY = "Authorization: Bearer sk-test\r\n"
@@ -146,6 +147,28 @@ async def test_a_dead_child_is_started_again_and_the_relay_goes_on(tmp_path: Pat
     database = open_database(house.settings.database_url)
     assert feed.count(database, parse_filter("")) == 2
     database.close()
+
+
+async def test_a_worker_whose_log_cannot_be_written_ends_the_start_with_the_reason(tmp_path: Path, upstream: Upstream) -> None:
+    (tmp_path / "data" / "logs" / "relay-worker-1.log").mkdir(parents=True)
+    async with asyncio.timeout(20):
+        with pytest.raises(NotReadyError, match=r"relay worker 1 does not start: It cannot be started: .*Is a directory"):
+            async with house_in(tmp_path, upstream.url):
+                pass
+
+
+async def test_a_child_that_cannot_be_started_is_tried_again_and_leaks_no_descriptor(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    log.mkdir()
+    ends: list[str] = []
+    child = Child("child", ["proxy.worker"], log, tmp_path, has_status=True, on_end=lambda one: ends.append(one.last_words()))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    child.start()
+    await until(lambda: len(ends) > 2)
+    await child.stop(5.0)
+    assert "Is a directory" in ends[-1]
+    assert child.exit_status is None
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
 async def test_no_child_outlives_a_supervisor_that_was_killed(tmp_path: Path, upstream: Upstream) -> None:
