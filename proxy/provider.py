@@ -51,6 +51,7 @@ from proxy.provider_openai import BadRequest
 from proxy.provider_script import HEADER, Script, ScriptError, parse_script
 from proxy.provider_wire import Reply, send
 from proxy.ticket_teacher import ERROR_SHARE, warm_up
+from serve.settings import HIGHEST_PORT
 
 _REMEMBERED_REQUESTS = 500_000
 _LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -320,11 +321,17 @@ async def _run(options: ProviderOptions, host: str, port: int) -> None:
         await ended.wait()
 
 
+def _port(given: str) -> int:
+    if not (given.isascii() and given.isdecimal()) or int(given) > HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a port between 0 and {HIGHEST_PORT}")
+    return int(given)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m proxy.provider`: the exit code."""
     parser = argparse.ArgumentParser(prog="python -m proxy.provider", description="The scripted provider. Any key is good.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8487, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8487, help="port to listen on (default: %(default)s)")
     parser.add_argument("--latency-ms", type=float, default=5.0, help="mean time before the first byte (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="decides ids and the spread of latency (default: %(default)s)")
     chosen = parser.parse_args(arguments)

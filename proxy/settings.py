@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from capture.errors import SettingsError
 from capture.settings import Settings
+from serve.settings import HIGHEST_PORT
 
 OPENAI, ANTHROPIC = "openai", "anthropic"
 FAMILIES = (OPENAI, ANTHROPIC)
@@ -52,7 +53,10 @@ class RelaySettings:
     """How long open streams may finish after SIGTERM."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("port", 0), ("admin_port", 0), ("workers", 1), ("max_body_mib", 1), ("max_held_mib", 1)):
+        for name in ("port", "admin_port"):
+            if not 0 <= getattr(self, name) <= HIGHEST_PORT:
+                raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {HIGHEST_PORT}")
+        for name, lowest in (("workers", 1), ("max_body_mib", 1), ("max_held_mib", 1)):
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least {lowest}")
 

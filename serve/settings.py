@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+HIGHEST_PORT = 65_535
 _DEVICES = ("auto", "cpu", "gpu")
 
 
@@ -45,6 +46,8 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if self.device not in _DEVICES:
             raise ValueError(f"device is {self.device!r}, not one of {', '.join(_DEVICES)}")
+        if not 0 <= self.port <= HIGHEST_PORT:
+            raise ValueError(f"port is {self.port}, not between 0 and {HIGHEST_PORT}")
         for name in ("max_model_len", "max_lora_rank", "max_loras", "max_cpu_loras", "kv_cache_gib", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")

@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from capture.errors import PortTakenError
-from proxy.provider import ProviderOptions, serving
+from proxy.provider import ProviderOptions, main, serving
 from proxy.tickets import make_tickets
 
 WEATHER = {
@@ -307,6 +307,13 @@ async def test_a_port_that_is_taken_is_named() -> None:
         with pytest.raises(PortTakenError, match=str(port)):
             async with serving(ProviderOptions(latency_ms=0), port=port):
                 pass
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_a_port_that_cannot_be_is_refused_by_name(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([f"--port={port}"])
+    assert f"argument --port: '{port}' is not a port between 0 and 65535" in capsys.readouterr().err
 
 
 async def test_the_provider_runs_as_a_process_and_ends_on_sigterm(unused_tcp_port: int) -> None:

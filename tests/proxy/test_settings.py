@@ -71,3 +71,11 @@ def test_an_upstream_name_must_fit_into_a_path() -> None:
 def test_a_relay_needs_a_worker() -> None:
     with pytest.raises(SettingsError, match="workers is 0"):
         settings(relay={"workers": 0}).section("relay", RelaySettings)
+
+
+@pytest.mark.parametrize("key", ["port", "admin_port"])
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_cannot_be_is_refused_by_name(key: str, port: int) -> None:
+    with pytest.raises(SettingsError, match=rf"\[relay\]: {key} is {port}, not between 0 and 65535"):
+        settings(relay={key: port}).section("relay", RelaySettings)
+    assert settings(relay={key: 65_535}).section("relay", RelaySettings)
