@@ -7,13 +7,14 @@ GET /status          processes, counters, engine
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
+
+from proxy.hosts import is_known_host
 
 Look = Callable[[], dict[str, Any]]
 """Gives the status; its keys `is_ready` and `ailing` are what the health probes show."""
@@ -53,18 +54,10 @@ async def _known_hosts_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Refuses names, so that a web page cannot reach us through a name of its own that points here (DNS rebinding)."""
-    host = request.host.rsplit(":", 1)[0].strip("[]")
-    if host != "localhost" and not _is_address(host):
-        return _json({"error": f"Host {host!r} is not served here.", "next_step": "Use the address of the admin listener."}, 403)
+    if not is_known_host(request.host):
+        what = f"Host {request.host[:100]!r} is not served here."
+        return _json({"error": what, "next_step": "Use the address of the admin listener."}, 403)
     return await handler(request)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:

@@ -10,10 +10,13 @@ from aiohttp import web
 
 from proxy.budget import Holder
 from proxy.failures import Failure
+from proxy.hosts import is_known_host, is_loopback, is_own_origin
 from proxy.identify import BadTagError, Identity, identify
 from proxy.peek import Peek, peek
 from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
-from proxy.settings import RelaySettings, Upstream
+from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream
+
+_OVERLOADED = Failure(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +57,37 @@ async def read_request(
         failure = failure or Failure(
             400, "bad_tag", f"Potstill cannot tag this request: {error}", "Mend the tag or leave it out."
         )
-    failure = body_failure or failure
+    failure = _refuse_caller(headers, relay, route) or body_failure or failure
     return Asked(request.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
+
+
+def _refuse_caller(headers: Mapping[str, str], relay: RelaySettings, route: Route | None) -> Failure | None:
+    """Why a request that a web page may have sent goes nowhere."""
+    host = headers.get("host", "")
+    if host and not is_known_host(host, relay.hosts) and is_loopback(relay.host):
+        return Failure(
+            403,
+            "foreign_host",
+            f"Host {host[:100]!r} is not served here.",
+            "Call the relay by its address, or add the name to hosts in [relay] of potstill.toml.",
+        )
+    origin = headers.get("origin")
+    if origin is None or route is None or route.upstream.key == KEY_FROM_CLIENT or is_own_origin(origin, host, relay.hosts):
+        return None
+    return Failure(
+        403,
+        "foreign_origin",
+        f"A page from {origin[:100]!r} may not use upstream {route.upstream.name}, whose key is not the client's.",
+        "Call the relay from a program, or add the page's host to hosts in [relay] of potstill.toml.",
+    )
 
 
 async def _read_body(request: web.BaseRequest, relay: RelaySettings, holder: Holder) -> tuple[bytes, Failure | None]:
     limit = relay.max_body_bytes
-    too_large = Failure(
-        413,
-        "body_too_large",
-        f"The request body has more than {relay.max_body_mib} MiB.",
-        "Send less, or raise max_body_mib in [relay] of potstill.toml.",
-    )
-    overloaded = Failure(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.")
     if (request.content_length or 0) > limit:
-        return b"", too_large
+        return b"", _too_large(relay)
     if not holder.hold(request.content_length or 0):
-        return b"", overloaded
+        return b"", _OVERLOADED
     if request.headers.get("expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -86,12 +103,21 @@ async def _read_body(request: web.BaseRequest, relay: RelaySettings, holder: Hol
                     pieces.append(await content.readany())
             size += len(pieces[-1])
             if size > limit:
-                return b"", too_large
+                return b"", _too_large(relay)
             if not holder.hold(size):
-                return b"", overloaded
+                return b"", _OVERLOADED
     except TimeoutError:
         what = f"The request body stood still for {relay.body_idle_s:g} s after {size} bytes."
         return b"".join(pieces), Failure(408, "body_timeout", what, "Send it again.")
     except web.RequestPayloadError as error:
         return b"".join(pieces), Failure(400, "bad_body", f"The request body is broken: {error}.", "Send it again.")
     return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), None
+
+
+def _too_large(relay: RelaySettings) -> Failure:
+    return Failure(
+        413,
+        "body_too_large",
+        f"The request body has more than {relay.max_body_mib} MiB.",
+        "Send less, or raise max_body_mib in [relay] of potstill.toml.",
+    )

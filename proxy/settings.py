@@ -51,6 +51,8 @@ class RelaySettings:
     """How long an idle connection to an upstream is kept; must be shorter than the upstream's own limit."""
     drain_timeout_s: float = 25.0
     """How long open streams may finish after SIGTERM."""
+    hosts: tuple[str, ...] = ()
+    """Names, besides localhost and addresses, by which apps may call a relay that listens on a loopback address."""
 
     def __post_init__(self) -> None:
         for name in ("port", "admin_port"):

@@ -210,11 +210,13 @@ class Reply:
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
 
-async def talk(port: int, line: str, headers: str = "", body: bytes = b"", *, version: str = "1.1") -> Reply:
+async def talk(
+    port: int, line: str, headers: str = "", body: bytes = b"", *, version: str = "1.1", host: str = "127.0.0.1"
+) -> Reply:
     """One request with `line` (method and target) over a fresh socket, and its whole answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**26)
     length = f"Content-Length: {len(body)}\r\n" if body else ""
-    writer.write(f"{line} HTTP/{version}\r\nHost: relay\r\n{headers}{length}\r\n".encode() + body)
+    writer.write(f"{line} HTTP/{version}\r\nHost: {host}\r\n{headers}{length}\r\n".encode() + body)
     try:
         return await read_reply(reader, has_body=not line.startswith("HEAD"))
     finally:

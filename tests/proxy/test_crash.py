@@ -85,7 +85,9 @@ async def ask(port: int, number: int, ledger: Ledger) -> None:
     body = json.dumps({"n": number, "model": "m", "stream": answer_to(number)[1], "messages": []}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
     try:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer k\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: [::1]\r\nAuthorization: Bearer k\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         writer.write(head.encode() + body)
         answered = parse_head(await reader.readuntil(b"\r\n\r\n"))
         entry = ledger.entries.setdefault(answered.header("x-potstill-exchange-id"), Entry(number))

@@ -184,7 +184,7 @@ async def test_an_encoded_request_passes_untouched(encoding: str, relay: Worker,
 
 async def test_a_chunked_request_arrives_whole(relay: Worker, upstream: Upstream) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-    writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Transfer-Encoding: chunked\r\n\r\n".encode())
+    writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Transfer-Encoding: chunked\r\n\r\n".encode())
     for at in range(0, len(ASK), 7):
         writer.write(chunk(ASK[at : at + 7]))
         await writer.drain()
@@ -236,7 +236,7 @@ async def test_answers_without_a_body_end(relay: Worker, upstream: Upstream, rel
 async def test_several_requests_share_a_connection(relay: Worker, upstream: Upstream) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
     for _ in range(3):
-        writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+        writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
         assert (await read_reply(reader)).body == CHAT_ANSWER
     writer.close()
 
@@ -250,7 +250,9 @@ async def test_an_old_client_without_chunks_gets_the_stream_until_the_connection
 
 async def test_a_client_that_waits_for_100_continue_is_told_to_go_on(relay: Worker, upstream: Upstream) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-    writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Expect: 100-continue\r\nContent-Length: {len(ASK)}\r\n\r\n".encode())
+    writer.write(
+        f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Expect: 100-continue\r\nContent-Length: {len(ASK)}\r\n\r\n".encode()
+    )
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
     writer.write(ASK)
     assert (await read_reply(reader)).body == CHAT_ANSWER
@@ -270,7 +272,7 @@ async def test_each_piece_is_relayed_when_it_comes_and_kept_before(
 
     upstream.script = script
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-    writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+    writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
     await asyncio.wait_for(reader.readuntil(event("1")), 5)
     (exchange,) = kept(relay_config)
     assert exchange.body == event("1")
@@ -325,7 +327,7 @@ async def test_the_end_is_kept_before_the_last_byte_leaves(kind: str, relay: Wor
 
     spool.end = watched  # type: ignore[method-assign]
     key = "" if kind == "refused" else KEY
-    client.sendall(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{key}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+    client.sendall(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{key}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
     await until(lambda: seen)
     assert not seen[0].endswith((b"0\r\n\r\n", CHAT_ANSWER, b"}"))
     if kind not in ("chunked", "late terminator"):
@@ -434,7 +436,7 @@ async def test_a_client_that_leaves_is_no_error_in_the_log(
     upstream.script = script
     for _ in range(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-        writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+        writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
         await reader.readexactly(100_000)
         writer.transport.abort()
     await until(lambda: relay.status()["in_flight"] == 0)
@@ -469,7 +471,7 @@ async def test_a_client_that_leaves_takes_the_upstream_with_it(relay: Worker, up
         upstream.received.clear()
         upstream.closed.clear()
         _, writer = await asyncio.open_connection("127.0.0.1", relay.port)
-        writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+        writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
         await until(lambda: upstream.received)
         writer.transport.abort()
         await asyncio.wait_for(upstream.closed.wait(), 0.5)
@@ -490,7 +492,7 @@ async def test_a_client_that_reads_slowly_slows_the_upstream(relay: Worker, upst
 
     upstream.script = flood
     client = socket.create_connection(("127.0.0.1", relay.port))
-    client.sendall(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+    client.sendall(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
     previous = -1
     while sent != previous:
         previous = sent

@@ -147,6 +147,48 @@ async def test_a_key_from_the_environment_replaces_the_clients(
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_a_foreign_name_for_the_relay_is_refused_in_the_clients_shape_and_kept(
+    path: str, relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    reply = await talk(relay.port, f"POST {path}", KEY, ASK, host="evil.example:8484")
+    assert reply.status == 403
+    shown = json.loads(reply.body)
+    assert shown["error"]["type"] == ("permission_error" if "messages" in path else "invalid_request_error")
+    assert "Host 'evil.example:8484' is not served here. Call the relay by its address" in shown["error"]["message"]
+    assert upstream.received == []
+    exchange = only(relay_config)
+    assert exchange.end is not None
+    assert (exchange.end.status, exchange.end.error_kind) == (403, "foreign_host")
+
+
+async def test_a_name_of_the_settings_is_served_and_so_is_any_name_off_the_loopback(tmp_path: Path, upstream: Upstream) -> None:
+    relay_settings(tmp_path, upstream.url, hosts='["box.lan"]')
+    async with relaying(tmp_path) as worker:
+        assert (await talk(worker.port, CHAT, KEY, ASK, host="box.lan")).status == 200
+        assert (await talk(worker.port, CHAT, KEY, ASK, host="other.lan")).status == 403
+    relay_settings(tmp_path, upstream.url, host='"0.0.0.0"')
+    async with relaying(tmp_path) as worker:
+        assert (await talk(worker.port, CHAT, KEY, ASK, host="other.lan")).status == 200
+
+
+async def test_a_foreign_page_cannot_spend_a_key_that_is_not_the_clients(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POTSTILL_TEST_KEY", "sk-ours")
+    path = tmp_path / "potstill.toml"
+    relay_settings(tmp_path, upstream.url)
+    path.write_text(path.read_text().replace("[upstreams.anthropic]", 'key = "env:POTSTILL_TEST_KEY"\n[upstreams.anthropic]'))
+    foreign = "Origin: https://evil.example\r\nContent-Type: text/plain\r\n"
+    async with relaying(tmp_path) as worker:
+        reply = await talk(worker.port, CHAT, foreign, ASK)
+        assert reply.status == 403
+        assert b"A page from 'https://evil.example' may not use upstream openai" in reply.body
+        assert upstream.received == []
+        assert (await talk(worker.port, CHAT, "Origin: http://127.0.0.1:3000\r\n", ASK)).status == 200
+        assert (await talk(worker.port, "POST /v1/messages", "x-api-key: theirs\r\n" + foreign, ASK)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_an_upstream_that_cannot_be_reached_is_named_and_the_question_is_kept(path: str, tmp_path: Path) -> None:
     settings = relay_settings(tmp_path, f"http://127.0.0.1:{free_port()}")
     async with relaying(tmp_path) as worker:
@@ -196,7 +238,7 @@ async def test_an_overlong_chunked_body_is_refused(tmp_path: Path, upstream: Ups
     relay_settings(tmp_path, upstream.url, max_body_mib=1)
     async with relaying(tmp_path) as worker:
         reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
-        writer.write(f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Transfer-Encoding: chunked\r\n\r\n".encode())
+        writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Transfer-Encoding: chunked\r\n\r\n".encode())
         for _ in range(3):
             writer.write(chunk(bytes(2**19)))
         writer.write(b"0\r\n\r\n")

@@ -34,7 +34,7 @@ from tests.proxy.scripting import (
 KEY = "Authorization: Bearer sk-test\r\n"
 CHAT = "POST /v1/chat/completions"
 ASK = b'{"model": "m"}'
-RAW = f"{CHAT} HTTP/1.1\r\nHost: r\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK
+RAW = f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK
 
 
 async def test_draining_lets_open_streams_finish_and_takes_nothing_new(relay_config: Settings, upstream: Upstream) -> None:
@@ -160,7 +160,7 @@ async def test_a_bad_request_does_not_put_its_headers_into_the_log(tmp_path: Pat
     try:
         await wait_for_port(port)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer sk-secret" + b"x" * 40_000 + b"\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk-secret" + b"x" * 40_000 + b"\r\n\r\n")
         assert b" 400 " in await reader.readline()
         writer.close()
     finally:
