@@ -1,8 +1,8 @@
 """Who asks, for which task: a pure function of headers, path and body, the same on every endpoint.
 
 The most explicit source wins: our header, then the path prefix, then an alias that other products' users already send,
-then the body. A malformed tag is refused with the reason, never dropped; an empty one counts as absent. What comes from a
-body belongs to the provider, so it is cut to size and never refused.
+then the body. A malformed tag of ours is refused with the reason, never dropped; an empty one counts as absent. Aliases and
+bodies belong to others, so what comes from them is cleaned and cut to size, or left out, and never refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ALIAS_FIELDS = {"_user": _USER, "_environment": _ENVIRONMENT}
 TASK_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TAG_KEY = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_MAX_VALUE, _MAX_TAGS = 512, 64
+_MAX_VALUE, _MAX_KEY, _MAX_TAGS = 512, 64, 64
 
 
 class BadTagError(ValueError):
@@ -88,12 +88,17 @@ def identify(headers: Iterable[tuple[str, str]], path_task: str, peeked: Peek) -
     alias_tags: dict[str, str] = {}
     for name, raw in headers:
         rule = _rule(name)
-        if rule is not None and (value := raw.strip()):
-            _take(name, rule, value, (ours, tags), (aliases, alias_tags))
+        if rule is None or not (value := raw.strip()):
+            continue
+        is_ours, kind, key = rule
+        if is_ours:
+            _take_ours(name, kind, key, value, ours, tags)
+        else:
+            _take_alias(kind, key, value, aliases, alias_tags)
     if path_task:
         _check_task("the path prefix /task/", path_task)
-    if len(all_tags := {**_body_tags(peeked), **alias_tags, **tags}) > _MAX_TAGS:
-        raise BadTagError(f"the request has {len(all_tags)} tags; at most {_MAX_TAGS} are kept.")
+    if len(tags) > _MAX_TAGS:
+        raise BadTagError(f"the request has {len(tags)} tags; at most {_MAX_TAGS} are kept.")
     user = ours.get(_USER) or aliases.get(_USER) or _clean(peeked.user)
     session = ours.get(_SESSION) or aliases.get(_SESSION, "")
     conversation = ours.get(_CONVERSATION) or _clean(peeked.conversation)
@@ -103,7 +108,7 @@ def identify(headers: Iterable[tuple[str, str]], path_task: str, peeked: Peek) -
         session=session,
         environment=ours.get(_ENVIRONMENT) or aliases.get(_ENVIRONMENT, ""),
         purpose=ours.get(_PURPOSE, PURPOSES[0]),
-        tags=all_tags,
+        tags=_first_tags(tags, alias_tags, _body_tags(peeked)),
         units={kind: unit for kind, unit in zip(UNITS, (conversation, user, session), strict=True) if unit},
     )
 
@@ -125,54 +130,55 @@ def _rule(name: str) -> tuple[bool, str, str] | None:
     return None
 
 
-def _take(
-    name: str,
-    rule: tuple[bool, str, str],
-    value: str,
-    ours: tuple[dict[str, str], dict[str, str]],
-    aliases: tuple[dict[str, str], dict[str, str]],
-) -> None:
-    is_ours, kind, key = rule
-    fields, tags = ours if is_ours else aliases
+def _take_ours(name: str, kind: str, key: str, value: str, fields: dict[str, str], tags: dict[str, str]) -> None:
     if kind == _UNKNOWN:
         close = difflib.get_close_matches(name, [PREFIX + each for each in _OURS], n=1, cutoff=0.5)
         raise BadTagError(f"header {name} is unknown." + (f" Did you mean {close[0]}?" if close else ""))
+    _check_value(name, value)
+    if kind == _TAG:
+        _check_key(name, key)
+        fields, kind = tags, key
+    elif kind == _TASK:
+        _check_task(f"header {name}", value)
+    elif kind == _PURPOSE and value not in PURPOSES:
+        raise BadTagError(f"header {name} is {value!r}; it must be one of {', '.join(PURPOSES)}.")
+    if fields.setdefault(kind, value) != value:
+        raise BadTagError(f"header {name} is given twice with different values.")
+
+
+def _take_alias(kind: str, key: str, value: str, fields: dict[str, str], tags: dict[str, str]) -> None:
     if kind == _METADATA:
-        for inner, text in _metadata(name, value).items():
+        for inner, text in _metadata(value).items():
             if field_name := _ALIAS_FIELDS.get(inner, ""):
                 fields.setdefault(field_name, text)
             else:
                 tags.setdefault(inner, text)
-        return
-    _check_value(name, value)
-    if kind == _CSV:
-        tags.update({_slug(each.strip()).lower(): "true" for each in value.split(",") if each.strip()})
+    elif kind == _CSV:
+        tags.update({_slug(each.strip()).lower()[:_MAX_KEY]: "true" for each in value.split(",") if each.strip()})
     elif kind == _TAG:
-        _check_key(name, key)
-        if tags.setdefault(key, value) != value:
-            raise BadTagError(f"header {name} is given twice with different values.")
-    elif is_ours:
-        if kind == _TASK:
-            _check_task(f"header {name}", value)
-        if kind == _PURPOSE and value not in PURPOSES:
-            raise BadTagError(f"header {name} is {value!r}; it must be one of {', '.join(PURPOSES)}.")
-        if fields.setdefault(kind, value) != value:
-            raise BadTagError(f"header {name} is given twice with different values.")
+        if _TAG_KEY.fullmatch(key):
+            tags.setdefault(key, _clean(value))
     else:
-        fields.setdefault(kind, _slug(value) if kind == _TASK else value)
+        fields.setdefault(kind, _slug(value) if kind == _TASK else _clean(value))
 
 
-def _metadata(name: str, value: str) -> dict[str, str]:
+def _metadata(value: str) -> dict[str, str]:
+    """The JSON object of an alias header with usable names; empty when it is none."""
     try:
         given = msgspec.json.decode(value.encode(), type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise BadTagError(f"header {name} is not a JSON object: {error}.") from error
-    found = {}
-    for key, each in given.items():
-        text = each if isinstance(each, str) else msgspec.json.encode(each).decode()
-        _check_value(f"{name}: {key}", text)
-        _check_key(f"{name}: {key}", key.lower())
-        found[key.lower()] = text
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return {}
+    texts = {key.lower(): each if isinstance(each, str) else msgspec.json.encode(each).decode() for key, each in given.items()}
+    return {key: _clean(text) for key, text in texts.items() if _TAG_KEY.fullmatch(key)}
+
+
+def _first_tags(*sources: Mapping[str, str]) -> dict[str, str]:
+    """The tags of all sources; the first source wins, and the last ones lose what is beyond the most that is kept."""
+    found: dict[str, str] = {}
+    for source in sources:
+        for key, value in source.items():
+            if len(found) < _MAX_TAGS:
+                found.setdefault(key, value)
     return found
 
 

@@ -100,14 +100,39 @@ def test_units_come_with_their_kind_and_the_conversation_first() -> None:
         ("x-potstill-taks", "triage", "Did you mean x-potstill-task"),
         ("x-potstill-tag-", "v", "name must have"),
         ("x-potstill-tag-a!b", "v", "name must have"),
-        ("x-portkey-metadata", "{oops", "not a JSON object"),
-        ("x-portkey-metadata", "[1]", "not a JSON object"),
-        ("Helicone-Property-a!b", "v", "name must have"),
     ],
 )
 def test_a_malformed_tag_is_refused_with_the_reason(name: str, value: str, reason: str) -> None:
     with pytest.raises(BadTagError, match=reason):
         identify([(name, value)], "", NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("Helicone-Prompt-Id", "../x" * 100, Identity(task=("x.." + "-x.." * 99)[:100])),
+        ("Helicone-User-Id", "u" * 513, Identity(user="u" * 512, units={"user": "u" * 512})),
+        ("x-litellm-session-id", "a\x07b", Identity(session="a\ufffdb", units={"session": "a\ufffdb"})),
+        ("x-inference-environment", "a\udcffb", Identity(environment="a\ufffdb")),
+        ("Helicone-Property-a!b", "v", Identity()),
+        ("Helicone-Property-a", "v" * 600, Identity(tags={"a": "v" * 512})),
+        ("x-portkey-metadata", "{oops", Identity()),
+        ("x-portkey-metadata", "[1]", Identity()),
+        ("x-portkey-metadata", '{"a": ' + "[" * 9_000 + "]" * 9_000 + "}", Identity()),
+        ("x-portkey-metadata", '{"a!": "1", "b": "\\u0007"}', Identity(tags={"b": "\ufffd"})),
+        ("x-litellm-tags", "t" * 200, Identity(tags={"t" * 64: "true"})),
+    ],
+)
+def test_a_malformed_alias_is_cleaned_or_left_out(name: str, value: str, expected: Identity) -> None:
+    assert identify([(name, value)], "", NOTHING) == expected
+
+
+def test_repeated_and_too_many_aliases_are_no_error_and_our_tags_stay() -> None:
+    assert identify([("Helicone-Property-a", "1"), ("Helicone-Property-a", "2")], "", NOTHING).tags == {"a": "1"}
+    crowd = [("x-litellm-tags", ",".join(f"t{number}" for number in range(100))), ("x-potstill-tag-team", "search")]
+    found = identify(crowd, "", NOTHING).tags
+    assert len(found) == 64
+    assert found["team"] == "search"
 
 
 def test_a_malformed_task_in_the_path_is_refused() -> None:
