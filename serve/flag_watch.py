@@ -18,7 +18,7 @@ from serve.flags import Snapshot, withdrawn
 class FlagWatcher:
     """Polls the flags of the store at `database_url`, which need not be reachable yet.
 
-    `failures` counts polls that failed and `last_error` says how the last of them did.
+    `failures` counts polls that failed and `last_error` says how the last of them did, '' once one succeeds.
     """
 
     def __init__(self, database_url: str, interval_s: float = 0.2, patience_s: float = 60.0) -> None:
@@ -61,6 +61,7 @@ class FlagWatcher:
         while not self._stop.is_set():
             try:
                 self._poll()
+                self.last_error = ""
             except Exception as error:  # the relay goes on whatever the store does; counted and shown
                 self.failures += 1
                 self.last_error = str(error)

@@ -47,6 +47,7 @@ def test_the_relay_can_start_while_the_store_cannot_be_opened(tmp_path: Path, re
     ready_release(database)
     set_share(database, "triage", 100, who="ada", why="")
     wait_until(lambda: shares(watcher) == {"triage": 100})
+    wait_until(lambda: watcher.last_error == "")
     watcher.close()
     database.close()
 
