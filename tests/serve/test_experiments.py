@@ -277,7 +277,7 @@ def test_student_requests_since_counts_from_a_moment(database: Database, traffic
 
 
 def test_a_task_without_an_experiment_says_how_to_start_one(database: Database) -> None:
-    with pytest.raises(NotFoundError, match=r"no experiment.*potstill flag set triage"):
+    with pytest.raises(NotFoundError, match=r"no experiment.*potstill flag set triage --share 10%"):
         compare(database, "triage")
 
 
