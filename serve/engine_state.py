@@ -10,20 +10,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from capture import clock
 from capture.errors import EngineError
-from capture.settings import Settings
-from serve.engine import EngineClient
-from serve.settings import EngineSettings
 
 STARTING, READY, FAILED, STOPPED = "starting", "ready", "failed", "stopped"
-
-_START_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,38 +93,6 @@ def hold_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def wait_until_ready(
-    settings: Settings, timeout_s: float, on_progress: Callable[[EngineState], None] | None = None, *, since_us: int = 0
-) -> EngineState:
-    """Waits until the engine of `settings` serves; `on_progress` hears every new state.
-
-    EngineError with what the engine said when it fails, when nobody starts it within 30 s, or after `timeout_s`. A failure
-    from before `since_us` (when the caller started it) does not count.
-    """
-    engine = settings.section("engine", EngineSettings)
-    if engine.is_external:
-        return _wait_for_external(engine, timeout_s)
-    began = time.monotonic()
-    told: EngineState | None = None
-    while True:
-        state = read_state(settings.data_folder)
-        if state is not None and state != told:
-            told = state
-            if on_progress is not None:
-                on_progress(state)
-        if state is not None and state.state == READY:
-            return state
-        if state is not None and state.state == FAILED and state.since_us >= since_us:
-            raise EngineError(state.message or "The engine does not start.")
-        waited_s = time.monotonic() - began
-        if waited_s > timeout_s or (waited_s > _START_S and not is_supervised(settings.data_folder / "engine")):
-            doing = state.state if state is not None else "not started"
-            raise EngineError(
-                f"The engine is {doing} after {waited_s:.0f} s.", "Start it with `potstill engine` or `potstill up`."
-            )
-        time.sleep(0.1)
-
-
 def output_path(data_folder: Path) -> Path:
     """Where the engine's own output goes."""
     return data_folder / "engine" / "output.txt"
@@ -150,14 +113,3 @@ def last_lines(path: Path, count: int = 15) -> str:
     causes = [line for line in lines if re.search(r"(Error|Exception)\b.*: ", line) and "root cause" not in line]
     head = [causes[-1]] if causes and causes[-1] not in lines[-count:] else []
     return "\n".join([*head, *lines[-count:]])
-
-
-def _wait_for_external(engine: EngineSettings, timeout_s: float) -> EngineState:
-    deadline = time.monotonic() + timeout_s
-    with EngineClient(engine.address) as client:
-        while not client.health():
-            if time.monotonic() > deadline:
-                raise EngineError(f"The engine at {engine.url} does not answer.", "Start it there, or mend [engine] url.")
-            time.sleep(0.2)
-        root = next((model.root for model in client.models() if not model.parent), "")
-    return EngineState(READY, 0, engine.address, root, clock.now_us(), "")

@@ -19,6 +19,7 @@ from capture.database import Database
 from capture.ids import new_id
 from capture.settings import Settings, load_settings
 from serve.engine import EngineClient
+from serve.engine_state import READY as ENGINE_READY
 from serve.engine_state import EngineState, read_state
 from serve.release_store import READY, Release, add_release, settle_release
 
@@ -150,6 +151,13 @@ class EngineRoom:
         )
         self.supervisors.append(process)
         return process
+
+    def wait_until_ready(self, within_s: float = 20.0) -> EngineState:
+        """The state of the engine once it serves."""
+        until(lambda: (state := self.state) is not None and state.state == ENGINE_READY, within_s)
+        state = self.state
+        assert state is not None
+        return state
 
     def processes(self) -> list[int]:
         """Process ids of everything started here that is still alive."""

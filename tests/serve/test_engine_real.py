@@ -15,7 +15,7 @@ import pytest
 from capture.database import Database, open_database
 from capture.errors import EngineError
 from serve.engine import BASE, EngineClient
-from serve.engine_state import READY, STOPPED, wait_until_ready
+from serve.engine_state import READY, STOPPED
 from serve.parity import check_parity, read_predictions
 from serve.release_store import Release
 
@@ -41,7 +41,7 @@ def test_vllm_serves_releases_like_the_trainer_and_survives_being_killed(
     database: Database = open_database(settings.database_url)
     ready_adapter(database, "triage", tiny_model / "a", tiny_model / "base")
     process = engine_room.start()
-    first = wait_until_ready(settings, 300.0)
+    first = engine_room.wait_until_ready(300.0)
     assert first.message == ""
     with EngineClient(first.url) as client:
         before = _asked(client, tiny_model)
