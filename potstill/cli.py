@@ -67,7 +67,11 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def read_settings(path: Path | None) -> Settings:
-    """The settings for this command line, with unknown sections refused."""
+    """The settings for this command line, with unknown sections and keys refused, whichever command reads them."""
     settings = load_settings(path)
     settings.refuse_unknown(SECTIONS)
+    if settings.sections:
+        from potstill import configuration
+
+        configuration.check(settings)
     return settings

@@ -62,6 +62,13 @@ def meanings(cls: type) -> dict[str, str]:
     return found
 
 
+def check(settings: Settings) -> None:
+    """SettingsError for the first key of any section that is unknown or has an impossible value."""
+    for section, cls in sections().items():
+        settings.section(section, cls)
+    settings.named_sections("upstreams", UpstreamSettings)
+
+
 def explain(settings: Settings) -> list[ExplainedSetting]:
     """Every setting as it is in force."""
     explained = []

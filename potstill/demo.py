@@ -246,30 +246,38 @@ def _send(stage: Stage, options: DemoOptions, requests: list[PlannedRequest], ou
 
 
 def _roll_back_under_traffic(stage: Stage, options: DemoOptions, first_number: int, output: Output) -> tuple[Ledger, int]:
-    """Keeps traffic going for some 6 s and rolls back in the middle of it; gives the ledger and the moment of the change."""
+    """Rolls back while traffic goes on, and sends more once the promise must hold; gives ledger and moment of the change."""
     ledger = Ledger()
     requests = plan_experiment(13, 180, first_number, 90, names_labels=options.is_real_teacher)
+    meanwhile, afterwards = requests[:120], requests[120:]
 
     async def send() -> None:
         apps = Apps(stage.relay_url, options.api_key, options.teacher_model or _SCRIPTED_MODEL)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(
-                    send_all(apps, requests, ledger, per_second=30, on_sent=lambda done: progress.update(bar, completed=done))
-                )
+                group.create_task(send_all(apps, meanwhile, ledger, per_second=30, on_sent=show))
                 await asyncio.sleep(1.5)
                 await asyncio.to_thread(_command, stage, output, "flag", "rollback", CLOSED_TASK, "--why", "demo")
+            await asyncio.sleep(max(0.0, _rolled_back_us(stage) / 1e6 + 2.1 - time.time()))
+            await send_all(apps, afterwards, ledger, per_second=30, on_sent=lambda done: show(len(meanwhile) + done))
         finally:
             await apps.close()
 
     with output.progress() as progress:
         bar = progress.add_task("requests", total=len(requests), note="")
-        asyncio.run(send())
-    with _store(stage) as database:
-        from serve import flag_store
 
-        rollback_us = flag_store.history(database, CLOSED_TASK)[-1].created_us
-    return ledger, rollback_us
+        def show(done: int) -> None:
+            progress.update(bar, completed=done)
+
+        asyncio.run(send())
+    return ledger, _rolled_back_us(stage)
+
+
+def _rolled_back_us(stage: Stage) -> int:
+    from serve import flag_store
+
+    with _store(stage) as database:
+        return flag_store.history(database, CLOSED_TASK)[-1].created_us
 
 
 def _wait_for_base(base: Child, output: Output) -> None:
@@ -340,7 +348,7 @@ def _measure(database: Database, ledgers: list[Ledger], rollback_us: int, *, is_
     scores = {e.variant: e for e in runs.evaluations(database, run.id) if e.split == "test"}
     release = releases.get_release(database, CLOSED_TASK, None)
     comparison = experiments.compare(database, CLOSED_TASK)
-    after, last_ms = student_after((e for e in stored if e.task == CLOSED_TASK), rollback_us)
+    late, after, last_ms = student_after((e for e in stored if e.task == CLOSED_TASK), rollback_us)
 
     def value(variant: str) -> float | None:
         return scores[variant].value if variant in scores else None
@@ -364,12 +372,22 @@ def _measure(database: Database, ledgers: list[Ledger], rollback_us: int, *, is_
         share_units=comparison.units,
         sticky_violations=comparison.sticky_violations,
         fallbacks=sum(1 for e in stored if e.fallback_reason),
+        requests_after_rollback=late,
         student_after_rollback=after,
         last_student_ms_after_rollback=last_ms,
         client_errors=sum(len(ledger.errors) for ledger in ledgers),
         seconds=round(seconds, 1),
         is_toy_base=is_toy,
     )
+
+
+def _program() -> str:
+    """How this shell would call potstill: by name when PATH leads to this environment's, else by path."""
+    own = Path(sys.executable).parent / "potstill"
+    found = shutil.which("potstill")
+    if found is not None and Path(found).resolve() == own.resolve():
+        return "potstill"
+    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
 
 
 def _number(value: float | None) -> str:
@@ -396,7 +414,10 @@ def _finish(stage: Stage, figures: Figures, output: Output) -> int:
             f"{figures.share_set_bp / 100:.1f} % / {figures.share_seen_bp / 100:.1f} %",
         ),
         ("users that saw both variants", figures.sticky_violations),
-        ("requests on the student later than 2 s after the rollback", figures.student_after_rollback),
+        (
+            "requests later than 2 s after the rollback / of them on the student",
+            f"{figures.requests_after_rollback} / {figures.student_after_rollback}",
+        ),
         ("errors that an app saw", figures.client_errors),
         ("seconds", figures.seconds),
     ]
@@ -404,12 +425,13 @@ def _finish(stage: Stage, figures: Figures, output: Output) -> int:
     for sentence in missed:
         output.say(f"falls short: {sentence}", style="bold red")
     output.heading("Next")
-    output.say(f"look around      potstill --config {stage.config} tui")
+    program = _program()
+    output.say(f"look around      {program} --config {stage.config} tui")
+    output.say(f"your own apps    {program} up, then OPENAI_BASE_URL=http://127.0.0.1:8484/v1 (Anthropic: http://127.0.0.1:8484)")
+    output.say(f"a real base      {program} demo --base-model Qwen/Qwen3-0.6B            (downloads it; slow without a GPU)")
     output.say(
-        "your own apps    potstill up, then set OPENAI_BASE_URL=http://127.0.0.1:8484/v1 (Anthropic: http://127.0.0.1:8484)"
+        f"a real teacher   OPENAI_API_KEY=sk-... {program} demo --teacher-model gpt-4.1-mini --requests 400   (costs money)"
     )
-    output.say("a real base      potstill demo --base-model Qwen/Qwen3-0.6B            (downloads it; wants a GPU)")
-    output.say("a real teacher   OPENAI_API_KEY=sk-... potstill demo --teacher-model gpt-4.1-mini --requests 400   (costs money)")
     if output.as_json:
         from potstill.output import plain
 

@@ -31,6 +31,7 @@ class Figures:
     share_units: int
     sticky_violations: int
     fallbacks: int
+    requests_after_rollback: int
     student_after_rollback: int
     last_student_ms_after_rollback: float | None
     client_errors: int
@@ -67,6 +68,7 @@ def shortfalls(figures: Figures) -> list[str]:
             f.student_after_rollback == 0,
             f"{f.student_after_rollback} requests reached the student more than 2 s after the rollback",
         ),
+        (f.requests_after_rollback > 0, "no request came later than 2 s after the rollback, so nothing is proved"),
         (f.client_errors == 0, f"clients saw {f.client_errors} errors"),
     ]
     return [sentence for holds, sentence in checks if not holds]
@@ -99,7 +101,10 @@ def check_ledger(sent_numbers: Iterable[int], told_ids: Iterable[str], stored: I
     )
 
 
-def student_after(stored: Iterable[Exchange], rollback_us: int) -> tuple[int, float | None]:
-    """How many requests began on the student more than 2 s after `rollback_us`, and how late (ms) the last one began."""
-    late = [e.started_us - rollback_us for e in stored if e.variant == CANDIDATE and e.started_us > rollback_us]
-    return sum(1 for us in late if us > 2_000_000), max(late) / 1000 if late else None
+def student_after(stored: Iterable[Exchange], rollback_us: int) -> tuple[int, int, float | None]:
+    """How many requests began more than 2 s after `rollback_us`, how many of them on the student, and how late (ms) the student's
+    last one began."""
+    after = [e for e in stored if e.started_us > rollback_us]
+    late = [e for e in after if e.started_us > rollback_us + 2_000_000]
+    students = [(e.started_us - rollback_us) / 1000 for e in after if e.variant == CANDIDATE]
+    return len(late), sum(e.variant == CANDIDATE for e in late), max(students, default=None)

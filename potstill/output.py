@@ -10,12 +10,13 @@ import enum
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +38,7 @@ class ExitCode(enum.IntEnum):
 
 
 _PIPE_WIDTH = 160
+_LINE_EVERY_S = 10.0
 _WIDEST_CELL = 44
 """A column other than the last is shown whole up to this width."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -80,6 +82,22 @@ def _console(*, is_stderr: bool) -> Console:
     return Console(
         stderr=is_stderr, width=None if is_terminal else _PIPE_WIDTH, highlight=False, soft_wrap=True, markup=False, emoji=False
     )
+
+
+class _Progress(Progress):
+    """Bars on a terminal; elsewhere a line every ten seconds and at the end of each task."""
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """As `Progress.update`."""
+        super().update(task_id, **changes)
+        task = self.tasks[task_id]
+        now = time.monotonic()
+        is_due = now - task.fields.get("told_s", task.start_time or now) >= _LINE_EVERY_S
+        is_first_end = task.finished and not task.fields.get("is_told")
+        if self.disable and (is_due or is_first_end):
+            task.fields |= {"told_s": now, "is_told": task.finished}
+            of_total = "" if task.total is None else f"{task.completed:.0f} of {task.total:.0f}"
+            self.console.print(Text(f"  {task.description}: {of_total} {safe(str(task.fields.get('note', '')))}".rstrip()))
 
 
 class Output:
@@ -134,8 +152,8 @@ class Output:
             self._errors.print(Text(f"  {safe(error.next_step)}"))
 
     def progress(self) -> Progress:
-        """A progress display on stderr; a plain terminal or a pipe gets none of its escapes."""
-        return Progress(
+        """A progress display on stderr: bars for a terminal, a line now and then for anything else."""
+        return _Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -143,5 +161,5 @@ class Output:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._errors,
-            transient=False,
+            disable=not self._errors.is_terminal,
         )

@@ -47,6 +47,11 @@ def _demo(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     key = os.environ.get("OPENAI_API_KEY", "")
     if arguments.teacher_model and not key:
         raise SettingsError("--teacher-model needs a key and OPENAI_API_KEY is not set.", "Set it, or leave --teacher-model out.")
+    looks_local = arguments.base_model.startswith((".", "/", "~"))
+    if looks_local and not (Path(arguments.base_model).expanduser() / "config.json").is_file():
+        raise SettingsError(
+            f"--base-model {arguments.base_model} is not a model's folder.", "Give a folder with config.json, or a name."
+        )
     if arguments.requests < 200:
         raise SettingsError(f"--requests {arguments.requests} is too few to learn from.", "Take 200 or more.")
     from potstill.demo import DemoOptions, run_demo

@@ -24,7 +24,10 @@ def add_commands(commands: Any) -> None:
     release.add_argument("task")
     release.add_argument("--adapter", help="id of the adapter (default: the task's newest)")
     release.add_argument(
-        "--minimum-exact-match", type=float, help="gate: least exact match of the student on the test split (default: 0.8)"
+        "--minimum-exact-match",
+        type=float,
+        default=0.8,
+        help="gate: least exact match of the student on the test split (default: %(default)s)",
     )
     listing = add_command(
         commands, "releases", _releases, help="releases and their states", examples="  potstill releases triage --json"
@@ -35,11 +38,7 @@ def add_commands(commands: Any) -> None:
 def _release(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from serve import releases
 
-    gate = (
-        releases.Gate()
-        if arguments.minimum_exact_match is None
-        else releases.Gate(minimum_exact_match=arguments.minimum_exact_match)
-    )
+    gate = releases.Gate(minimum_exact_match=arguments.minimum_exact_match)
     database = open_database(settings.database_url)
     try:
         with output.progress() as progress:

@@ -83,16 +83,21 @@ def test_what_does_not_exist_is_named_with_a_next_step(
         ('[relay]\nport = "many"\n', "port"),
         ("[relay\n", "TOML"),
         ("[train]\nthreads = -1\n", "threads"),
+        ("[curate]\nnear = 3\n", "near_threshold"),
+        ('[engine]\nbase_modle = "x"\n', "base_model"),
+        ("[prices]\nstudent_usd_per_hr = 1\n", "student_usd_per_hour"),
+        ('[upstreams.a]\nurl = "http://127.0.0.1:9"\nprotcol = "openai"\n', "protocol"),
     ],
 )
 def test_a_slip_in_the_configuration_is_refused_and_the_nearest_key_named(
     house: Path, capsys: pytest.CaptureFixture[str], text: str, named: str
 ) -> None:
     (house / "potstill.toml").write_text(text, "utf-8")
-    assert run_command(["config"]) == ExitCode.FAILED
-    told = capsys.readouterr().err
-    assert "potstill.toml" in told
-    assert named in told
+    for command in (["config"], ["doctor"], ["exchanges", "list"], ["up"], ["engine"]):
+        assert run_command(command) == ExitCode.FAILED
+        told = capsys.readouterr().err
+        assert "potstill.toml" in told
+        assert named in told
 
 
 def test_config_explains_every_setting_and_init_writes_a_file_that_loads(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
