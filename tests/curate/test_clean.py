@@ -35,7 +35,7 @@ def cleaned(traffic: Traffic, sent: Sent, settings: CurateSettings | None = None
     [
         ("failed", {"status": 500}),
         ("failed", {"status": 429}),
-        ("failed", {"state": "client_closed"}),
+        ("failed", {"state": "upstream_aborted"}),
         ("truncated", {"finish": "length"}),
         ("truncated", {"finish": "max_tokens", "protocol": "anthropic", "path": "/v1/messages"}),
         ("refused", {"finish": "content_filter"}),
