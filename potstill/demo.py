@@ -291,7 +291,7 @@ def _wait_for_base(base: Child, output: Output) -> None:
 
 def _last_note(path: Path) -> str:
     lines = path.read_text("utf-8", "replace").replace("\r", "\n").split("\n") if path.exists() else []
-    return next((line.strip()[-60:] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:60] for line in reversed(lines) if line.strip()), "")
 
 
 def _wait_for_engine(engine: Child, stage: Stage, output: Output) -> None:
