@@ -11,7 +11,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,21 @@ class Output:
         self._errors.print(Text(f"potstill: {safe(error.what)}", style="bold red"))
         if error.next_step:
             self._errors.print(Text(f"  {safe(error.next_step)}"))
+
+    @contextmanager
+    def stages(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Progress of a work in stages: the callback takes stage, done and total; a new stage ends the one before."""
+        with self.progress() as progress:
+            stages: dict[str, TaskID] = {}
+
+            def show(stage: str, done: int, total: int) -> None:
+                if stage not in stages:
+                    for earlier in stages.values():
+                        progress.update(earlier, completed=progress.tasks[earlier].total)
+                    stages[stage] = progress.add_task(stage, total=total, note="")
+                progress.update(stages[stage], completed=done, total=total)
+
+            yield show
 
     def progress(self) -> Progress:
         """A progress display on stderr: bars for a terminal, a line now and then for anything else."""

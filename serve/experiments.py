@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
-
 from capture.database import Database
 from capture.exchange import BASELINE, CANDIDATE
 from serve.release_store import get_release
@@ -132,16 +130,6 @@ def compare_window(
         max(-_LARGEST_Z, min(_LARGEST_Z, share_z(groups))), sample_ratio_p(groups), sticky_violations(experiment, window), units,
         sum(not seen.unit for seen in window),
     )  # fmt: skip
-
-
-def student_requests_since(database: Database, task: str, since_us: int) -> int:
-    """Requests of `task` that began after `since_us` and were assigned to the candidate: 0 proves a rollback."""
-    with database.read() as connection:
-        count = connection.execute(
-            text("SELECT count(*) FROM exchanges WHERE task = :task AND variant = 'candidate' AND started_us > :since"),
-            {"task": task, "since": since_us},
-        ).scalar_one()
-    return int(count)
 
 
 def _row(variant: str, side: Sequence[Seen], teacher: Mapping[str, Sequence[str]]) -> VariantResult:

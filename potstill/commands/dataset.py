@@ -53,16 +53,7 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
     try:
-        with output.progress() as progress:
-            stages: dict[str, Any] = {}
-
-            def show_progress(stage: str, done: int, total: int) -> None:
-                if stage not in stages:
-                    for earlier in stages.values():
-                        progress.update(earlier, completed=progress.tasks[earlier].total)
-                    stages[stage] = progress.add_task(stage, total=total, note="")
-                progress.update(stages[stage], completed=done, total=total)
-
+        with output.stages() as show_progress:
             version = datasets.build(
                 database,
                 settings.data_folder,

@@ -41,14 +41,7 @@ def _release(arguments: argparse.Namespace, settings: Settings, output: Output) 
     gate = releases.Gate(minimum_exact_match=arguments.minimum_exact_match)
     database = open_database(settings.database_url)
     try:
-        with output.progress() as progress:
-            stages: dict[str, Any] = {}
-
-            def show_progress(stage: str, done: int, total: int) -> None:
-                if stage not in stages:
-                    stages[stage] = progress.add_task(stage, total=total, note="")
-                progress.update(stages[stage], completed=done, total=total)
-
+        with output.stages() as show_progress:
             made = releases.create_release(
                 database, settings, arguments.task, adapter=arguments.adapter, gate=gate, on_progress=show_progress
             )

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from capture import clock
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import CANDIDATE
@@ -18,7 +17,7 @@ from capture.pricing import PriceSettings, load_price_table
 from capture.records import Begin, End, Head
 from capture.spool import SpoolWriter
 from capture.writer import StoreWriter
-from serve.experiments import BETTER, SAME, UNSURE, WORSE, compare, student_requests_since, word_for
+from serve.experiments import BETTER, SAME, UNSURE, WORSE, compare, word_for
 from serve.flag_store import history, read_snapshot, rollback, set_share
 from serve.flags import Assignment, assign
 from serve.release_store import Release
@@ -260,20 +259,6 @@ def test_requests_without_a_unit_are_counted_and_left_out(database: Database, tr
     table = compare(database, "triage")
     assert (table.without_unit, table.baseline.n, table.candidate.n) == (1, 0, 1)
     assert table.sample_ratio_p == 1.0
-
-
-def test_student_requests_since_counts_from_a_moment(database: Database, traffic: Traffic, ready_release: Maker) -> None:
-    ready_release(database)
-    share(database, 10_000)
-    before_us = clock.now_us()
-    traffic.send("u", "q")
-    traffic.send("v", "q", fallback="timeout")
-    rollback(database, "triage", "ada", "")
-    after_us = clock.now_us()
-    traffic.send("u", "q")
-    traffic.store()
-    assert student_requests_since(database, "triage", before_us) == 2
-    assert student_requests_since(database, "triage", after_us) == 0
 
 
 def test_a_task_without_an_experiment_says_how_to_start_one(database: Database) -> None:
