@@ -9,12 +9,22 @@ from typing import TypeVar
 
 import msgspec
 
-BEGIN, HEAD, PART, END, GAP = 1, 2, 3, 4, 5
-"""Types of spool records. The payload of a PART is response bytes as they are; the others are the structs below."""
+BEGIN, HEAD, PART, END, GAP, NOTE, BODY = 1, 2, 3, 4, 5, 6, 7
+"""Types of spool records. The payload of a PART is response bytes as they are, that of a BODY the next bytes of a large
+request body, after BEGIN and before HEAD; the others are the structs below."""
+
+CUT = "cut"
+"""`End.captured` when the captured copy of a body stops at the cap, while the relay passed on all of it."""
+OMIT = "omit"
+"""`Begin.content` when neither bodies nor texts nor hashes of them may be stored."""
 
 
 class Begin(msgspec.Struct, array_like=True, frozen=True):
-    """The request, written before the upstream is asked. `body` is byte for byte what the client sent."""
+    """The request, written before the upstream is asked.
+
+    `body` is byte for byte what the client sent, or the beginning of it when BODY records carry the rest; `body_size` is
+    the size of what the client sent, 0 when `body` is all of it. `content` is "" or `OMIT`.
+    """
 
     method: str
     path: str
@@ -36,6 +46,8 @@ class Begin(msgspec.Struct, array_like=True, frozen=True):
     upstream: str = ""
     request_headers: dict[str, str] = {}
     body: bytes = b""
+    content: str = ""
+    body_size: int = 0
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -53,7 +65,7 @@ class End(msgspec.Struct, array_like=True, frozen=True):
     """How it ended, as the relay saw it on the wire, written before the last byte goes to the client.
 
     `state` is complete, client_closed, upstream_aborted or timeout. The hashes are hex SHA-256 of the bytes as relayed;
-    an empty one is not checked.
+    an empty one is not checked. `captured` is "" when the spool holds all that was relayed, else `CUT`.
     """
 
     status: int
@@ -68,6 +80,7 @@ class End(msgspec.Struct, array_like=True, frozen=True):
     upstream: str = ""
     model_served: str = ""
     fallback_reason: str = ""
+    captured: str = ""
 
 
 class Gap(msgspec.Struct, array_like=True, frozen=True):
@@ -83,8 +96,25 @@ class Gap(msgspec.Struct, array_like=True, frozen=True):
     broken: list[bytes] = []
 
 
-Payload = Begin | Head | End | Gap
-T = TypeVar("T", Begin, Head, End, Gap)
+class Note(msgspec.Struct, array_like=True, frozen=True):
+    """Feedback on an exchange or a session, which may come before what it is about.
+
+    `kind` says how `value` and `text` are meant; `id` is the sender's own, '' when there was none; `created_us` is UTC.
+    """
+
+    kind: str
+    name: str
+    value: float | None = None
+    text: str = ""
+    exchange_id: str = ""
+    session_name: str = ""
+    id: str = ""
+    who: str = ""
+    created_us: int = 0
+
+
+Payload = Begin | Head | End | Gap | Note
+T = TypeVar("T", Begin, Head, End, Gap, Note)
 _encoder = msgspec.msgpack.Encoder()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from capture import clock, frames, ids, records
 from capture.errors import SpoolError
 from capture.frames import Record
-from capture.records import Begin, End, Gap, Head
+from capture.records import Begin, End, Gap, Head, Note
 
 LOCK_NAME = "lock"
 SEGMENT_SUFFIX = ".seg"
@@ -121,6 +121,18 @@ class SpoolWriter:
         is_kept = self._append(records.END, raw_id, records.encode(end))
         self._kept.discard(raw_id)
         return is_kept
+
+    def note(self, raw_id: bytes, note: Note) -> bool:
+        """Keeps feedback under `raw_id`, an id of its own; True when it is safe, and False is the sender's to hear."""
+        if self._is_full:
+            self._dirty.set()
+            return False
+        try:
+            self._write(records.NOTE, raw_id, records.encode(note))
+        except OSError as error:
+            _log.warning("spool: feedback could not be kept: %s", error)
+            return False
+        return True
 
     def close(self) -> None:
         """Makes everything durable and lets go of the folder; what is still open will be stored as interrupted."""

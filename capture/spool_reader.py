@@ -15,7 +15,7 @@ from pathlib import Path
 from capture import frames, ids, records
 from capture.errors import SpoolError
 from capture.frames import Damage, Record
-from capture.records import Begin, End, Gap, Head
+from capture.records import Begin, End, Gap, Head, Note
 from capture.spool import LOCK_NAME, SEGMENT_SUFFIX, segment_name
 
 _log = logging.getLogger(__name__)
@@ -41,6 +41,11 @@ class SpooledExchange:
     parts: list[bytes] = field(default_factory=list)
     end: End | None = None
     is_damaged: bool = False
+    body_parts: list[bytes] = field(default_factory=list)
+
+    def request_body(self) -> bytes:
+        """All of the request body that was captured."""
+        return b"".join((self.begin.body, *self.body_parts)) if self.body_parts else self.begin.body
 
     @property
     def ended_us(self) -> int:
@@ -56,6 +61,14 @@ class SpooledGap:
     gap: Gap
 
 
+@dataclass(frozen=True, slots=True)
+class SpooledNote:
+    """Feedback, with an id that is the same however often it is read."""
+
+    id: str
+    note: Note
+
+
 @dataclass(slots=True)
 class SpoolBatch:
     """What one reading of a spool gave, and how many bytes of bodies that is."""
@@ -63,11 +76,12 @@ class SpoolBatch:
     finished: list[SpooledExchange] = field(default_factory=list)
     gaps: list[SpooledGap] = field(default_factory=list)
     size: int = 0
+    notes: list[SpooledNote] = field(default_factory=list)
 
     def add(self, exchange: SpooledExchange) -> None:
         """Takes in one more exchange that is over."""
         self.finished.append(exchange)
-        self.size += len(exchange.begin.body) + sum(map(len, exchange.parts))
+        self.size += len(exchange.begin.body) + sum(map(len, exchange.body_parts)) + sum(map(len, exchange.parts))
 
     def is_enough(self, want: int) -> bool:
         """Whether there are `want` exchanges, or so many bytes that memory would suffer."""
@@ -211,12 +225,17 @@ class SpoolReader:
             for raw_id in gap.broken:
                 self._finish(raw_id, batch, is_damaged=True)
             return
+        if record.type == records.NOTE:
+            batch.notes.append(SpooledNote(ids.format_id("fb", record.exchange_id), records.decode(record.payload, Note)))
+            return
         known = self._open.get(record.exchange_id)
         if known is None:
             return  # stored before a restart: reading began behind its BEGIN
         known.last_ns = record.monotonic_ns
         if record.type == records.HEAD:
             known.head = records.decode(record.payload, Head)
+        elif record.type == records.BODY:
+            known.body_parts.append(record.payload)
         elif record.type == records.PART:
             known.parts.append(record.payload)
         elif record.type == records.END:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from capture.capture_settings import CaptureSettings
 from capture.pricing import PriceSettings
 from capture.settings import Settings, StoreSettings
 from curate.settings import CurateSettings
@@ -38,6 +39,7 @@ def sections() -> dict[str, type]:
     """Section names and the dataclasses that own them, in the order of the way of the data."""
     return {
         "store": StoreSettings,
+        "capture": CaptureSettings,
         "prices": PriceSettings,
         "relay": RelaySettings,
         "curate": CurateSettings,
