@@ -13,7 +13,7 @@ class CaptureSettings:
     """How surely capture keeps exchanges. MiB and milliseconds where a name says so."""
 
     durability: str = "default"
-    """default: safe from a crash at once, from a power cut after sync_interval_ms; strict: from both before the last byte leaves."""
+    """default: safe from a crash at once, from a power cut after sync_interval_ms; strict: from both before the last byte."""
     on_full: str = "drop"
     """When the spool is full, drop: answer all the same, count the loss; reject: answer new requests with 503."""
     spool_max_mib: int = 2048

@@ -13,7 +13,7 @@ from potstill import __version__
 from potstill.commands import dataset, demo, engine, exchanges, flag, house, release, review, train, tui, up
 from potstill.output import ExitCode, Output
 
-SECTIONS = ("store", "prices", "relay", "upstreams", "curate", "train", "engine")
+SECTIONS = ("store", "capture", "prices", "relay", "upstreams", "curate", "train", "engine")
 """Every section that potstill.toml may have; anything else is refused."""
 
 _DESCRIPTION = """\
