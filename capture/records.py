@@ -99,7 +99,7 @@ class Gap(msgspec.Struct, array_like=True, frozen=True):
 class Note(msgspec.Struct, array_like=True, frozen=True):
     """Feedback on an exchange or a session, which may come before what it is about.
 
-    `kind` says how `value` and `text` are meant; `id` is the sender's own, '' when there was none; `created_us` is UTC.
+    `kind` says how `value` and `text` are meant; `id` is the sender's own, else one of the relay's; `created_us` is UTC.
     """
 
     kind: str
@@ -111,6 +111,8 @@ class Note(msgspec.Struct, array_like=True, frozen=True):
     id: str = ""
     who: str = ""
     created_us: int = 0
+    source: str = ""
+    tags: dict[str, str] = {}
 
 
 Payload = Begin | Head | End | Gap | Note
