@@ -168,11 +168,9 @@ def test_what_has_no_word_is_no_question() -> None:
     assert phrase("") is phrase(" \x00 -- ! 👍 \ud800") is None
 
 
-@pytest.mark.parametrize(
-XX "退" * 60_000, "ﷺ" * 60_000, "ab " * 30_000, "\U0001f600" * 60_000, "\u0301" * 60_000]
-)
-def test_long_texts_and_words_are_cut_to_what_both_stores_take(fts5: Fts5, tsvector: Tsvector, text: str) -> None:
-    got = searchable(text)
+@pytest.mark.parametrize("part", ["a", "退", "ﷺ", "ab ", "\U0001f600", "\u0301"])
+def test_long_texts_and_words_are_cut_to_what_both_stores_take(fts5: Fts5, tsvector: Tsvector, part: str) -> None:
+    got = searchable(part * 60_000)
     words = got.split()
     assert len(words) <= MAX_WORDS
     assert all(len(word) <= MAX_WORD for word in words)
