@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 
 MAX_CHARACTERS = 50_000
 """What comes later in a text is not searched."""
@@ -75,6 +77,14 @@ def phrase(text: str, *, is_prefix: bool = False) -> Phrase | None:
     return Phrase(words, is_prefix) if words else None
 
 
+def tsvector(words: str) -> str:
+    """What `searchable` returned, spelled as PostgreSQL's type tsvector.
+
+    Its own parser of text would split words such as 12e34ab, and knows letters only as far as the server's locale does.
+    """
+    return "".join(chain.from_iterable(zip(words.split(), _places(), strict=False)))
+
+
 def fts5_query(wanted: Sequence[Sequence[Phrase]], unwanted: Sequence[Sequence[Phrase]] = ()) -> str:
     """A MATCH expression: one phrase of every group of `wanted`, which has one at least, and none of `unwanted`."""
     query = " AND ".join(_either(group, _fts5_phrase, " OR ") for group in wanted)
@@ -82,9 +92,14 @@ def fts5_query(wanted: Sequence[Sequence[Phrase]], unwanted: Sequence[Sequence[P
 
 
 def postgresql_query(wanted: Sequence[Sequence[Phrase]], unwanted: Sequence[Sequence[Phrase]] = ()) -> str:
-    """The same for `to_tsquery('simple', ...)`."""
+    """The same, spelled as PostgreSQL's type tsquery."""
     parts = [_either(group, _postgresql_phrase, " | ") for group in wanted]
     return " & ".join([*parts, *("!" + _either(group, _postgresql_phrase, " | ") for group in unwanted)])
+
+
+@cache
+def _places() -> list[str]:
+    return [f":{place} " for place in range(1, MAX_WORDS + 1)]
 
 
 def _fold_run(match: re.Match[str]) -> str:
