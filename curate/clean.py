@@ -20,10 +20,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from capture import personal_data
 from capture.exchange import TRUNCATED, Conversation, Exchange
 from capture.messages import Message
 from capture.redact import redact_text
-from curate import personal_data
 from curate.settings import CurateSettings
 
 REASONS = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.personal_data import find, iban_holds, luhn_holds, pseudonymise
+from capture.personal_data import find, iban_holds, luhn_holds, pseudonymise
 
 LABELLED = Path(__file__).parents[3] / "shared" / "data" / "datasets" / "pii_synth_presidio.json"
 KINDS = {"EMAIL_ADDRESS": "email", "CREDIT_CARD": "card", "IBAN_CODE": "iban", "IP_ADDRESS": "ip", "PHONE_NUMBER": "phone"}

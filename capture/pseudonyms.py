@@ -1,0 +1,136 @@
+"""Stands in for personal data before the store: a mark such as [email], or a stable token that only a key can turn back.
+
+A token is keyed (BLAKE2b), so that the same datum has the same token everywhere and nobody without the key can try out data.
+The datum itself is sealed with AES-256-GCM under a second key; both keys are derived from one secret.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b32encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from sqlalchemy import Connection, text
+
+from capture.capture_settings import PSEUDONYMS, CaptureSettings
+from capture.database import Database
+from capture.errors import NotFoundError, SettingsError
+from capture.personal_data import find
+
+LEAST_SECRET = 32
+_NONCE_BYTES = 12
+_TOKEN_BYTES = 10
+_INSERT = text(
+    "INSERT INTO pseudonyms (token, exchange_id, sealed) VALUES (:token, :exchange_id, :sealed) "
+    "ON CONFLICT (token, exchange_id) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonym:
+    """A token and the datum that it stands for, sealed."""
+
+    token: str
+    sealed: bytes
+
+
+class Keys:
+    """What turns data into tokens and back, made from a secret of at least `LEAST_SECRET` characters."""
+
+    def __init__(self, secret: str) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._token_key = blake2b(secret.encode(), digest_size=32, person=b"potstill-token").digest()
+        self._box = AESGCM(blake2b(secret.encode(), digest_size=32, person=b"potstill-seal").digest())
+
+    def token(self, kind: str, value: str) -> str:
+        """The token of a datum, such as <EMAIL_k3f9...>: the same for the same secret, kind and value."""
+        digest = blake2b(f"{kind}\0{value}".encode("utf-8", "replace"), digest_size=_TOKEN_BYTES, key=self._token_key).digest()
+        return f"<{kind.upper()}_{b32encode(digest).decode().lower()}>"
+
+    def seal(self, token: str, datum: str) -> bytes:
+        """`datum` so that only `unseal` with the same secret and token reads it."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._box.encrypt(nonce, datum.encode("utf-8", "replace"), token.encode())
+
+    def unseal(self, token: str, sealed: bytes) -> str:
+        """What was sealed; SettingsError when another secret sealed it."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._box.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], token.encode()).decode()
+        except InvalidTag as error:
+            raise SettingsError(f"The key does not open {token}.", "Give the key that was set when it was captured.") from error
+
+
+class Hiding:
+    """Replaces personal data in texts, by marks without `keys` and by tokens with them; counts it and remembers the tokens."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        self.count = 0
+        self._keys = keys
+        self._data: dict[str, str] = {}
+
+    @property
+    def pseudonyms(self) -> tuple[Pseudonym, ...]:
+        """The tokens that were given, each with its sealed datum."""
+        if self._keys is None:
+            return ()
+        return tuple(Pseudonym(token, self._keys.seal(token, datum)) for token, datum in self._data.items())
+
+    def text(self, text: str) -> str:
+        """`text` without its personal data; the very same when there was none."""
+        found = find(text)
+        if not found:
+            return text
+        pieces, position = [], 0
+        for finding in found:
+            pieces += [
+                text[position : finding.start],
+                self._stand_in(finding.kind, finding.value, text, finding.start, finding.end),
+            ]
+            position = finding.end
+        self.count += len(found)
+        return "".join([*pieces, text[position:]])
+
+    def _stand_in(self, kind: str, value: str, text: str, start: int, end: int) -> str:
+        if self._keys is None:
+            return f"[{kind}]"
+        token = self._keys.token(kind, value)
+        self._data.setdefault(token, text[start:end])
+        return token
+
+
+def read_keys(settings: CaptureSettings, environ: Mapping[str, str]) -> Keys | None:
+    """The keys that `settings` want, None where personal data is not pseudonymised; SettingsError without a usable secret."""
+    if settings.personal_data != PSEUDONYMS:
+        return None
+    name = settings.personal_data_key_env
+    secret = environ.get(name, "")
+    if len(secret) < LEAST_SECRET:
+        what = f"has {len(secret)} characters, fewer than {LEAST_SECRET}" if secret else "is not set"
+        raise SettingsError(
+            f'personal_data = "{PSEUDONYMS}" needs a key, and environment variable {name} {what}.',
+            f'Make one and keep it safe: export {name}=$(openssl rand -hex 32). Without a key, use personal_data = "mask".',
+        )
+    return Keys(secret)
+
+
+def keep(connection: Connection, exchange_id: str, pseudonyms: tuple[Pseudonym, ...]) -> None:
+    """Keeps the sealed data of an exchange, inside the caller's transaction."""
+    if pseudonyms:
+        rows = [{"token": each.token, "exchange_id": exchange_id, "sealed": each.sealed} for each in pseudonyms]
+        connection.execute(_INSERT, rows)
+
+
+def reveal(database: Database, keys: Keys, token: str) -> str:
+    """The datum behind `token`, in its first spelling; NotFoundError when no stored exchange holds it."""
+    token = f"<{token.strip().strip('<>')}>"
+    with database.read() as connection:
+        sql = text("SELECT sealed FROM pseudonyms WHERE token = :token ORDER BY exchange_id LIMIT 1")
+        row = connection.execute(sql, {"token": token}).first()
+    if row is None:
+        raise NotFoundError(f"No stored exchange holds {token}.", "It may have been erased; tokens look like <EMAIL_k3f9...>.")
+    return keys.unseal(token, bytes(row[0]))
