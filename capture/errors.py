@@ -6,6 +6,7 @@
       |    '- NewerStoreError         the store was written by a newer Potstill
       |- SpoolError                   a spool folder cannot be used
       |- NotFoundError                no such task, exchange, dataset, run, adapter, release or flag
+      |- FeedbackError                a feedback cannot be taken as it was given
       |- NotEnoughError               too few exchanges or examples for what was asked
       |- GateError                    a check said no: overlap, evaluation gate, parity
       |- UpstreamError                an upstream or the engine could not be reached or answered wrongly
@@ -49,6 +50,10 @@ class SpoolError(PotstillError):
 
 class NotFoundError(PotstillError):
     """What was asked for does not exist."""
+
+
+class FeedbackError(PotstillError):
+    """A feedback cannot be taken as it was given."""
 
 
 class NotEnoughError(PotstillError):

@@ -1,0 +1,268 @@
+"""Feedback: what somebody thought of an exchange, or of all exchanges of a session. Written once, never changed.
+
+A row that is there already stays as it is (the first with an id wins). Where one person said several things about the same
+thing under one name, all are kept and shown, and the newest counts. Nothing asks whether the exchange is known: feedback may
+come before it, and what never finds one is kept and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, text
+
+from capture.database import Database
+from capture.demonstrations import read_message, write_message
+from capture.exchange import BASELINE, CANDIDATE
+from capture.feedback_forms import BOOLEAN, CATEGORY, DEMONSTRATION, FLOAT
+from capture.filters import Filter
+from capture.loose_json import whole
+from capture.messages import Message
+from capture.records import Note
+from capture.redact import redact_text
+from capture.spool_reader import SpooledNote
+
+BY_API, BY_COMMAND, BY_SCREEN, BY_IMPORT = "api", "command", "screen", "import"
+"""How feedback came in."""
+
+_MANY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One thing said. `value` is 0 or 1 of a boolean, the number of a float; `text` the category, comment or demonstration.
+
+    `number` counts in the order of storing, 0 before that. `exchange_id` goes before `session_name` where both are given.
+    `who` said it, '' when unknown; `source` is api, command, screen or import; `created_us` is UTC microseconds.
+    """
+
+    id: str
+    exchange_id: str
+    session_name: str
+    name: str
+    kind: str
+    value: float | None
+    text: str
+    who: str
+    source: str
+    tags: Mapping[str, str]
+    created_us: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What counts of one name on some exchanges: how often, the mean value (of a boolean the share that is true), categories."""
+
+    n: int = 0
+    mean: float | None = None
+    categories: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackSummary:
+    """The figures of one name and kind, over all exchanges and by the variant that these were assigned."""
+
+    name: str
+    kind: str
+    total: Figures
+    baseline: Figures
+    candidate: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A boolean or number that counts for one exchange, with the exchange's variant and sticky unit."""
+
+    name: str
+    kind: str
+    value: float
+    variant: str
+    unit: str
+
+
+_NAMES = [each.name for each in fields(Feedback) if each.name != "number"]
+_COLUMNS = ", ".join(f"f.{name}" for name in (*_NAMES, "number"))
+_INSERT = text(
+    f"INSERT INTO feedback ({', '.join(_NAMES)}) VALUES ({', '.join(':' + name for name in _NAMES)}) "  # noqa: S608  names
+    "ON CONFLICT (id) DO NOTHING"
+)
+# One person has one opinion of one thing under one name: the newest. A comment or a demonstration goes beside it.
+_TOLD = """told AS (SELECT f.*, ROW_NUMBER() OVER (
+    PARTITION BY f.exchange_id, CASE WHEN f.exchange_id = '' THEN f.session_name ELSE '' END, f.name, f.who,
+        CASE WHEN f.kind IN ('comment', 'demonstration') THEN f.kind ELSE '' END
+    ORDER BY f.created_us DESC, f.number DESC) AS place FROM feedback AS f)"""
+_MATCHES = "EXISTS (SELECT 1 FROM exchanges WHERE exchanges.number = e.number AND ({where}))"
+_COUNTED = """counted AS (
+    SELECT t.name, t.kind, t.value, t.text, e.variant, e.unit FROM told AS t JOIN exchanges AS e ON e.id = t.exchange_id
+        WHERE t.place = 1 AND {matches}
+    UNION ALL
+    SELECT t.name, t.kind, t.value, t.text, e.variant, e.unit FROM told AS t
+        JOIN exchanges AS e ON e.session_name = t.session_name AND e.session_name <> ''
+        WHERE t.place = 1 AND t.exchange_id = '' AND {matches})"""
+
+
+def rows(notes: Iterable[SpooledNote]) -> list[Feedback]:
+    """The notes of a spool as both stores accept them, without secrets; one without an id of its own has its record's."""
+    return [_row(spooled.note, spooled.note.id or spooled.id) for spooled in notes]
+
+
+def insert(connection: Connection, feedbacks: Sequence[Feedback]) -> int:
+    """Stores what is new, by id, as part of the caller's transaction; how many were."""
+    values = [{**_values(each), "tags": json.dumps(dict(each.tags), ensure_ascii=False)} for each in feedbacks]
+    return max(0, connection.execute(_INSERT, values).rowcount) if values else 0
+
+
+def add(database: Database, notes: Iterable[Note]) -> int:
+    """Stores notes that did not come through a spool, in one transaction; how many were new."""
+    found = [_row(note, note.id) for note in notes]
+    with database.write() as connection:
+        return insert(connection, found)
+
+
+def of_exchange(database: Database, exchange_id: str) -> list[Feedback]:
+    """Everything said about the exchange with this whole id, or about its session as such, oldest first."""
+    where = (
+        "f.exchange_id = :id OR (f.exchange_id = '' AND f.session_name IN "
+        "(SELECT session_name FROM exchanges WHERE id = :id AND session_name <> ''))"
+    )
+    return _select(database, f"{where} ORDER BY f.created_us, f.number", {"id": exchange_id})
+
+
+def of_session(database: Database, session: str) -> list[Feedback]:
+    """Everything said with this session named, oldest first."""
+    return _select(database, "f.session_name = :session ORDER BY f.created_us, f.number", {"session": session})
+
+
+def page(database: Database, filter: Filter, *, before: int = 0, limit: int = 100) -> list[Feedback]:
+    """Newest stored first: at most `limit`, stored before number `before` (from the newest when 0).
+
+    With a filter, only what is about a stored exchange that matches; without, what found no exchange too.
+    """
+    conditions = [f"f.number < {int(before)}"] if before else []
+    if filter.text:
+        inside = f"SELECT 1 FROM exchanges WHERE exchanges.{{key}} AND ({filter.where})"  # noqa: S608  from code, values bound
+        by_id, by_session = inside.format(key="id = f.exchange_id"), inside.format(key="session_name = f.session_name")
+        conditions.append(f"(EXISTS ({by_id}) OR (f.exchange_id = '' AND f.session_name <> '' AND EXISTS ({by_session})))")
+    where = f"{' AND '.join(conditions) or '1 = 1'} ORDER BY f.number DESC LIMIT :most"
+    return _select(database, where, {**filter.params, "most": limit})
+
+
+def summary(database: Database, filter: Filter) -> list[FeedbackSummary]:
+    """Per name and kind what counts on the exchanges that match; feedback on a session counts on each of its exchanges."""
+    sql = (
+        f"WITH {_TOLD}, {_counted(filter)} SELECT name, kind, variant, "  # noqa: S608  names
+        "CASE WHEN kind = 'category' THEN text ELSE '' END AS category, COUNT(*) AS n, SUM(value) AS total "
+        "FROM counted GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+    )
+    with database.read() as connection:
+        found = connection.execute(text(sql), filter.params).all()
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for row in found:
+        groups.setdefault((row.name, row.kind), []).append(row)
+    return [
+        FeedbackSummary(
+            name,
+            kind,
+            _figures(kind, group),
+            _figures(kind, [row for row in group if row.variant == BASELINE]),
+            _figures(kind, [row for row in group if row.variant == CANDIDATE]),
+        )
+        for (name, kind), group in groups.items()
+    ]
+
+
+def scores(database: Database, filter: Filter) -> list[Score]:
+    """The booleans and numbers that count on the exchanges that match, one for each exchange, name and person."""
+    sql = (
+        f"WITH {_TOLD}, {_counted(filter)} SELECT name, kind, value, variant, unit FROM counted "  # noqa: S608  names
+        "WHERE kind IN ('boolean', 'float') AND value IS NOT NULL ORDER BY name, kind"
+    )
+    with database.read() as connection:
+        return [Score(*row) for row in connection.execute(text(sql), filter.params)]
+
+
+def unmatched(database: Database) -> int:
+    """How many are about an exchange or a session that the store does not have, or not yet."""
+    sql = """SELECT COUNT(*) FROM feedback AS f WHERE
+        CASE WHEN f.exchange_id <> '' THEN NOT EXISTS (SELECT 1 FROM exchanges WHERE exchanges.id = f.exchange_id)
+        ELSE NOT EXISTS (SELECT 1 FROM exchanges WHERE exchanges.session_name = f.session_name AND session_name <> '') END"""
+    with database.read() as connection:
+        return int(connection.execute(text(sql)).scalar_one())
+
+
+def demonstrations(database: Database, exchange_ids: Sequence[str]) -> dict[str, Message]:
+    """The newest demonstration of each of these exchanges that has one; those of sessions are about no single answer."""
+    statement = text(
+        "SELECT exchange_id, text FROM feedback WHERE kind = 'demonstration' AND exchange_id IN :ids ORDER BY created_us, number"
+    ).bindparams(bindparam("ids", expanding=True))
+    found: dict[str, Message] = {}
+    with database.read() as connection:
+        for start in range(0, len(exchange_ids), _MANY):
+            for row in connection.execute(statement, {"ids": list(exchange_ids[start : start + _MANY])}):
+                found[row.exchange_id] = read_message(row.text)
+    return found
+
+
+def words(feedback: Feedback) -> str:
+    """What `feedback` says, in a few words for people; a demonstration as the answer that it shows."""
+    if feedback.kind == BOOLEAN:
+        return "good" if feedback.value else "bad"
+    if feedback.kind == FLOAT:
+        return f"{feedback.value:g}"
+    if feedback.kind == DEMONSTRATION:
+        message = read_message(feedback.text)
+        calls = [f"-> {call.name}({call.arguments})" for call in message.tool_calls]
+        return "\n".join([message.text, *calls] if message.text else calls)
+    return feedback.text
+
+
+def _counted(filter: Filter) -> str:
+    return _COUNTED.format(matches=_MATCHES.format(where=filter.where) if filter.text else "1 = 1")
+
+
+def _figures(kind: str, found: Sequence[Any]) -> Figures:
+    n = sum(row.n for row in found)
+    categories: dict[str, int] = {}
+    if kind == CATEGORY:
+        for row in found:
+            categories[row.category] = categories.get(row.category, 0) + row.n
+    is_measured = kind in (BOOLEAN, FLOAT) and n > 0
+    return Figures(n, sum(row.total for row in found) / n if is_measured else None, categories)
+
+
+def _row(note: Note, id: str) -> Feedback:
+    said = _redacted_answer(note.text) if note.kind == DEMONSTRATION else redact_text(_clean(note.text))[0]
+    return Feedback(
+        _clean(id), _clean(note.exchange_id), _clean(note.session_name), _clean(note.name), note.kind, note.value, said,
+        _clean(note.who), note.source, {_clean(key): redact_text(_clean(value))[0] for key, value in note.tags.items()},
+        note.created_us,
+    )  # fmt: skip
+
+
+def _redacted_answer(said: str) -> str:
+    """A demonstration without secrets; each of its texts is redacted alone, so that the JSON around them stays whole."""
+    try:
+        message = read_message(said)
+    except ValueError:
+        message = Message("assistant", said)
+    calls = tuple(replace(call, arguments=redact_text(_clean(call.arguments))[0]) for call in message.tool_calls)
+    return write_message(replace(message, text=redact_text(_clean(message.text))[0], tool_calls=calls))
+
+
+def _clean(said: str) -> str:
+    """`said` as both stores accept it."""
+    return whole(said).replace("\0", "\ufffd")
+
+
+def _values(feedback: Feedback) -> dict[str, Any]:
+    return {name: getattr(feedback, name) for name in _NAMES}
+
+
+def _select(database: Database, condition: str, params: Mapping[str, Any]) -> list[Feedback]:
+    sql = f"SELECT {_COLUMNS} FROM feedback AS f WHERE {condition}"  # noqa: S608  names from code, values bound
+    with database.read() as connection:
+        return [Feedback(**{**row, "tags": json.loads(row["tags"])}) for row in connection.execute(text(sql), params).mappings()]
