@@ -14,12 +14,12 @@ from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
 
 _NAMED = ("unit", "user_name", "session_name")
-_WORDED = ("path", "environment", "model_asked")
+_WORDED = ("path", "query", "environment", "model_asked")
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """`count` secrets were taken out, `in_response` of them out of the response body.
+    """`request` and `response` are the bodies; `count` secrets were taken out, `in_response` of them out of the response body.
 
     Header names are in lower case; `content-encoding` is gone where the body is kept decoded. `notes` says what of a body
     was not kept because its content encoding hides it; `is_response_whole` is False when only a start of it was readable.
@@ -27,6 +27,7 @@ class Cleaned:
 
     begin: Begin
     head: Head | None
+    request: bytes
     response: bytes
     end: End | None
     count: int
@@ -49,10 +50,10 @@ class _Counter:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.count = 0
-        self._is_needed = redact_text("\n".join(texts))[1] > 0  # one look at all of them, because hardly any holds a secret
+        self.is_needed = redact_text("\n".join(texts))[1] > 0  # one look at all of them, because hardly any holds a secret
 
     def text(self, text: str) -> str:
-        if not self._is_needed:
+        if not self.is_needed:
             return text
         clean, found = redact_text(text)
         self.count += found
@@ -64,7 +65,7 @@ class _Counter:
         return clean if clean == name else f"{clean}#{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
     def texts(self, texts: dict[str, str]) -> dict[str, str]:
-        return {key: self.text(value) for key, value in texts.items()}
+        return {key: self.text(value) for key, value in texts.items()} if self.is_needed else texts
 
 
 def clean(spooled: SpooledExchange) -> Cleaned:
@@ -73,21 +74,23 @@ def clean(spooled: SpooledExchange) -> Cleaned:
     counter = _Counter(_texts(begin, head, end))
     asked_headers = counter.texts(_lower(begin.request_headers))
     told_headers = counter.texts(_lower(head.response_headers)) if head is not None else {}
-    request, request_note = _clean_body("request", begin.body, asked_headers)
-    response, response_note = _clean_body("response", b"".join(spooled.parts), told_headers)
-    changes = {name: counter.name(getattr(begin, name)) for name in _NAMED}
-    changes |= {name: counter.text(getattr(begin, name)) for name in _WORDED}
-    begin = msgspec.structs.replace(
-        begin, body=request.data, request_headers=asked_headers, tags=counter.texts(begin.tags), **changes
-    )
+    request, request_note = _clean_body("request", spooled.request_body(), asked_headers)
+    response, response_note = _clean_body("response", spooled.response_body(), told_headers)
+    if counter.is_needed:
+        changes = {name: counter.name(getattr(begin, name)) for name in _NAMED}
+        changes |= {name: counter.text(getattr(begin, name)) for name in _WORDED}
+        begin = msgspec.structs.replace(begin, tags=counter.texts(begin.tags), **changes)
+        if head is not None:
+            head = msgspec.structs.replace(head, model_served=counter.text(head.model_served))
+        if end is not None:
+            words = {"error_message": counter.text(end.error_message), "model_served": counter.text(end.model_served)}
+            end = msgspec.structs.replace(end, **words)
+    begin = msgspec.structs.replace(begin, body=b"", request_headers=asked_headers)
     if head is not None:
-        head = msgspec.structs.replace(head, response_headers=told_headers, model_served=counter.text(head.model_served))
-    if end is not None:
-        words = {"error_message": counter.text(end.error_message), "model_served": counter.text(end.model_served)}
-        end = msgspec.structs.replace(end, **words)
+        head = msgspec.structs.replace(head, response_headers=told_headers)
     notes = tuple(note for note in (request_note, response_note) if note)
     count = counter.count + request.count + response.count
-    return Cleaned(begin, head, response.data, end, count, response.count, response.is_whole, notes)
+    return Cleaned(begin, head, request.data, response.data, end, count, response.count, response.is_whole, notes)
 
 
 def without_encoding(headers: dict[str, str]) -> dict[str, str]:

@@ -127,6 +127,8 @@ def _migrate(database: Database) -> None:
             if step.__name__ not in applied:
                 for statement in step(dialect):
                     connection.exec_driver_sql(statement)
+                if move := migrations.MOVES.get(step.__name__):
+                    move(connection)
                 connection.execute(
                     text("INSERT INTO migrations (name, applied_us) VALUES (:name, :us)"),
                     {"name": step.__name__, "us": clock.now_us()},

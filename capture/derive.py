@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 import zstandard
 
-from capture import ids
 from capture.assemble import Assembled, assemble, input_hash, output_text, rebuild, state_of
-from capture.cleaned import clean, without_encoding
-from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, Conversation, Exchange
+from capture.cleaned import Cleaned, clean, without_encoding
+from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, KEPT, MOST_OUTPUT_TEXT, Content, Conversation, Exchange
+from capture.exchange import CUT as CONTENT_CUT
+from capture.ids import content_hash
 from capture.loose_json import compact, whole
+from capture.pieces import Parts, take_apart
 from capture.pricing import PriceTable
-from capture.records import Begin, End, Head
+from capture.records import CUT, End, Head
 from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
 
@@ -23,54 +26,65 @@ CAPTURE_GAP = "capture_gap"
 """`error_kind` of an exchange whose relayed bytes are not all in the store."""
 _MOST_ERROR_TEXT = 2_000
 _compressor = zstandard.ZstdCompressor(level=3)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBody:
-    """A row of table bodies."""
-
-    hash: str
-    size: int
-    zstd: bytes
+_NAMES = tuple(field.name for field in fields(Exchange))
+_values_of = attrgetter(*_NAMES)
+_TEXTS = tuple(position for position, field in enumerate(fields(Exchange)) if field.type == "str")
+_TAGS, _IS_STREAM = _NAMES.index("tags"), _NAMES.index("is_stream")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredExchange:
-    """An exchange with its bodies, ready for the store; `record` is its dead letter should the store refuse it."""
+    """An exchange with what it carried, ready for the store.
+
+    `said` is its whole answer as text. Hashes are SHA-256: of the bodies as relayed, and as `seals` of those that are stored
+    in another form (empty otherwise). `spooled` is its dead letter should the store refuse it.
+    """
 
     exchange: Exchange
-    bodies: tuple[StoredBody, ...]
+    said: str
+    request: Parts
+    response: Parts
+    request_headers: dict[str, str]
+    response_headers: dict[str, str]
+    request_sha256: bytes
+    response_sha256: bytes
+    seals: tuple[bytes, bytes]
     spooled: SpooledExchange
 
 
 def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
     """Everything that the store keeps of an exchange. Bodies are byte for byte as relayed unless a secret was in them."""
-    raw_response = b"".join(spooled.parts)
+    raw_request, raw_response = spooled.request_body(), spooled.response_body()
     cleaned = clean(spooled)
     begin = cleaned.begin
     head = cleaned.head or Head(cleaned.end.status if cleaned.end else 0)
-    assembled, hidden = _without_secrets(_assemble(begin, head, cleaned.response, cleaned.is_response_whole))
+    assembled, hidden = _without_secrets(_assemble(cleaned, head, cleaned.request, cleaned.response))
     response_body, response_headers = cleaned.response, head.response_headers
     if cleaned.in_response and begin.is_stream:  # an event may hold enough of a secret to be found, and the next its rest
-        relayed = _assemble(spooled.begin, spooled.head or head, raw_response, cleaned.is_response_whole)
+        relayed = _assemble(cleaned, spooled.head or head, raw_request, raw_response)
         whole_answer, _ = _without_secrets(relayed)
         if whole_answer.conversation.answer != assembled.conversation.answer:
             assembled, hidden = replace(assembled, conversation=_answered(assembled, whole_answer)), max(hidden, 1)
     if hidden:  # a secret that ran across several events of a stream
         response_body = redact(rebuild(begin.protocol, assembled)).data
         response_headers = without_encoding(response_headers)
-    state, error_kind, error_message = _outcome(spooled, head, assembled, raw_response)
+    end = cleaned.end
+    relayed_sha256 = (sha256(raw_request).digest(), sha256(raw_response).digest())
+    state, error_kind, error_message = _outcome(spooled, head, assembled, len(raw_response), relayed_sha256)
     error_message = " ".join([redact_text(error_message)[0][:_MOST_ERROR_TEXT], *cleaned.notes]).strip()
-    request, response = _body(begin.body), _body(response_body)
-    end = cleaned.end or End(head.status, state)
+    end = end or End(head.status, state)
+    told_sha256 = (_digest(end.request_sha256) or relayed_sha256[0], _digest(end.response_sha256) or relayed_sha256[1])
     fallback_reason = end.fallback_reason or head.fallback_reason
-    model_served = assembled.model or end.model_served or head.model_served
+    usage = assembled.usage
+    said = output_text(assembled.conversation.answer)
     exchange = Exchange(
+        number=0,
         id=spooled.id,
         started_us=spooled.started_us,
         ended_us=spooled.ended_us,
         method=begin.method,
         path=begin.path,
+        query=begin.query,
         protocol=begin.protocol,
         purpose=begin.purpose,
         task=begin.task,
@@ -81,7 +95,7 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
         environment=begin.environment,
         tags=begin.tags,
         model_asked=begin.model_asked,
-        model_served=model_served,
+        model_served=assembled.model or end.model_served or head.model_served,
         upstream=end.upstream or head.upstream or begin.upstream,
         variant=begin.variant,
         release_id=begin.release_id,
@@ -96,36 +110,62 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
         latency_us=end.latency_us,
         first_byte_us=end.first_byte_us if end.first_byte_us is not None else head.first_byte_us,
         overhead_us=end.overhead_us,
-        tokens_in=assembled.usage.tokens_in,
-        tokens_out=assembled.usage.tokens_out,
-        usage_source=assembled.usage.source,
+        tokens_in=usage.tokens_in,
+        tokens_out=usage.tokens_out,
+        tokens_cached=usage.tokens_cached,
+        tokens_cache_written=usage.tokens_cache_written,
+        tokens_reasoning=usage.tokens_reasoning,
+        usage_source=usage.source,
         cost_microusd=_cost(begin.variant == CANDIDATE and not fallback_reason, end, assembled, begin.model_asked, prices),
         input_hash=input_hash(assembled.conversation),
-        output_text=output_text(assembled.conversation.answer),
-        request_headers=begin.request_headers,
-        response_headers=response_headers,
-        request_body=request.hash,
-        response_body=response.hash,
-        request_sha256=end.request_sha256 or sha256(spooled.begin.body).hexdigest(),
-        response_sha256=end.response_sha256 or sha256(raw_response).hexdigest(),
+        output_text=shortened(said),
+        content=CONTENT_CUT if end.captured == CUT else KEPT,
+        body_bytes=max(len(raw_request), begin.body_size) + len(raw_response),
         redactions=cleaned.count + hidden,
     )
-    return StoredExchange(exchange, (request, response), spooled)
+    return StoredExchange(
+        exchange,
+        said,
+        take_apart(cleaned.request),
+        Parts(response_body) if begin.is_stream else take_apart(response_body),
+        begin.request_headers,
+        response_headers,
+        *told_sha256,
+        _seals((cleaned.request, response_body), (raw_request, raw_response), told_sha256, relayed_sha256),
+        spooled,
+    )
 
 
-def columns(exchange: Exchange) -> dict[str, Any]:
+def said_in(protocol: str, path: str, is_stream: bool, content: Content, status: int) -> str:
+    """The whole answer of a stored exchange as text, the same that `derive` had for it."""
+    return output_text(assemble_stored(protocol, path, is_stream, content, status).conversation.answer)
+
+
+def assemble_stored(protocol: str, path: str, is_stream: bool, content: Content, status: int) -> Assembled:
+    """Reads both bodies of a stored exchange."""
+    return assemble(
+        protocol,
+        path,
+        is_stream,
+        content.request_body,
+        content.response_body,
+        content.response_headers.get("content-encoding", ""),
+        status,
+        request_encoding=content.request_headers.get("content-encoding", ""),
+    )
+
+
+def columns(exchange: Exchange) -> tuple[Any, ...]:
     """`exchange` as values of its table's columns; NUL, which PostgreSQL refuses in text, becomes U+FFFD."""
-    values: dict[str, Any] = {}
-    for field in fields(exchange):
-        value = getattr(exchange, field.name)
-        if isinstance(value, str):
-            value = clean_text(value)
-        elif isinstance(value, bool):
-            value = int(value)
-        elif value is not None and not isinstance(value, int):
-            value = compact({clean_text(key): clean_text(text) for key, text in value.items()})
-        values[field.name] = value
-    return values
+    values = list(_values_of(exchange))
+    for position in _TEXTS:
+        text = values[position]
+        if not text.isascii() or "\0" in text:
+            values[position] = clean_text(text)
+    tags = exchange.tags
+    values[_TAGS] = compact({clean_text(key): clean_text(text) for key, text in tags.items()}) if tags else "{}"
+    values[_IS_STREAM] = int(exchange.is_stream)
+    return tuple(values)
 
 
 def clean_text(text: str) -> str:
@@ -136,7 +176,8 @@ def clean_text(text: str) -> str:
 def dead_letter(spooled: SpooledExchange) -> bytes:
     """The records of an exchange in one piece, without secrets, as zstd over msgpack: begin, head, response bytes, end."""
     cleaned = clean(spooled)
-    return _compressor.compress(msgspec.msgpack.encode((cleaned.begin, cleaned.head, cleaned.response, cleaned.end)))
+    begin = msgspec.structs.replace(cleaned.begin, body=cleaned.request)
+    return _compressor.compress(msgspec.msgpack.encode((begin, cleaned.head, cleaned.response, cleaned.end)))
 
 
 def _without_secrets(assembled: Assembled) -> tuple[Assembled, int]:
@@ -144,7 +185,15 @@ def _without_secrets(assembled: Assembled) -> tuple[Assembled, int]:
     answer = assembled.conversation.answer
     if answer is None:
         return assembled, 0
+    said = "\n".join(
+        [answer.text, answer.reasoning, answer.refusal, *[f"{call.name} {call.arguments}" for call in answer.tool_calls]]
+    )
+    if not redact_text(said)[1]:
+        return assembled, 0
     words, total = redact_text(answer.text)
+    reasoning, in_reasoning = redact_text(answer.reasoning)
+    refusal, in_refusal = redact_text(answer.refusal)
+    total += in_reasoning + in_refusal
     calls = []
     for call in answer.tool_calls:
         name, in_name = redact_text(call.name)
@@ -153,7 +202,7 @@ def _without_secrets(assembled: Assembled) -> tuple[Assembled, int]:
         total += in_name + in_arguments
     if not total:
         return assembled, 0
-    answer = replace(answer, text=words, tool_calls=tuple(calls))
+    answer = replace(answer, text=words, reasoning=reasoning, refusal=refusal, tool_calls=tuple(calls))
     return replace(assembled, conversation=replace(assembled.conversation, answer=answer)), total
 
 
@@ -162,31 +211,25 @@ def _answered(assembled: Assembled, other: Assembled) -> Conversation:
     return replace(assembled.conversation, answer=other.conversation.answer)
 
 
-def _assemble(begin: Begin, head: Head, response: bytes, is_whole: bool) -> Assembled:
-    asked_headers, told_headers = _lower(begin.request_headers), _lower(head.response_headers)
-    assembled = assemble(
-        begin.protocol,
-        begin.path,
-        begin.is_stream,
-        begin.body,
-        response,
-        told_headers.get("content-encoding", ""),
-        head.status,
-        request_encoding=asked_headers.get("content-encoding", ""),
-    )
-    return assembled if is_whole else replace(assembled, is_terminal=False)
+def _assemble(cleaned: Cleaned, head: Head, request: bytes, response: bytes) -> Assembled:
+    content = Content(cleaned.begin.request_headers, _lower(head.response_headers), request, response, "", "")
+    begin = cleaned.begin
+    assembled = assemble_stored(begin.protocol, begin.path, begin.is_stream, content, head.status)
+    return assembled if cleaned.is_response_whole else replace(assembled, is_terminal=False)
 
 
-def _outcome(spooled: SpooledExchange, head: Head, assembled: Assembled, response: bytes) -> tuple[str, str, str]:
-    """State, kind of error and its text."""
+def _outcome(
+    spooled: SpooledExchange, head: Head, assembled: Assembled, size: int, relayed: tuple[bytes, bytes]
+) -> tuple[str, str, str]:
+    """State, kind of error and its text; `size` is that of the response body, `relayed` are the hashes of what was read."""
     end = spooled.end
     if end is None:
-        is_whole = spooled.head is not None and not spooled.is_damaged and _is_whole(spooled, head, assembled, response)
+        is_whole = spooled.head is not None and not spooled.is_damaged and _is_whole(head, assembled, size)
         wire_state = COMPLETE if is_whole else INTERRUPTED
         kind, text = ("", "") if is_whole else ("relay_died", "The relay ended before the exchange did.")
     else:
         wire_state, kind, text = end.state, end.error_kind, end.error_message
-    if not _is_intact(spooled, response):
+    if not _is_intact(spooled, relayed):
         return INTERRUPTED, CAPTURE_GAP, "Some of what was relayed could not be kept."
     status = end.status if end is not None and end.status else head.status
     state = state_of(wire_state, status, assembled)
@@ -197,22 +240,47 @@ def _outcome(spooled: SpooledExchange, head: Head, assembled: Assembled, respons
     return state, kind, text
 
 
-def _is_whole(spooled: SpooledExchange, head: Head, assembled: Assembled, response: bytes) -> bool:
+def _is_whole(head: Head, assembled: Assembled, size: int) -> bool:
     """Whether an exchange whose relay died had its whole answer: by length, by the stream's last event, by whole JSON."""
     length = _lower(head.response_headers).get("content-length", "")
     if length.isdigit():
-        return len(response) == int(length)
+        return size == int(length)
     return assembled.is_terminal and assembled.conversation.answer is not None
 
 
-def _is_intact(spooled: SpooledExchange, response: bytes) -> bool:
+def _is_intact(spooled: SpooledExchange, relayed: tuple[bytes, bytes]) -> bool:
     """Whether what was read from the spool is what was relayed, by the relay's own hashes where it gave them."""
     end = spooled.end
-    if end is None or not end.response_sha256:
+    if end is None or end.captured == CUT or not end.response_sha256:
         return not spooled.is_damaged
-    is_same_request = not end.request_sha256 or end.request_sha256 == sha256(spooled.begin.body).hexdigest()
+    is_same_request = not end.request_sha256 or _digest(end.request_sha256) == relayed[0]
     has_head = spooled.head is not None or not spooled.is_damaged
-    return is_same_request and has_head and end.response_sha256 == sha256(response).hexdigest()
+    return is_same_request and has_head and _digest(end.response_sha256) == relayed[1]
+
+
+def _digest(hexadecimal: str) -> bytes:
+    try:
+        return bytes.fromhex(hexadecimal)
+    except ValueError:
+        return b""
+
+
+def _seals(
+    stored: tuple[bytes, bytes], read: tuple[bytes, bytes], told: tuple[bytes, bytes], hashes: tuple[bytes, bytes]
+) -> tuple[bytes, bytes]:
+    """The hash of each stored body that is not the one as relayed."""
+    first, second = (
+        b"" if is_told == hash and (body is raw or body == raw) else sha256(body).digest()
+        for body, raw, is_told, hash in zip(stored, read, told, hashes, strict=True)
+    )
+    return first, second
+
+
+def shortened(said: str) -> str:
+    """Long answers end with their hash, so that two of them are the same only when they are."""
+    if len(said) <= MOST_OUTPUT_TEXT:
+        return said
+    return f"{said[:MOST_OUTPUT_TEXT]}… [{content_hash(said.encode('utf-8', 'replace'))[:19]}]"
 
 
 def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, prices: PriceTable) -> int | None:
@@ -223,8 +291,8 @@ def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, pr
             model,
             assembled.usage.tokens_in,
             assembled.usage.tokens_out,
-            tokens_cached=assembled.tokens_cached,
-            tokens_cache_written=assembled.tokens_cache_written,
+            tokens_cached=assembled.usage.tokens_cached,
+            tokens_cache_written=assembled.usage.tokens_cache_written,
         )
         if cost is not None:
             return cost
@@ -233,7 +301,3 @@ def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, pr
 
 def _lower(headers: dict[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-def _body(data: bytes) -> StoredBody:
-    return StoredBody(ids.content_hash(data), len(data), _compressor.compress(data))

@@ -18,19 +18,30 @@ BASELINE, CANDIDATE = "baseline", "candidate"
 PURPOSES = ("app", "judge", "relabel", "shadow", "eval")
 
 
+KEPT, OMITTED, CUT, MASKED = "kept", "omitted", "cut", "masked"
+"""What is in the store of an exchange's content: all; nothing but figures; a beginning; all but personal data."""
+
+MOST_OUTPUT_TEXT = 2_000
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One request and its answer, as the relay saw it. Times are UTC microseconds, money is micro-dollars.
 
     `variant` is what the unit was assigned; when the student failed before its first byte and the teacher answered,
     `fallback_reason` says why and `upstream` names who answered. `cost_microusd` None means unknown, never free.
+    `number` counts exchanges in the order of storing. `tokens_cached` and `tokens_cache_written` are parts of `tokens_in`,
+    `tokens_reasoning` of `tokens_out`. `output_text` is the answer, a long one cut to `MOST_OUTPUT_TEXT` characters and marked
+    with its hash; `body_bytes` is the size of both bodies as relayed.
     """
 
+    number: int
     id: str
     started_us: int
     ended_us: int
     method: str
     path: str
+    query: str
     protocol: str
     purpose: str
     task: str
@@ -58,16 +69,15 @@ class Exchange:
     overhead_us: int | None
     tokens_in: int | None
     tokens_out: int | None
+    tokens_cached: int
+    tokens_cache_written: int
+    tokens_reasoning: int
     usage_source: str
     cost_microusd: int | None
     input_hash: str
     output_text: str
-    request_headers: Mapping[str, str]
-    response_headers: Mapping[str, str]
-    request_body: str
-    response_body: str
-    request_sha256: str
-    response_sha256: str
+    content: str
+    body_bytes: int
     redactions: int
 
     @property
@@ -82,3 +92,15 @@ class Conversation:
 
     asked: tuple[Message, ...]
     answer: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Headers and bodies of an exchange as they are stored, and the hex SHA-256 of the bodies as they were relayed."""
+
+    request_headers: Mapping[str, str]
+    response_headers: Mapping[str, str]
+    request_body: bytes
+    response_body: bytes
+    request_sha256: str
+    response_sha256: str

@@ -1,13 +1,18 @@
 """One linear history of the whole store, append-only: opening the store brings it up to date.
 
-Each migration is a function from a dialect to SQL statements; its name is its entry in table `migrations`. A landed
-migration is never edited. `tests/test_schema.py` compares the result with the tables that the packages declare.
+Each migration is a function from a dialect to SQL statements; its name is its entry in table `migrations`. One that has to
+rewrite rows has a companion in `MOVES`, which runs behind its statements in the same transaction. A landed migration is never
+edited. `tests/test_schema.py` compares the result with the tables that the packages declare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from capture.move_bodies import move_bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +21,31 @@ class Dialect:
 
     blob: str
     serial: str
+    key: str
+    without_rowid: str
+    words: tuple[str, ...]
 
 
-SQLITE = Dialect(blob="BLOB", serial="INTEGER PRIMARY KEY AUTOINCREMENT")
-POSTGRESQL = Dialect(blob="BYTEA", serial="BIGSERIAL PRIMARY KEY")
+SQLITE = Dialect(
+    blob="BLOB",
+    serial="INTEGER PRIMARY KEY AUTOINCREMENT",
+    key="INTEGER",
+    without_rowid=" WITHOUT ROWID",
+    words=(
+        """CREATE VIRTUAL TABLE exchange_words USING fts5(words, content='', columnsize=0,
+            tokenize='unicode61 remove_diacritics 2')""",
+    ),
+)
+POSTGRESQL = Dialect(
+    blob="BYTEA",
+    serial="BIGSERIAL PRIMARY KEY",
+    key="BIGINT",
+    without_rowid="",
+    words=(
+        "CREATE TABLE exchange_words (number BIGINT PRIMARY KEY, words TSVECTOR NOT NULL)",
+        "CREATE INDEX exchange_words_by_word ON exchange_words USING gin (words)",
+    ),
+)
 
 
 def m001_initial(d: Dialect) -> list[str]:
@@ -93,4 +119,57 @@ def m001_initial(d: Dialect) -> list[str]:
     ]
 
 
-HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial,)
+def m002_pieces(d: Dialect) -> list[str]:
+    """Bodies as content-addressed pieces, exchanges numbered in the order of storing, full-text index, feedback, privacy."""
+    return [
+        "DROP INDEX exchanges_by_task",
+        "DROP INDEX exchanges_by_input",
+        "DROP INDEX exchanges_by_variant",
+        "ALTER TABLE exchanges RENAME TO old_exchanges",
+        "ALTER TABLE bodies RENAME TO old_bodies",
+        f"""CREATE TABLE exchanges (
+            number {d.serial}, id TEXT NOT NULL, started_us BIGINT NOT NULL, ended_us BIGINT NOT NULL,
+            method TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL, protocol TEXT NOT NULL, purpose TEXT NOT NULL,
+            task TEXT NOT NULL, unit TEXT NOT NULL, unit_source TEXT NOT NULL,
+            user_name TEXT NOT NULL, session_name TEXT NOT NULL, environment TEXT NOT NULL, tags TEXT NOT NULL,
+            model_asked TEXT NOT NULL, model_served TEXT NOT NULL, upstream TEXT NOT NULL,
+            variant TEXT NOT NULL, release_id TEXT NOT NULL, flag_revision BIGINT NOT NULL, fallback_reason TEXT NOT NULL,
+            is_stream BIGINT NOT NULL, status BIGINT NOT NULL, state TEXT NOT NULL,
+            error_kind TEXT NOT NULL, error_message TEXT NOT NULL, finish_reason TEXT NOT NULL,
+            latency_us BIGINT, first_byte_us BIGINT, overhead_us BIGINT,
+            tokens_in BIGINT, tokens_out BIGINT, tokens_cached BIGINT NOT NULL, tokens_cache_written BIGINT NOT NULL,
+            tokens_reasoning BIGINT NOT NULL, usage_source TEXT NOT NULL, cost_microusd BIGINT,
+            input_hash TEXT NOT NULL, output_text TEXT NOT NULL, content TEXT NOT NULL, body_bytes BIGINT NOT NULL,
+            redactions BIGINT NOT NULL)""",
+        "CREATE UNIQUE INDEX exchanges_by_id ON exchanges (id)",
+        "CREATE INDEX exchanges_by_task ON exchanges (task, number)",
+        "CREATE INDEX exchanges_by_variant ON exchanges (task, variant, number) WHERE variant <> ''",
+        "CREATE INDEX exchanges_by_session ON exchanges (session_name) WHERE session_name <> ''",
+        f"CREATE TABLE contents (number {d.key} PRIMARY KEY, zstd {d.blob} NOT NULL)",
+        f"CREATE TABLE pieces (number {d.serial}, hash {d.blob} NOT NULL, size BIGINT NOT NULL, zstd {d.blob} NOT NULL)",
+        "CREATE UNIQUE INDEX pieces_by_hash ON pieces (hash)",
+        f"""CREATE TABLE piece_uses (piece BIGINT NOT NULL, exchange BIGINT NOT NULL,
+            PRIMARY KEY (piece, exchange)){d.without_rowid}""",
+        *d.words,
+        f"""CREATE TABLE feedback (
+            number {d.serial}, id TEXT NOT NULL UNIQUE, exchange_id TEXT NOT NULL, session_name TEXT NOT NULL, name TEXT NOT NULL,
+            kind TEXT NOT NULL, value DOUBLE PRECISION, text TEXT NOT NULL, who TEXT NOT NULL, source TEXT NOT NULL,
+            tags TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        "CREATE INDEX feedback_by_exchange ON feedback (exchange_id)",
+        "CREATE INDEX feedback_by_session ON feedback (session_name)",
+        f"""CREATE TABLE pseudonyms (token TEXT NOT NULL, exchange_id TEXT NOT NULL, sealed {d.blob} NOT NULL,
+            PRIMARY KEY (token, exchange_id))""",
+        "CREATE INDEX pseudonyms_by_exchange ON pseudonyms (exchange_id)",
+        "CREATE TABLE exports (path TEXT PRIMARY KEY, format TEXT NOT NULL, filter TEXT NOT NULL, created_us BIGINT NOT NULL)",
+        "CREATE TABLE erasures (id TEXT PRIMARY KEY, receipt TEXT NOT NULL, created_us BIGINT NOT NULL)",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    ]
+
+
+def m003_drop_bodies(_d: Dialect) -> list[str]:
+    """The tables whose rows `move_bodies` has carried over."""
+    return ["DROP TABLE old_exchanges", "DROP TABLE old_bodies"]
+
+
+HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial, m002_pieces, m003_drop_bodies)
+MOVES: Mapping[str, Callable[[Connection], None]] = {"m002_pieces": move_bodies}

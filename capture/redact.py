@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
 _KEY = r"PRIVATE KEY(?: BLOCK)?-----"
 _WORD = r"[A-Za-z0-9_-]"
 # Kind, the words that each of its secrets starts with, and what follows them. Most bodies hold none of the words, and
-# looking for a word is a hundred times faster than looking for a pattern.
+# one look for all of them is a hundred times faster than looking for a pattern.
 _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("private-key", ("-----BEGIN ",), rf"(?:[A-Z]+ )*{_KEY}.{{1,16384}}?-----END (?:[A-Z]+ )*{_KEY}"),
     ("anthropic-key", ("sk-ant-",), rf"{_WORD}{{16,}}"),
@@ -48,6 +50,8 @@ _STARTS = [
     for kind, starts, rest in _KINDS
     for start in starts
 ]
+# Leftmost matching lets the library look for all starts at once with vector instructions, twenty times faster than otherwise.
+_any_start = BytesAhoCorasick([start for start, _, _ in _STARTS], matchkind=MatchKind.LeftmostFirst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Redacted:
 
 def redact(data: bytes) -> Redacted:
     """Replaces every secret in `data` (UTF-8 or anything that holds ASCII as it is)."""
+    if not _any_start.find_matches_as_indexes(data):
+        return Redacted(data, 0)
     total = 0
     for start, pattern, mark in _STARTS:
         if start in data:

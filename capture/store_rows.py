@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -11,18 +11,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from capture import clock
 from capture.database import Database
-from capture.derive import StoredExchange, clean_text, columns
+from capture.derive import StoredExchange, clean_text
 from capture.errors import StoreError
-from capture.exchange import Exchange
+from capture.exchange_rows import delete_exchanges, insert_exchanges, take_turn
 from capture.redact import redact_text
 from capture.spool_reader import Position, SpooledGap
 
-_NAMES = [field.name for field in fields(Exchange)]
-_EXCHANGES = text(
-    f"INSERT INTO exchanges ({', '.join(_NAMES)}) VALUES ({', '.join(':' + name for name in _NAMES)}) "  # noqa: S608  names
-    "ON CONFLICT (id) DO NOTHING"
-)
-_BODIES = text("INSERT INTO bodies (hash, size, zstd) VALUES (:hash, :size, :zstd) ON CONFLICT (hash) DO NOTHING")
 _GAPS = text(
     "INSERT INTO gaps (id, spool_id, from_us, to_us, lost, reason) "
     "VALUES (:id, :spool_id, :from_us, :to_us, :lost, :reason) ON CONFLICT (id) DO NOTHING"
@@ -36,6 +30,7 @@ _POSITIONS = text(
     "ON CONFLICT (spool_id) DO UPDATE SET segment = excluded.segment, position = excluded.position, "
     "updated_us = excluded.updated_us"
 )
+__all__ = ["DeadLetter", "RefusedError", "delete_exchanges", "forget_positions", "read_positions", "write"]
 _REFUSED_SQLSTATES = ("22", "23", "54")
 """Classes of PostgreSQL errors that are about the row: bad data, broken constraint, too large."""
 
@@ -79,7 +74,8 @@ def write(
     """
     try:
         with database.write() as connection:
-            stored = _write_exchanges(connection, exchanges)
+            take_turn(connection)
+            stored = insert_exchanges(connection, exchanges)
             _many(connection, _LETTERS, [_letter_row(letter) for letter in letters])
             _many(connection, _GAPS, [_gap_row(spool_id, found) for spool_id, found in gaps])
             _many(connection, _POSITIONS, [_position_row(*item) for item in (positions or {}).items()])
@@ -91,14 +87,6 @@ def write(
         cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error  # without the row's values
         raise RefusedError(redact_text(str(cause))[0]) from error
     return stored
-
-
-def _write_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]) -> int:
-    bodies = {body.hash: body for stored in exchanges for body in stored.bodies}
-    # Sorted, so that writers of several hosts lock the rows they share in one order.
-    rows = [{"hash": body.hash, "size": body.size, "zstd": body.zstd} for _, body in sorted(bodies.items())]
-    _many(connection, _BODIES, rows)
-    return _many(connection, _EXCHANGES, [columns(stored.exchange) for stored in exchanges])
 
 
 def _many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> int:

@@ -1,4 +1,4 @@
-"""Rows of this package: exchanges with their bodies, spool positions, gaps and dead letters. They stay at home."""
+"""Rows of this package: exchanges with their pieces, spool positions, gaps, feedback, bookkeeping. They stay at home."""
 
 from __future__ import annotations
 
@@ -6,24 +6,43 @@ from sqlalchemy import BigInteger, LargeBinary
 from sqlmodel import Field, SQLModel
 
 
-class BodyRow(SQLModel, table=True):
-    """A request or response body, kept once per content hash, compressed with zstd."""
+class PieceRow(SQLModel, table=True):
+    """A part of bodies, such as a message, kept once per content hash (BLAKE2b-160), compressed with zstd."""
 
-    __tablename__ = "bodies"
-    hash: str = Field(primary_key=True)
+    __tablename__ = "pieces"
+    number: int | None = Field(default=None, primary_key=True)
+    hash: bytes = Field(sa_type=LargeBinary)
     size: int = Field(sa_type=BigInteger)
     zstd: bytes = Field(sa_type=LargeBinary)
 
 
+class PieceUseRow(SQLModel, table=True):
+    """That a body of an exchange holds a piece; both by number."""
+
+    __tablename__ = "piece_uses"
+    piece: int = Field(primary_key=True, sa_type=BigInteger)
+    exchange: int = Field(primary_key=True, sa_type=BigInteger)
+
+
+class ContentRow(SQLModel, table=True):
+    """What an exchange carried besides its pieces: headers, the rest of both bodies, hashes; see `capture.content`."""
+
+    __tablename__ = "contents"
+    number: int = Field(primary_key=True, sa_type=BigInteger)
+    zstd: bytes = Field(sa_type=LargeBinary)
+
+
 class ExchangeRow(SQLModel, table=True):
-    """One exchange; fields as in `capture.exchange.Exchange`, with JSON for headers and tags."""
+    """One exchange; fields as in `capture.exchange.Exchange`, with JSON for tags."""
 
     __tablename__ = "exchanges"
-    id: str = Field(primary_key=True)
+    number: int | None = Field(default=None, primary_key=True)
+    id: str
     started_us: int = Field(sa_type=BigInteger)
     ended_us: int = Field(sa_type=BigInteger)
     method: str
     path: str
+    query: str
     protocol: str
     purpose: str
     task: str
@@ -51,16 +70,15 @@ class ExchangeRow(SQLModel, table=True):
     overhead_us: int | None = Field(sa_type=BigInteger)
     tokens_in: int | None = Field(sa_type=BigInteger)
     tokens_out: int | None = Field(sa_type=BigInteger)
+    tokens_cached: int = Field(sa_type=BigInteger)
+    tokens_cache_written: int = Field(sa_type=BigInteger)
+    tokens_reasoning: int = Field(sa_type=BigInteger)
     usage_source: str
     cost_microusd: int | None = Field(sa_type=BigInteger)
     input_hash: str
     output_text: str
-    request_headers: str
-    response_headers: str
-    request_body: str
-    response_body: str
-    request_sha256: str
-    response_sha256: str
+    content: str
+    body_bytes: int = Field(sa_type=BigInteger)
     redactions: int = Field(sa_type=BigInteger)
 
 
@@ -94,3 +112,57 @@ class DeadLetterRow(SQLModel, table=True):
     reason: str
     record: bytes = Field(sa_type=LargeBinary)
     created_us: int = Field(sa_type=BigInteger)
+
+
+class FeedbackRow(SQLModel, table=True):
+    """What somebody thought of an exchange, or of a session; see `capture.feedback`."""
+
+    __tablename__ = "feedback"
+    number: int | None = Field(default=None, primary_key=True)
+    id: str
+    exchange_id: str
+    session_name: str
+    name: str
+    kind: str
+    value: float | None
+    text: str
+    who: str
+    source: str
+    tags: str
+    created_us: int = Field(sa_type=BigInteger)
+
+
+class PseudonymRow(SQLModel, table=True):
+    """A personal datum under the token that stands for it in an exchange, readable only with the key."""
+
+    __tablename__ = "pseudonyms"
+    token: str = Field(primary_key=True)
+    exchange_id: str = Field(primary_key=True)
+    sealed: bytes = Field(sa_type=LargeBinary)
+
+
+class ExportRow(SQLModel, table=True):
+    """A file that exchanges were exported to, so that an erasure can name it."""
+
+    __tablename__ = "exports"
+    path: str = Field(primary_key=True)
+    format: str
+    filter: str
+    created_us: int = Field(sa_type=BigInteger)
+
+
+class ErasureRow(SQLModel, table=True):
+    """The receipt of an erasure, as JSON."""
+
+    __tablename__ = "erasures"
+    id: str = Field(primary_key=True)
+    receipt: str
+    created_us: int = Field(sa_type=BigInteger)
+
+
+class MetaRow(SQLModel, table=True):
+    """One value of the store's own bookkeeping."""
+
+    __tablename__ = "meta"
+    name: str = Field(primary_key=True)
+    value: str

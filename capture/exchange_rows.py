@@ -1,0 +1,267 @@
+"""Exchanges into the store and out of it: rows, contents, pieces, full-text words, inside a transaction of the caller.
+
+Numbers of exchanges and pieces are given here. That is safe because writers take turns: SQLite has one write lock, and on
+PostgreSQL `take_turn` takes an advisory lock until the transaction ends. So numbers become visible in their order, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+from zlib import crc32
+
+import msgspec
+import psycopg
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.exc import DBAPIError
+
+from capture.content import StoredContent, StoredParts, assemble_content, encode, pack, read_pieces, read_stored
+from capture.derive import StoredExchange, columns, said_in
+from capture.exchange import Exchange
+from capture.fulltext import searchable
+from capture.pieces import Parts, piece_hash, take_apart, words_of
+
+COLUMNS = tuple(field.name for field in fields(Exchange))
+_CONTENT_COLUMNS, _USE_COLUMNS = ("number", "zstd"), ("piece", "exchange")
+_PIECE_COLUMNS = ("number", "hash", "size", "zstd")
+_MANY = 500
+_TURN = 7_311_405
+_STALE = "words_stale"
+_KNOWN_IDS = text("SELECT id FROM exchanges WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
+_KNOWN_PIECES = text("SELECT hash, number FROM pieces WHERE hash IN :hashes").bindparams(bindparam("hashes", expanding=True))
+
+
+def take_turn(connection: Connection) -> None:
+    """Waits until no other writer of any host gives numbers; SQLite's write lock says the same."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
+
+
+def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]) -> int:
+    """Stores those whose id is not in the store yet; how many those were. The caller has its turn."""
+    known = _known_ids(connection, [stored.exchange.id for stored in exchanges])
+    fresh = list({stored.exchange.id: stored for stored in exchanges if stored.exchange.id not in known}.values())
+    if not fresh:
+        return 0
+    numbers, owners = _insert_pieces(connection, fresh)
+    rows, contents, uses, words = [], [], [], []
+    for number, stored in zip(_take_numbers(connection, "exchanges", len(fresh)), fresh, strict=True):
+        introduced = [hash for hash in stored.request.hashes if owners.get(hash) is stored]
+        said = document(stored.said, stored.request, introduced)
+        record = StoredContent(
+            stored.request_headers,
+            stored.response_headers,
+            stored.request_sha256,
+            stored.response_sha256,
+            _parts(stored.request, numbers),
+            _parts(stored.response, numbers),
+            stored.seals,
+            [numbers[hash] for hash in introduced],
+            crc32(said.encode()),
+        )
+        rows.append((number, *columns(stored.exchange)[1:]))
+        contents.append((number, encode(record)))
+        uses += [(piece, number) for piece in record.piece_numbers]
+        if said:
+            words.append((number, said))
+    _insert(connection, "exchanges", COLUMNS, rows)
+    _insert(connection, "contents", _CONTENT_COLUMNS, contents)
+    _insert(connection, "piece_uses", _USE_COLUMNS, uses)
+    _insert_words(connection, words)
+    return len(fresh)
+
+
+def delete_exchanges(connection: Connection, numbers: Sequence[int]) -> int:
+    """Takes exchanges out with everything that only they hold: content, pieces, words, feedback; how many there were.
+
+    The caller has its turn. In SQLite's full-text index the words of what was deleted are gone from the file once it has
+    been merged: see `merge_words`.
+    """
+    deleted = 0
+    for start in range(0, len(numbers), _MANY):
+        deleted += _delete_some(connection, list(numbers[start : start + _MANY]))
+    return deleted
+
+
+def merge_words(connection: Connection) -> None:
+    """Rewrites SQLite's full-text index, so that nothing of deleted documents is left in it; takes a while on a large one."""
+    if connection.dialect.name != "sqlite":
+        return
+    if connection.execute(text("SELECT 1 FROM meta WHERE name = :name"), {"name": _STALE}).first():
+        rebuild_words(connection)
+    else:
+        connection.exec_driver_sql("INSERT INTO exchange_words(exchange_words) VALUES ('optimize')")
+
+
+def rebuild_words(connection: Connection) -> None:
+    """Makes the full-text index anew from what is stored, page by page. The caller has its turn."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("INSERT INTO exchange_words(exchange_words) VALUES ('delete-all')")
+    else:
+        connection.exec_driver_sql("TRUNCATE exchange_words")
+    last = 0
+    while numbers := _page_of_numbers(connection, last):
+        last = numbers[-1]
+        for number, stored, said in _stored_words(connection, numbers):
+            if said:
+                _insert_words(connection, [(number, said)])
+            if (check := crc32(said.encode())) != stored.words_check:
+                changed = encode(msgspec.structs.replace(stored, words_check=check))
+                connection.execute(
+                    text("UPDATE contents SET zstd = :zstd WHERE number = :number"), {"zstd": changed, "number": number}
+                )
+    _set_stale(connection, False)
+
+
+def document(said: str, request: Parts, introduced: Iterable[bytes]) -> str:
+    """What the full-text index holds of an exchange: its answer, what it newly asks, and pieces that it brings with it."""
+    new = frozenset(introduced)
+    texts = [said, request.fresh_text]
+    for piece, hash in zip(request.pieces, request.hashes, strict=True):
+        if piece.is_fresh or hash in new:
+            texts.append(words_of(piece.data))
+    return searchable("\n".join(texts))
+
+
+def _parts(parts: Parts, numbers: Mapping[bytes, int]) -> StoredParts:
+    flat = [value for piece, hash in zip(parts.pieces, parts.hashes, strict=True) for value in (piece.gap, numbers[hash])]
+    return StoredParts(parts.skeleton, flat)
+
+
+def _known_ids(connection: Connection, ids: list[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), _MANY):
+        found.update(row[0] for row in connection.execute(_KNOWN_IDS, {"ids": ids[start : start + _MANY]}))
+    return found
+
+
+def _insert_pieces(connection: Connection, fresh: list[StoredExchange]) -> tuple[dict[bytes, int], dict[bytes, StoredExchange]]:
+    """Numbers of all pieces by hash, and for those that are new to the store the exchange that brings them."""
+    owners: dict[bytes, StoredExchange] = {}
+    data: dict[bytes, bytes] = {}
+    for stored in fresh:
+        for parts in (stored.request, stored.response):
+            for piece, hash in zip(parts.pieces, parts.hashes, strict=True):
+                owners.setdefault(hash, stored)
+                data[hash] = piece.data
+    hashes, numbers = sorted(data), dict[bytes, int]()
+    for start in range(0, len(hashes), _MANY):
+        rows = connection.execute(_KNOWN_PIECES, {"hashes": hashes[start : start + _MANY]})
+        numbers |= {bytes(row[0]): int(row[1]) for row in rows}
+    new = [hash for hash in hashes if hash not in numbers]
+    given = dict(zip(new, _take_numbers(connection, "pieces", len(new)), strict=True))
+    _insert(connection, "pieces", _PIECE_COLUMNS, [(given[hash], hash, len(data[hash]), pack(data[hash])) for hash in new])
+    return numbers | given, {hash: owners[hash] for hash in new}
+
+
+def _take_numbers(connection: Connection, table: str, count: int) -> Sequence[int]:
+    """The next `count` numbers of `table`; none is ever given twice."""
+    if not count:
+        return ()
+    if connection.dialect.name == "sqlite":
+        found = connection.execute(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table}).scalar()
+        return range((found or 0) + 1, (found or 0) + 1 + count)
+    taken = connection.execute(
+        text("SELECT nextval(CAST(:name AS regclass)) FROM generate_series(1, :count)"),
+        {"name": f"{table}_number_seq", "count": count},
+    )
+    return [int(row[0]) for row in taken]
+
+
+def _insert(connection: Connection, table: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
+    """Many rows at once, past SQLAlchemy's compiler: on PostgreSQL by COPY."""
+    if not rows:
+        return
+    listed = ", ".join(names)
+    if connection.dialect.name == "sqlite":
+        sql = f"INSERT INTO {table} ({listed}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608  names from code
+        connection.exec_driver_sql(sql, rows)
+        return
+    driver: Any = connection.connection.driver_connection
+    sql = f"COPY {table} ({listed}) FROM STDIN"
+    try:
+        with driver.cursor() as cursor, cursor.copy(sql) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        raise DBAPIError.instance(sql, None, error, psycopg.Error, dialect=connection.dialect) from error
+
+
+def _insert_words(connection: Connection, words: list[tuple[int, str]]) -> None:
+    if not words:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("INSERT INTO exchange_words (rowid, words) VALUES (?, ?)", words)
+        return
+    connection.execute(
+        text(
+            "INSERT INTO exchange_words (number, words) SELECT number, to_tsvector('simple', said) "
+            "FROM unnest(CAST(:numbers AS BIGINT[]), CAST(:said AS TEXT[])) AS document (number, said)"
+        ),
+        {"numbers": [number for number, _ in words], "said": [said for _, said in words]},
+    )
+
+
+def _delete_some(connection: Connection, numbers: list[int]) -> int:
+    wanted = {"numbers": numbers}
+    _delete_words(connection, numbers)
+    stored = read_stored(connection, numbers)
+    pieces = sorted({piece for content in stored.values() for piece in content.piece_numbers})
+    uses = [{"piece": piece, "exchange": number} for number, content in stored.items() for piece in content.piece_numbers]
+    if uses:
+        connection.execute(text("DELETE FROM piece_uses WHERE piece = :piece AND exchange = :exchange"), uses)
+    unused = "DELETE FROM pieces WHERE number IN :numbers AND NOT EXISTS (SELECT 1 FROM piece_uses WHERE piece = pieces.number)"
+    for start in range(0, len(pieces), _MANY):
+        connection.execute(_among(unused), {"numbers": pieces[start : start + _MANY]})
+    connection.execute(_among("DELETE FROM contents WHERE number IN :numbers"), wanted)
+    feedback = "DELETE FROM feedback WHERE exchange_id IN (SELECT id FROM exchanges WHERE number IN :numbers)"
+    connection.execute(_among(feedback), wanted)
+    return connection.execute(_among("DELETE FROM exchanges WHERE number IN :numbers"), wanted).rowcount
+
+
+def _delete_words(connection: Connection, numbers: list[int]) -> None:
+    """SQLite's index has to be told exactly what it holds of a document; where that is not known it counts as stale."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(_among("DELETE FROM exchange_words WHERE number IN :numbers"), {"numbers": numbers})
+        return
+    found = _stored_words(connection, numbers)
+    known = [(number, said) for number, stored, said in found if crc32(said.encode()) == stored.words_check]
+    if len(known) < len(found):
+        _set_stale(connection, True)
+    if gone := [each for each in known if each[1]]:
+        connection.exec_driver_sql("INSERT INTO exchange_words (exchange_words, rowid, words) VALUES ('delete', ?, ?)", gone)
+
+
+def _stored_words(connection: Connection, numbers: list[int]) -> list[tuple[int, StoredContent, str]]:
+    """Exchanges with their record and the words that the full-text index holds of them, derived again from what is stored."""
+    stored = read_stored(connection, numbers)
+    pieces = read_pieces(connection, (piece for each in stored.values() for piece in each.piece_numbers))
+    rows = connection.execute(
+        _among("SELECT number, protocol, path, is_stream, status FROM exchanges WHERE number IN :numbers"), {"numbers": numbers}
+    )
+    found = []
+    for number, protocol, path, is_stream, status in rows:
+        if number not in stored:
+            continue
+        content = assemble_content(stored[number], pieces)
+        request = take_apart(content.request_body)
+        introduced = [piece_hash(pieces[piece]) for piece in stored[number].introduced if piece in pieces]
+        said = said_in(str(protocol), str(path), bool(is_stream), content, int(status))
+        found.append((int(number), stored[number], document(said, request, introduced)))
+    return found
+
+
+def _page_of_numbers(connection: Connection, last: int) -> list[int]:
+    sql = text("SELECT number FROM contents WHERE number > :last ORDER BY number LIMIT :many")
+    return [int(row[0]) for row in connection.execute(sql, {"last": last, "many": _MANY})]
+
+
+def _set_stale(connection: Connection, is_stale: bool) -> None:
+    connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _STALE})
+    if is_stale:
+        connection.execute(text("INSERT INTO meta (name, value) VALUES (:name, '1')"), {"name": _STALE})
+
+
+def _among(sql: str) -> Any:
+    return text(sql).bindparams(bindparam("numbers", expanding=True))
