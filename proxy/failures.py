@@ -17,6 +17,7 @@ _OPENAI_TYPES = {
     401: "invalid_request_error",
     403: "invalid_request_error",
     404: "invalid_request_error",
+    405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
     503: "overloaded_error",

@@ -48,7 +48,7 @@ async def read_request(
         family = route.family
     except RouteError as error:
         failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
-    body, body_failure = await _read_body(request, relay, holder)
+    body, body_failure = await read_body(request, relay, holder, relay.max_body_bytes, _too_large(relay))
     peeked = peek(body) if "content-encoding" not in headers else Peek()
     identity = Identity()
     try:
@@ -61,8 +61,8 @@ async def read_request(
     return Asked(request.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
 
 
-def _refuse_caller(headers: Mapping[str, str], relay: RelaySettings, route: Route | None) -> Failure | None:
-    """Why a request that a web page may have sent goes nowhere."""
+def refuse_host(headers: Mapping[str, str], relay: RelaySettings) -> Failure | None:
+    """Why a request is not for us: a web page may have sent it through a name of its own."""
     host = headers.get("host", "")
     if host and not is_known_host(host, relay.hosts) and is_loopback(relay.host):
         return Failure(
@@ -71,7 +71,14 @@ def _refuse_caller(headers: Mapping[str, str], relay: RelaySettings, route: Rout
             f"Host {host[:100]!r} is not served here.",
             "Call the relay by its address, or add the name to hosts in [relay] of potstill.toml.",
         )
-    origin = headers.get("origin")
+    return None
+
+
+def _refuse_caller(headers: Mapping[str, str], relay: RelaySettings, route: Route | None) -> Failure | None:
+    """Why a request that a web page may have sent goes nowhere."""
+    if failure := refuse_host(headers, relay):
+        return failure
+    origin, host = headers.get("origin"), headers.get("host", "")
     if origin is None or route is None or route.upstream.key == KEY_FROM_CLIENT or is_own_origin(origin, host, relay.hosts):
         return None
     return Failure(
@@ -82,10 +89,12 @@ def _refuse_caller(headers: Mapping[str, str], relay: RelaySettings, route: Rout
     )
 
 
-async def _read_body(request: web.BaseRequest, relay: RelaySettings, holder: Holder) -> tuple[bytes, Failure | None]:
-    limit = relay.max_body_bytes
+async def read_body(
+    request: web.BaseRequest, relay: RelaySettings, holder: Holder, limit: int, too_large: Failure
+) -> tuple[bytes, Failure | None]:
+    """The whole body, accounted for in `holder`; `too_large` when it has more than `limit` bytes, or why else it is not whole."""
     if (request.content_length or 0) > limit:
-        return b"", _too_large(relay)
+        return b"", too_large
     if not holder.hold(request.content_length or 0):
         return b"", _OVERLOADED
     if request.headers.get("expect", "").lower() == "100-continue":
@@ -103,7 +112,7 @@ async def _read_body(request: web.BaseRequest, relay: RelaySettings, holder: Hol
                     pieces.append(await content.readany())
             size += len(pieces[-1])
             if size > limit:
-                return b"", _too_large(relay)
+                return b"", too_large
             if not holder.hold(size):
                 return b"", _OVERLOADED
     except TimeoutError:
