@@ -10,6 +10,7 @@ from aiohttp import web
 from capture.exchange import CANDIDATE, CLIENT_CLOSED, COMPLETE, INTERRUPTED, PURPOSES
 from capture.records import Begin
 from proxy.failures import Failure
+from proxy.feedback import find_target, take_feedback
 from proxy.forward import forward, refuse
 from proxy.headers import for_store
 from proxy.reading import Asked, read_request
@@ -23,13 +24,15 @@ _log = logging.getLogger(__name__)
 
 
 async def serve_exchange(relay: Relay, request: web.BaseRequest) -> web.StreamResponse:
-    """Answers one request and leaves one exchange in the spool."""
+    """Answers one request and leaves one exchange, or feedback, in the spool."""
     task = asyncio.current_task()
     assert task is not None
     relay.tasks.add(task)
     relay.requests += 1
     try:
         with relay.budget.holder() as holder:
+            if (target := find_target(request.raw_path)) is not None:
+                return await take_feedback(relay, request, target, holder)
             asked = await read_request(request, relay.settings, relay.upstreams, holder)
             return await _serve(relay, request, asked)
     except ConnectionError:  # the client is gone; what is returned meets a closed connection and goes nowhere
