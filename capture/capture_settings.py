@@ -29,7 +29,7 @@ class CaptureSettings:
     omit_content_tasks: tuple[str, ...] = ()
     """Tasks of whose exchanges only figures are stored, neither bodies nor texts; * stands for any letters."""
     omit_content_keys: tuple[str, ...] = ()
-    """Client keys of whose exchanges only figures are stored, as `potstill config hash-key` writes them."""
+    """Client keys of whose exchanges only figures are stored, as `potstill privacy hash-key` writes them."""
     personal_data: str = "keep"
     """Email addresses, phone and card numbers, IBANs and IP addresses in bodies: keep; mask as [email]; or pseudonyms."""
     personal_data_key_env: str = "POTSTILL_PERSONAL_DATA_KEY"
@@ -51,7 +51,7 @@ class CaptureSettings:
         if self.personal_data not in PERSONAL_DATA:
             raise ValueError(f"personal_data is {self.personal_data!r}, not one of {', '.join(PERSONAL_DATA)}")
         if not all(map(_KEY_HASH.fullmatch, self.omit_content_keys)):
-            raise ValueError("omit_content_keys holds something else than the output of `potstill config hash-key`")
+            raise ValueError("omit_content_keys holds something else than the output of `potstill privacy hash-key`")
         for name in ("retention_days", "retention_gib", "retention_exchanges"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least 0")

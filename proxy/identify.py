@@ -23,8 +23,9 @@ PREFIX = "x-potstill-"
 """Our request and response headers; they never reach an upstream."""
 
 _TASK, _USER, _SESSION, _ENVIRONMENT, _PURPOSE = "task", "user", "session", "environment", "purpose"
+_STORE, _STORE_WORDS = "store", ("yes", "no")
 _CONVERSATION, _TAG, _METADATA, _CSV, _UNKNOWN = "conversation", "tag", "metadata", "csv", "unknown"
-_OURS = (_TASK, _USER, _SESSION, _CONVERSATION, _ENVIRONMENT, _PURPOSE)
+_OURS = (_TASK, _USER, _SESSION, _CONVERSATION, _ENVIRONMENT, _PURPOSE, _STORE)
 _TAG_PREFIX = PREFIX + "tag-"
 
 _ALIASES: Mapping[str, str] = {
@@ -142,6 +143,8 @@ def _take_ours(name: str, kind: str, key: str, value: str, fields: dict[str, str
         _check_task(f"header {name}", value)
     elif kind == _PURPOSE and value not in PURPOSES:
         raise BadTagError(f"header {name} is {value!r}; it must be one of {', '.join(PURPOSES)}.")
+    elif kind == _STORE and value not in _STORE_WORDS:
+        raise BadTagError(f"header {name} is {value!r}; it must be {' or '.join(_STORE_WORDS)}.")
     if fields.setdefault(kind, value) != value:
         raise BadTagError(f"header {name} is given twice with different values.")
 

@@ -48,7 +48,7 @@ async def _serve(relay: Relay, request: web.BaseRequest, asked: Asked) -> web.St
     assignment = _assign(relay, asked)
     answer: Answer | Failure | None = None
     try:
-        recording.begin(_begin(asked, assignment))
+        recording.begin(_begin(asked, assignment, relay.omission.content_of(asked)))
         answer = await _ask(relay, asked, assignment, recording)
         if isinstance(answer, Failure):
             return await refuse(request, asked, assignment, recording, answer, COMPLETE)
@@ -93,7 +93,7 @@ async def _ask(relay: Relay, asked: Asked, assignment: Assignment, recording: Re
     return await relay.ask_teacher(asked, headers, recording)
 
 
-def _begin(asked: Asked, assignment: Assignment) -> Begin:
+def _begin(asked: Asked, assignment: Assignment, content: str) -> Begin:
     identity, route = asked.identity, asked.route
     unit, unit_source = (assignment.unit, assignment.unit_source) if assignment.variant else identity.unit
     return Begin(
@@ -117,4 +117,5 @@ def _begin(asked: Asked, assignment: Assignment) -> Begin:
         upstream=route.upstream.name if route is not None else "",
         request_headers=for_store(asked.headers.items()),
         body=asked.body,
+        content=content,
     )

@@ -18,6 +18,7 @@ from proxy.breaker import Breaker
 from proxy.budget import Budget
 from proxy.failures import Failure
 from proxy.headers import for_student, for_upstream
+from proxy.omission import Omission
 from proxy.peek import with_model
 from proxy.reading import Asked
 from proxy.recording import Recording
@@ -60,11 +61,13 @@ class Relay:
         engine_url: str,
         spool: SpoolWriter,
         flags: Callable[[], Snapshot],
+        omission: Omission,
     ) -> None:
         self.settings = settings
         self.upstreams = upstreams
         self.spool = spool
         self.flags = flags
+        self.omission = omission
         self.tasks: set[asyncio.Task[object]] = set()
         """Handlers at work, one per exchange in flight."""
         self.requests = 0

@@ -24,10 +24,12 @@ import uvloop
 from aiohttp import web
 
 from capture import clock
+from capture.capture_settings import CaptureSettings
 from capture.errors import PotstillError
 from capture.settings import Settings, load_settings
 from capture.spool import SpoolWriter
 from proxy.listen import claim_port, listen
+from proxy.omission import Omission
 from proxy.pipeline import serve_exchange
 from proxy.relay import Relay
 from proxy.settings import RelaySettings, read_upstreams
@@ -110,11 +112,12 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
     relay_settings = settings.section("relay", RelaySettings)
     upstreams = read_upstreams(settings)
     engine = settings.section("engine", EngineSettings)
+    omission = Omission(settings.section("capture", CaptureSettings))
     listener = _listener(relay_settings, port)
     spool = SpoolWriter(settings.data_folder / "spool")
     flags = FlagWatcher(settings.database_url)
     await asyncio.to_thread(flags.wait_until_read, _FLAGS_WAIT_S)
-    relay = Relay(relay_settings, upstreams, engine.address, spool, lambda: flags.current)
+    relay = Relay(relay_settings, upstreams, engine.address, spool, lambda: flags.current, omission)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return await serve_exchange(relay, request)

@@ -1,0 +1,67 @@
+"""Whether the content of an exchange is stored, or its figures alone: by task, by client key, by a header of the request.
+
+The operator's lists win over any header; our own header wins over those of other products.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from capture.capture_settings import CaptureSettings
+from capture.records import OMIT
+from proxy.headers import CREDENTIALS
+from proxy.identify import PREFIX
+from proxy.reading import Asked
+
+HEADER = PREFIX + "store"
+_YES = "yes"
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "helicone-omit-request": _TRUE,
+    "helicone-omit-response": _TRUE,
+    "x-litellm-enable-message-redaction": _TRUE,
+    "x-bf-disable-content-logging": _TRUE,
+    "cf-aig-collect-log": _FALSE,
+}
+"""Headers of other products with the values that ask for the same."""
+
+
+class Omission:
+    """The tasks and client keys whose content is not stored."""
+
+    def __init__(self, settings: CaptureSettings) -> None:
+        patterns = [".*".join(map(re.escape, name.split("*"))) for name in settings.omit_content_tasks]
+        self._tasks = re.compile("|".join(patterns)) if patterns else None
+        self._keys = frozenset(settings.omit_content_keys)
+
+    def content_of(self, asked: Asked) -> str:
+        """`OMIT`, or '' where the content is stored. A refused request whose task is unknown counts as one of the tasks."""
+        if self._tasks is not None and (asked.failure is not None or self._tasks.fullmatch(asked.identity.task)):
+            return OMIT
+        if self._keys and not self._keys.isdisjoint(_key_hashes(asked.headers)):
+            return OMIT
+        return OMIT if asks_to_omit(asked.headers.items()) else ""
+
+
+def asks_to_omit(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether the headers of a request ask that its content is not stored; a malformed wish of ours counts as one."""
+    is_asked = False
+    for name, raw in headers:
+        name = name.lower()
+        value = raw.strip().lower()
+        if name == HEADER and value:
+            return value != _YES
+        is_asked = is_asked or value in _ALIASES.get(name, ())
+    return is_asked
+
+
+def hash_of_key(key: str) -> str:
+    """What `omit_content_keys` holds of a client key: hex SHA-256."""
+    return sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _key_hashes(headers: Mapping[str, str]) -> set[str]:
+    given = [headers[name] for name in CREDENTIALS if name in headers]
+    return {hash_of_key(re.sub(r"(?i)\Abearer\s+", "", value.strip())) for value in given}
