@@ -143,8 +143,9 @@ def _sort_out(item: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         if given in _AS_TAGS:
             extra[given] = value
         elif name := _FIELDS.get(given, ""):
-            if fields.setdefault(name, value) != value:
+            if name in fields and fields[name] != value:
                 refuse(f"Two fields disagree on {name}.", "Give one of them.")
+            fields[name] = value
         else:
             refuse(f"Field {whole(given)[:100]!r} is unknown.", f"Known are {', '.join(dict.fromkeys(_FIELDS.values()))}.")
     tags = fields.pop("tags", {})
