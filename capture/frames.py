@@ -1,9 +1,10 @@
 """The frame around each spool record: found again after any damage, and never forged by what it carries.
 
-    magic u16 | type u8 | flags u8 | length u32 | crc32 u32 | seq u64 | monotonic_ns u64 | wall_ns u64 | exchange id | payload
+    magic u16 | type u8 | flags u8 | length u32 | check u32 | seq u64 | monotonic_ns i64 | wall_ns i64 | exchange id | payload
 
-Little-endian, ids of 16 bytes. The checksum covers frame and payload and starts from the spool's own id, so that a body
-which happens to hold spool records is never taken for some.
+Little-endian, ids of 16 bytes. Magic and check depend on the spool's own id, so that a body which happens to hold spool
+records is never taken for some, and the check covers frame and payload. It is half of an XXH3 where `flags` is 1. Where
+it is 0, as in older spools, it is a CRC-32, and the magic is the same in all of them.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from binascii import crc32
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
-HEADER = Struct("<HBBIIQQQ16s")
-MAGIC = 0xB05D
+from xxhash import xxh3_64_intdigest
+
+HEADER_SIZE = 52
 MAX_PAYLOAD = 1 << 30
-_MAGIC_BYTES = MAGIC.to_bytes(2, "little")
+OLD_MAGIC = 0xB05D
+_OLD_FLAGS, _FLAGS = 0, 1
+_MOST_TO_SEEK = 1 << 20  # larger records behind damage are passed over, which bounds the time that the search can take
+_HEAD, _TAIL, _WHOLE = Struct("<HBBII"), Struct("<Qqq16s"), Struct("<HBBIIQqq16s")
+_pack_head, _pack_tail, _unpack = _HEAD.pack, _TAIL.pack, _WHOLE.unpack_from
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as read; `position` and `end` are its byte offsets in the segment."""
+class Record(NamedTuple):
+    """One record as read; `position` and `end` are its byte offsets in what was scanned. A tuple, as millions are made."""
 
     type: int
     seq: int
@@ -42,7 +48,7 @@ class Damage:
 
 
 def salt_of(spool_id: str) -> int:
-    """Where the checksums of spool `spool_id` start."""
+    """What the magic and the checks of spool `spool_id` are made with."""
     return crc32(spool_id.encode())
 
 
@@ -50,43 +56,66 @@ def frame(
     salt: int, kind: int, seq: int, monotonic_ns: int, wall_ns: int, exchange_id: bytes, payload: bytes | memoryview
 ) -> bytes:
     """The frame that goes in front of `payload`."""
-    bare = HEADER.pack(MAGIC, kind, 0, len(payload), 0, seq, monotonic_ns, wall_ns, exchange_id)
-    check = crc32(payload, crc32(bare, salt))
-    return bare[:8] + check.to_bytes(4, "little") + bare[12:]
+    length = len(payload)
+    tail = _pack_tail(seq, monotonic_ns, wall_ns, exchange_id)
+    check = xxh3_64_intdigest(tail, xxh3_64_intdigest(payload, salt) ^ (kind << 32 | length)) & 0xFFFFFFFF
+    return _pack_head((salt ^ OLD_MAGIC) & 0xFFFF, kind, _FLAGS, length, check) + tail
+
+
+def read_at(data: bytes, position: int, salt: int, most: int = MAX_PAYLOAD) -> Record | None:
+    """The record at `position`; None when there is none, or not all of it, or one of more than `most` bytes."""
+    start = position + HEADER_SIZE
+    if start > len(data):
+        return None
+    magic, kind, flags, length, check, seq, monotonic_ns, wall_ns, exchange_id = _unpack(data, position)
+    end = start + length
+    if end > len(data) or length > most or not _is_header(magic, flags, salt):
+        return None
+    payload = data[start:end]
+    if flags == _FLAGS:
+        tail = data[position + 12 : start]
+        found = xxh3_64_intdigest(tail, xxh3_64_intdigest(payload, salt) ^ (kind << 32 | length)) & 0xFFFFFFFF
+    else:
+        found = crc32(payload, crc32(data[position : position + 8] + b"\0\0\0\0" + data[position + 12 : start], salt))
+    return Record(kind, seq, monotonic_ns, wall_ns, exchange_id, payload, position, end) if found == check else None
+
+
+def size_at(data: bytes, position: int, salt: int) -> int:
+    """How many bytes the record at `position` says it takes, frame included; 0 when no record begins there."""
+    if position + HEADER_SIZE > len(data):
+        return HEADER_SIZE
+    magic, _, flags, length, *_ = _unpack(data, position)
+    return HEADER_SIZE + length if _is_header(magic, flags, salt) and length <= MAX_PAYLOAD else 0
+
+
+def seek(data: bytes, position: int, salt: int) -> Record | None:
+    """The first readable record that begins at `position` or later."""
+    return _seek(data, position, salt, salt ^ OLD_MAGIC) or _seek(data, position, salt, OLD_MAGIC)
 
 
 def scan(data: bytes, position: int, salt: int) -> Iterator[Record | Damage]:
     """Records of a segment from byte `position` on; stops where nothing readable follows (a torn or growing tail)."""
     while True:
-        record = _read(data, position, salt)
+        record = read_at(data, position, salt)
         if record is None:
-            found = _resync(data, position + 1, salt)
-            if found is None:
+            record = seek(data, position + 1, salt)
+            if record is None:
                 return
-            yield Damage(position, found.position)
-            record = found
+            yield Damage(position, record.position)
         yield record
         position = record.end
 
 
-def _read(data: bytes, position: int, salt: int) -> Record | None:
-    start = position + HEADER.size
-    if start > len(data):
-        return None
-    magic, kind, _flags, length, check, seq, monotonic_ns, wall_ns, exchange_id = HEADER.unpack_from(data, position)
-    end = start + length
-    if magic != MAGIC or length > MAX_PAYLOAD or end > len(data):
-        return None
-    view = memoryview(data)
-    bare = data[position : position + 8] + b"\0\0\0\0" + data[position + 12 : start]
-    if crc32(view[start:end], crc32(bare, salt)) != check:
-        return None
-    return Record(kind, seq, monotonic_ns, wall_ns, exchange_id, data[start:end], position, end)
+def _is_header(magic: int, flags: int, salt: int) -> bool:
+    if flags == _FLAGS:
+        return magic == (salt ^ OLD_MAGIC) & 0xFFFF
+    return flags == _OLD_FLAGS and magic == OLD_MAGIC
 
 
-def _resync(data: bytes, position: int, salt: int) -> Record | None:
-    while (position := data.find(_MAGIC_BYTES, position)) >= 0:
-        record = _read(data, position, salt)
+def _seek(data: bytes, position: int, salt: int, magic: int) -> Record | None:
+    pattern = (magic & 0xFFFF).to_bytes(2, "little")
+    while (position := data.find(pattern, position)) >= 0:
+        record = read_at(data, position, salt, _MOST_TO_SEEK)
         if record is not None:
             return record
         position += 1

@@ -1,30 +1,35 @@
 """The relay's side of capture: an append-only log on local disk, one folder per process.
 
 A record is in the kernel when the method returns, so it survives the death of the process; a background thread makes it
-survive a power cut within `sync_interval_s`. Nothing here raises to the relay: what cannot be written is counted in
-`dropped` and leaves a GAP record as soon as writing works again.
+survive a power cut within `sync_interval_s`, or as soon as somebody waits for that. Nothing here raises to the relay: what
+cannot be written is counted in `dropped` and leaves a GAP record as soon as writing works again.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 from capture import clock, frames, ids, records
 from capture.errors import SpoolError
 from capture.frames import Record
-from capture.records import Begin, End, Gap, Head, Note
+from capture.records import Begin, End, Gap, Head, Note, Payload
+from capture.reserve import Reserve, is_disk_full
+from capture.spool_sync import RING_BYTES, Ring, Syncer, Tell
 
 LOCK_NAME = "lock"
 SEGMENT_SUFFIX = ".seg"
 MIB = 1024 * 1024
+PIECE_BYTES = 256 * 1024
+"""Most of a body that one record carries."""
 _NOBODY = bytes(16)
 _GAP_US = 1_000_000  # while the spool is full, losses are written down once a second
+_LAST_WORDS = (records.END, records.GAP)
 _log = logging.getLogger(__name__)
 
 
@@ -41,9 +46,10 @@ def read_records(path: Path, position: int = 0) -> Iterator[Record]:
 
 
 class SpoolWriter:
-    """Writes one process's spool under `root`. All methods but `close` belong to one thread, the event loop's.
+    """Writes one process's spool under `root`. All methods but `close` and `sync` belong to one thread, the event loop's.
 
     `max_bytes` is the most that may wait for the store writer; beyond it new exchanges are dropped and counted.
+    `reserve_bytes` of disk are put aside for the ENDs and GAPs of a full disk.
     """
 
     def __init__(
@@ -54,25 +60,36 @@ class SpoolWriter:
         segment_bytes: int = 16 * MIB,
         segment_seconds: float = 5.0,
         max_bytes: int = 2048 * MIB,
+        ring_bytes: int = RING_BYTES,
+        reserve_bytes: int = MIB,
     ) -> None:
         self.spool_id = ids.new_id("sp")
         self.folder = root / self.spool_id
+        self.max_bytes = max_bytes
         self.dropped = 0
         """Exchanges that could not be kept whole, since the start."""
+        self.sync_failures = 0
+        """How often the disk refused to make records durable, since the start."""
+        self.unsure = 0
+        """Records that a failed sync may have cost should the power fail, because they did not fit in memory any more."""
+        self.synced = (1, 0)
+        """Segment and offset before which everything survives a power cut."""
         self._segment_bytes, self._segment_ns = segment_bytes, int(segment_seconds * 1e9)
-        self._max_bytes, self._sync_interval_s = max_bytes, sync_interval_s
+        self._reserve_bytes = reserve_bytes
         self._salt = frames.salt_of(self.spool_id)
-        self._seq = 0
+        self._seq = self._synced_seq = 0
+        self._ring = Ring(ring_bytes)
         self._waiting_bytes = 0
         self._kept: set[bytes] = set()
         self._gap: Gap | None = None
-        self._must_rotate = False
-        self._retired: deque[int] = deque()
-        self._dirty = threading.Event()
-        self._closing = threading.Event()
+        self._retired: list[int] = []
+        self._must_start_over = False
+        self._is_closed = False
+        self._files = threading.Lock()  # held for every change to the segments
+        self._syncing = threading.Lock()
         self._create(root)
-        self._syncer = threading.Thread(target=self._sync_forever, name="spool-sync", daemon=True)
-        self._syncer.start()
+        self._syncer = Syncer(self._sync_and_look, sync_interval_s)
+        self._dirty = self._syncer.dirty
 
     def _create(self, root: Path) -> None:
         """Locks the folder before the store writer can see it, else it would take us for dead."""
@@ -83,9 +100,12 @@ class SpoolWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._number = 0
             self._open_segment(hidden)
+            self._reserve = Reserve(hidden, self._reserve_bytes)
             hidden.rename(self.folder)
+            self._reserve.moved(self.folder)
             self._folder_fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             os.fsync(self._folder_fd)
+            self._listed = self._number
             root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
             os.fsync(root_fd)
             os.close(root_fd)
@@ -100,25 +120,34 @@ class SpoolWriter:
         self._opened_ns = clock.monotonic_ns()
 
     def begin(self, raw_id: bytes, begin: Begin) -> bool:
-        """Keeps the request; True when it is safe. The rest of an exchange whose BEGIN was lost is not kept either."""
+        """Keeps the request; True when it is safe. The rest of an exchange whose BEGIN was lost is not kept either.
+
+        Of a large body `begin` has the first `PIECE_BYTES`, and `body` is called with the rest.
+        """
         if self._is_full:
-            self._dirty.set()  # has the sync thread measure again
-            self._lose(raw_id, "the spool is full", has_begin=False)
+            self._dirty.set()  # has the sync thread look again
+            self._lose(raw_id, "the disk is full" if self._reserve.is_spent else "the spool is full", has_begin=False)
             return False
         self._kept.add(raw_id)
-        return self._append(records.BEGIN, raw_id, records.encode(begin), has_begin=False)
+        return self._append(records.BEGIN, raw_id, begin, has_begin=False)
+
+    def body(self, raw_id: bytes, data: bytes | memoryview) -> bool:
+        """Keeps the next bytes of a large request body."""
+        return self._append_pieces(records.BODY, raw_id, data)
 
     def head(self, raw_id: bytes, head: Head) -> bool:
         """Keeps status and headers of the response."""
-        return self._append(records.HEAD, raw_id, records.encode(head))
+        return self._append(records.HEAD, raw_id, head)
 
     def part(self, raw_id: bytes, data: bytes | memoryview) -> bool:
         """Keeps response bytes; to be called before they are forwarded."""
+        if len(data) > PIECE_BYTES:
+            return self._append_pieces(records.PART, raw_id, data)
         return self._append(records.PART, raw_id, data)
 
     def end(self, raw_id: bytes, end: End) -> bool:
         """Closes the exchange; to be called before its last byte is forwarded."""
-        is_kept = self._append(records.END, raw_id, records.encode(end))
+        is_kept = self._append(records.END, raw_id, end)
         self._kept.discard(raw_id)
         return is_kept
 
@@ -129,41 +158,70 @@ class SpoolWriter:
             return False
         try:
             self._write(records.NOTE, raw_id, records.encode(note))
-        except OSError as error:
+        except Exception as error:  # capture must not fail the relay
             _log.warning("spool: feedback could not be kept: %s", error)
             return False
         return True
 
+    def when_durable(self, tell: Tell) -> None:
+        """Has `tell` called, on another thread, with whether all that was appended so far survives a power cut."""
+        self._syncer.when_durable(tell)
+
     def close(self) -> None:
         """Makes everything durable and lets go of the folder; what is still open will be stored as interrupted."""
-        if self._closing.is_set():
+        if self._is_closed:
             return
-        self._closing.set()
-        self._dirty.set()
-        self._syncer.join()
+        self._is_closed = True
+        self._syncer.close()
         self._write_gap()
-        self._sync()
+        if not self.sync():
+            self.sync()
+        self._reserve.spend()
         for fd in (self._fd, self._folder_fd, self._lock):
             os.close(fd)
 
-    def _append(self, kind: int, raw_id: bytes, payload: bytes | memoryview, has_begin: bool = True) -> bool:
+    def _append_pieces(self, kind: int, raw_id: bytes, data: bytes | memoryview) -> bool:
+        view = memoryview(data)
+        return all(self._append(kind, raw_id, view[start : start + PIECE_BYTES]) for start in range(0, len(view), PIECE_BYTES))
+
+    def _append(self, kind: int, raw_id: bytes, payload: bytes | memoryview | Payload, has_begin: bool = True) -> bool:
         if raw_id not in self._kept:
             return False
         try:
             if self._gap is not None and not self._is_full:
                 self._write_gap()
-            self._write(kind, raw_id, payload)
-        except OSError as error:
+            self._write(kind, raw_id, payload if isinstance(payload, bytes | memoryview) else records.encode(payload))
+        except Exception as error:  # whatever it is: capture must not fail the relay
+            if not isinstance(error, OSError):
+                _log.exception("spool: a record of exchange %s could not be made", ids.format_id("ex", raw_id))
             self._kept.discard(raw_id)
-            self._lose(raw_id, f"the spool could not be written: {error.strerror}", has_begin)
+            reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+            self._lose(raw_id, f"the spool could not be written: {reason}", has_begin)
             return False
         return True
 
     def _write(self, kind: int, raw_id: bytes, payload: bytes | memoryview) -> None:
         now = clock.monotonic_ns()
-        if self._size and (self._size >= self._segment_bytes or self._must_rotate or now - self._opened_ns >= self._segment_ns):
-            self._rotate()
-        header = frames.frame(self._salt, kind, self._seq, now, clock.now_us() * 1000, raw_id, payload)
+        if self._reserve.is_spent and kind not in _LAST_WORDS:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self._files:
+            if self._size and (self._size >= self._segment_bytes or now - self._opened_ns >= self._segment_ns):
+                self._rotate()
+            header = frames.frame(self._salt, kind, self._seq, now, clock.now_us() * 1000, raw_id, payload)
+            try:
+                self._put(header, payload)
+            except OSError as error:
+                if not (is_disk_full(error) and kind in _LAST_WORDS and self._reserve.spend()):
+                    raise
+                _log.error("spool: the disk of %s is full; no exchange is kept until there is space", self.folder)
+                self._put(header, payload)
+            self._ring.keep(header, payload)
+            self._seq += 1
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def _put(self, header: bytes, payload: bytes | memoryview) -> None:
+        """Writes a record to the end of the segment, or nothing of it."""
         length = len(header) + len(payload)
         written = 0
         try:
@@ -177,9 +235,8 @@ class SpoolWriter:
                 self._size += written
                 self._cut_back(written)
             raise
-        self._seq += 1
         self._size += length
-        self._dirty.set()
+        self._waiting_bytes += length
 
     def _cut_back(self, torn: int) -> None:
         """Takes half a record off the end; should that fail too, the reader finds the next record behind it."""
@@ -191,7 +248,7 @@ class SpoolWriter:
 
     @property
     def _is_full(self) -> bool:
-        return self._waiting_bytes > self._max_bytes
+        return self._waiting_bytes > self.max_bytes or self._reserve.is_spent
 
     def _rotate(self) -> None:
         """The next segment; the old one stays in use when none can be opened (no file descriptors left)."""
@@ -202,7 +259,6 @@ class SpoolWriter:
             self._opened_ns = clock.monotonic_ns()
             _log.warning("spool: no new segment in %s: %s", self.folder, error)
             return
-        self._must_rotate = False
         self._retired.append(old)
 
     def _lose(self, raw_id: bytes, reason: str, has_begin: bool) -> None:
@@ -223,29 +279,71 @@ class SpoolWriter:
             return
         self._gap = None
 
-    def _sync_forever(self) -> None:
-        while not self._closing.is_set():
-            self._dirty.wait()
-            self._closing.wait(self._sync_interval_s)
-            self._dirty.clear()
-            self._sync()
-
-    def _sync(self) -> None:
-        number = self._number
+    def _sync_and_look(self) -> bool:
+        """A sync by the thread, which also looks how much waits and whether the disk has space again."""
+        is_durable = self.sync()
         try:
-            while self._retired:
-                fd = self._retired.popleft()
-                try:
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
-            os.fdatasync(self._fd)
-            os.fsync(self._folder_fd)
             with os.scandir(self.folder) as entries:
-                self._waiting_bytes = sum(entry.stat().st_size for entry in entries)
-        except FileNotFoundError:
+                waiting = sum(entry.stat().st_size for entry in entries if entry.name.endswith(SEGMENT_SUFFIX))
+        except OSError:
             self._dirty.set()  # the store writer took a segment away while we were counting
-        except OSError as error:
-            # After a failed sync the kernel may have forgotten the pages: never trust this descriptor again.
-            self._must_rotate = True
-            _log.error("spool: segment %d in %s could not be made durable: %s", number, self.folder, error)
+        else:
+            self._waiting_bytes = waiting
+        if self._reserve.is_spent and not self._is_closed:
+            self._reserve.take()
+        return is_durable
+
+    def sync(self) -> bool:
+        """Makes durable what was appended before the call; may be called from any thread. False when the disk refuses.
+
+        After a refusal the records that are not known to be durable stand in a new segment, and the next sync is about it.
+        """
+        with self._syncing:
+            if self._must_start_over:
+                self._start_over()
+                if self._must_start_over:
+                    return False
+            with self._files:
+                retired, self._retired = self._retired, []
+                fd, number, seq, at = self._fd, self._number, self._seq, (self._number, self._size)
+            try:
+                for each in (*retired, fd):
+                    os.fdatasync(each)
+                if number != self._listed:
+                    os.fsync(self._folder_fd)
+            except OSError as error:
+                # The kernel may have forgotten the pages: a second try on this descriptor could succeed without them.
+                self.sync_failures += 1
+                _log.error("spool: segment %d in %s could not be made durable: %s", number, self.folder, error)
+                self._start_over()
+                return False
+            finally:
+                for each in retired:
+                    os.close(each)
+            with self._files:
+                self._ring.forget(seq)
+            self._listed, self._synced_seq, self.synced = number, seq, at
+            return True
+
+    def _start_over(self) -> None:
+        """Writes what is not known to be durable to a new segment; `_must_start_over` stays set when that does not work."""
+        self._must_start_over = True
+        with self._files:
+            distrusted = [*self._retired, self._fd]
+            try:
+                self._open_segment(self.folder)
+            except OSError as error:
+                _log.error("spool: no new segment in %s after a failed sync: %s", self.folder, error)
+                return
+            self._retired = []
+            for fd in distrusted:
+                os.close(fd)
+            self.unsure += max(0, self._ring.first - self._synced_seq)
+            self._synced_seq = max(self._synced_seq, self._ring.first)
+            try:
+                for header, payload in self._ring:
+                    self._put(header, payload)
+            except OSError as error:
+                _log.error("spool: records could not be written again in %s: %s", self.folder, error)
+                return
+            self._must_start_over = False

@@ -16,6 +16,7 @@ from capture import frames, ids, records
 from capture.errors import SpoolError
 from capture.frames import Damage, Record
 from capture.records import Begin, End, Gap, Head, Note
+from capture.reserve import RESERVE_NAME
 from capture.spool import LOCK_NAME, SEGMENT_SUFFIX, segment_name
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,10 @@ class SpooledExchange:
     def request_body(self) -> bytes:
         """All of the request body that was captured."""
         return b"".join((self.begin.body, *self.body_parts)) if self.body_parts else self.begin.body
+
+    def response_body(self) -> bytes:
+        """All of the response body that was captured, as relayed."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     @property
     def ended_us(self) -> int:
@@ -140,7 +145,8 @@ class SpoolReader:
         for number in numbers:
             (self.folder / segment_name(number)).unlink(missing_ok=True)
         if self.is_dead:
-            (self.folder / LOCK_NAME).unlink(missing_ok=True)
+            for name in (RESERVE_NAME, LOCK_NAME):
+                (self.folder / name).unlink(missing_ok=True)
             self.close()
             try:
                 self.folder.rmdir()

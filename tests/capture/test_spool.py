@@ -152,5 +152,5 @@ def test_the_sync_thread_ends_with_the_spool(tmp_path: Path) -> None:
     write_exchange(spool, [b"x"])
     spool.close()
     spool.close()
-    assert not spool._syncer.is_alive()
+    assert not spool._syncer.is_alive
     assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
