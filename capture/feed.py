@@ -101,7 +101,8 @@ def revision(database: Database) -> int:
     sql = """SELECT (SELECT MAX(updated_us) FROM spools), (SELECT MAX(number) FROM reviews),
         (SELECT MAX(revision) FROM flag_changes), (SELECT MAX(heartbeat_us) FROM runs), (SELECT MAX(ended_us) FROM runs),
         (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM dataset_versions), (SELECT COUNT(*) FROM adapters),
-        (SELECT MAX(created_us) FROM releases), (SELECT COUNT(*) FROM evaluations)"""
+        (SELECT MAX(created_us) FROM releases), (SELECT COUNT(*) FROM evaluations),
+        (SELECT MAX(number) FROM feedback)"""
     with database.read() as connection:
         marks = tuple(connection.execute(text(sql)).one())
     return int.from_bytes(blake2b(repr(marks).encode(), digest_size=7).digest(), "big")
