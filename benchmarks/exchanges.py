@@ -25,6 +25,7 @@ class Made:
     parts: tuple[bytes, ...]
     is_stream: bool = False
     session: str = ""
+    status: int = 200
 
 
 def spool_exchanges(root: Path, made: Iterable[Made]) -> int:
@@ -64,10 +65,10 @@ def _spool(spool: SpoolWriter, made: Made) -> None:
     )
     kind = "text/event-stream" if made.is_stream else "application/json"
     length = {} if made.is_stream else {"content-length": str(sum(map(len, made.parts)))}
-    spool.head(raw_id, Head(200, {"content-type": kind, **length}, "openai", "", "", 400_000))
+    spool.head(raw_id, Head(made.status, {"content-type": kind, **length}, "openai", "", "", 400_000))
     answer = sha256()
     for part in made.parts:
         answer.update(part)
         spool.part(raw_id, part)
     hashes = (sha256(made.request).hexdigest(), answer.hexdigest())
-    spool.end(raw_id, End(200, COMPLETE, "", "", 900_000, 400_000, 300, *hashes, "openai"))
+    spool.end(raw_id, End(made.status, COMPLETE, "", "", 900_000, 400_000, 300, *hashes, "openai"))

@@ -70,7 +70,8 @@ _ANSWERED = (
     '"system_fingerprint": "fp_"}'
     '{\n  "id": "chatcmpl-",\n  "object": "chat.completion",\n  "created": 1760000000,\n  "model": "gpt-4o-mini-2024-07-18",\n'
     '  "choices": [\n    {\n      "index": 0,\n      "message": {\n        "role": "assistant",\n        "content": "",\n'
-    '        "refusal": null,\n        "annotations": []\n      },\n      "logprobs": null,\n      "finish_reason": "stop"\n    }\n'
+    '        "refusal": null,\n        "annotations": []\n      },\n      "logprobs": null,\n      "finish_reason": "stop"\n'
+    "    }\n"
     '  ],\n  "usage": {\n    "prompt_tokens": 19,\n    "completion_tokens": 10,\n    "total_tokens": 29,\n'
     '    "prompt_tokens_details": {\n      "cached_tokens": 0,\n      "audio_tokens": 0\n    },\n'
     '    "completion_tokens_details": {\n'

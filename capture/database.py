@@ -18,6 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from capture import clock, migrations
 from capture.errors import NewerStoreError, StoreError
 
+_CHECKPOINT_PAGES = 4_000
+_WRITER_CACHE_KIB = 65_536
+
 
 class Database:
     """A handle on the store, safe to share between threads. Close it when done."""
@@ -92,7 +95,9 @@ def _sqlite_engine(url: str, is_checkpointer: bool, busy_timeout_ms: int) -> Eng
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA secure_delete=ON")
-        connection.execute(f"PRAGMA wal_autocheckpoint={1000 if is_checkpointer else 0}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES if is_checkpointer else 0}")
+        if is_checkpointer:  # the store writer, whose indexes get keys all over the place
+            connection.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
 
     return engine
 

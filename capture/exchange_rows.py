@@ -6,7 +6,7 @@ PostgreSQL `take_turn` takes an advisory lock until the transaction ends. So num
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 from zlib import crc32
@@ -19,17 +19,16 @@ from sqlalchemy.exc import DBAPIError
 from capture.content import StoredContent, StoredParts, assemble_content, encode, pack, read_pieces, read_stored
 from capture.derive import StoredExchange, columns, said_in
 from capture.exchange import Exchange
-from capture.fulltext import searchable
+from capture.fulltext import searchable, tsvector
 from capture.pieces import Parts, piece_hash, take_apart, words_of
 
 COLUMNS = tuple(field.name for field in fields(Exchange))
 _CONTENT_COLUMNS, _USE_COLUMNS = ("number", "zstd"), ("piece", "exchange")
+_PSEUDONYM_COLUMNS = ("token", "exchange_id", "sealed")
 _PIECE_COLUMNS = ("number", "hash", "size", "zstd")
 _MANY = 500
 _TURN = 7_311_405
 _STALE = "words_stale"
-_KNOWN_IDS = text("SELECT id FROM exchanges WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
-_KNOWN_PIECES = text("SELECT hash, number FROM pieces WHERE hash IN :hashes").bindparams(bindparam("hashes", expanding=True))
 
 
 def take_turn(connection: Connection) -> None:
@@ -40,7 +39,7 @@ def take_turn(connection: Connection) -> None:
 
 def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]) -> int:
     """Stores those whose id is not in the store yet; how many those were. The caller has its turn."""
-    known = _known_ids(connection, [stored.exchange.id for stored in exchanges])
+    known = {row[0] for row in _known(connection, "SELECT id FROM exchanges WHERE id", [each.exchange.id for each in exchanges])}
     fresh = list({stored.exchange.id: stored for stored in exchanges if stored.exchange.id not in known}.values())
     if not fresh:
         return 0
@@ -69,6 +68,8 @@ def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]
     _insert(connection, "contents", _CONTENT_COLUMNS, contents)
     _insert(connection, "piece_uses", _USE_COLUMNS, uses)
     _insert_words(connection, words)
+    sealed = [(each.token, stored.exchange.id, each.sealed) for stored in fresh for each in stored.pseudonyms]
+    _insert(connection, "pseudonyms", _PSEUDONYM_COLUMNS, sealed)
     return len(fresh)
 
 
@@ -129,11 +130,15 @@ def _parts(parts: Parts, numbers: Mapping[bytes, int]) -> StoredParts:
     return StoredParts(parts.skeleton, flat)
 
 
-def _known_ids(connection: Connection, ids: list[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(ids), _MANY):
-        found.update(row[0] for row in connection.execute(_KNOWN_IDS, {"ids": ids[start : start + _MANY]}))
-    return found
+def _known(connection: Connection, select: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Rows that `select` (names from code) finds for any of `values`, past SQLAlchemy's compiler."""
+    for start in range(0, len(values), _MANY):
+        some = tuple(values[start : start + _MANY])
+        if connection.dialect.name == "sqlite":
+            found = connection.exec_driver_sql(f"{select} IN ({', '.join('?' * len(some))})", some)
+        else:
+            found = connection.exec_driver_sql(f"{select} = ANY(%s)", (list(some),))
+        yield from (tuple(row) for row in found)
 
 
 def _insert_pieces(connection: Connection, fresh: list[StoredExchange]) -> tuple[dict[bytes, int], dict[bytes, StoredExchange]]:
@@ -145,10 +150,9 @@ def _insert_pieces(connection: Connection, fresh: list[StoredExchange]) -> tuple
             for piece, hash in zip(parts.pieces, parts.hashes, strict=True):
                 owners.setdefault(hash, stored)
                 data[hash] = piece.data
-    hashes, numbers = sorted(data), dict[bytes, int]()
-    for start in range(0, len(hashes), _MANY):
-        rows = connection.execute(_KNOWN_PIECES, {"hashes": hashes[start : start + _MANY]})
-        numbers |= {bytes(row[0]): int(row[1]) for row in rows}
+    hashes = sorted(data)
+    known = _known(connection, "SELECT hash, number FROM pieces WHERE hash", hashes)
+    numbers = {bytes(hash): int(number) for hash, number in known}
     new = [hash for hash in hashes if hash not in numbers]
     given = dict(zip(new, _take_numbers(connection, "pieces", len(new)), strict=True))
     _insert(connection, "pieces", _PIECE_COLUMNS, [(given[hash], hash, len(data[hash]), pack(data[hash])) for hash in new])
@@ -193,14 +197,8 @@ def _insert_words(connection: Connection, words: list[tuple[int, str]]) -> None:
         return
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("INSERT INTO exchange_words (rowid, words) VALUES (?, ?)", words)
-        return
-    connection.execute(
-        text(
-            "INSERT INTO exchange_words (number, words) SELECT number, to_tsvector('simple', said) "
-            "FROM unnest(CAST(:numbers AS BIGINT[]), CAST(:said AS TEXT[])) AS document (number, said)"
-        ),
-        {"numbers": [number for number, _ in words], "said": [said for _, said in words]},
-    )
+    else:
+        _insert(connection, "exchange_words", ("number", "words"), [(number, tsvector(said)) for number, said in words])
 
 
 def _delete_some(connection: Connection, numbers: list[int]) -> int:
@@ -215,8 +213,9 @@ def _delete_some(connection: Connection, numbers: list[int]) -> int:
     for start in range(0, len(pieces), _MANY):
         connection.execute(_among(unused), {"numbers": pieces[start : start + _MANY]})
     connection.execute(_among("DELETE FROM contents WHERE number IN :numbers"), wanted)
-    feedback = "DELETE FROM feedback WHERE exchange_id IN (SELECT id FROM exchanges WHERE number IN :numbers)"
-    connection.execute(_among(feedback), wanted)
+    for table in ("feedback", "pseudonyms"):
+        sql = f"DELETE FROM {table} WHERE exchange_id IN (SELECT id FROM exchanges WHERE number IN :numbers)"  # noqa: S608
+        connection.execute(_among(sql), wanted)
     return connection.execute(_among("DELETE FROM exchanges WHERE number IN :numbers"), wanted).rowcount
 
 

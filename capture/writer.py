@@ -19,18 +19,20 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from capture import clock, store_rows
+from capture import clock, feedback, store_rows
+from capture.capture_settings import CaptureSettings
 from capture.database import Database, open_database
 from capture.derive import StoredExchange, dead_letter, derive
 from capture.errors import PotstillError, SpoolError
 from capture.pricing import PriceSettings, PriceTable, load_price_table
-from capture.records import Gap
+from capture.pseudonyms import PersonalPolicy, read_policy
+from capture.records import OMIT, Gap
 from capture.redact import redact_text
 from capture.settings import Settings, load_settings
-from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpoolReader
+from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpooledNote, SpoolReader
 
 _log = logging.getLogger("capture.writer")
-_BATCH = 256
+_BATCH = 1_000
 _IDLE_NS = 1_000_000_000
 _TOUCH_NS = 1_000_000_000
 _LONGEST_WAIT_S = 30.0
@@ -51,13 +53,16 @@ class StoreWriter:
         *,
         poll_s: float = 0.05,
         lock_timeout_s: float = 0.0,
+        personal: PersonalPolicy | None = None,
     ) -> None:
+        self._personal = personal or PersonalPolicy()
         self._database, self._spool_root, self._prices, self._poll_s = database, spool_root, price_table, poll_s
         self._readers: dict[str, SpoolReader] = {}
         self._touched: dict[str, tuple[Position, int]] = {}
         self._batch: list[StoredExchange] = []
         self._letters: list[store_rows.DeadLetter] = []
         self._gaps: list[tuple[str, SpooledGap]] = []
+        self._notes: list[SpooledNote] = []
         self._positions: dict[str, Position] = {}
         self._written_ns: int | None = None
         self._lock: int | None = _take_lock(spool_root, lock_timeout_s)
@@ -112,7 +117,8 @@ class StoreWriter:
             for spooled in found.finished:
                 self._derive(spooled)
             self._gaps.extend((reader.spool_id, gap) for gap in found.gaps)
-            if found.finished or found.gaps or self._is_due(reader):
+            self._notes.extend(found.notes)
+            if found.finished or found.gaps or found.notes or self._is_due(reader):
                 self._positions[reader.spool_id] = reader.low_water
             elif reader.is_dead:
                 self._drop(reader, reader.low_water)
@@ -137,23 +143,25 @@ class StoreWriter:
 
     def _derive(self, spooled: SpooledExchange) -> None:
         try:
-            self._batch.append(derive(spooled, self._prices))
+            self._batch.append(derive(spooled, self._prices, self._personal))
         except Exception as error:  # kept aside and counted: one exchange must not stop the others
-            _log.exception("exchange %s cannot be read", spooled.id)
-            self._letters.append(_letter(spooled, error))
+            _log.error("exchange %s cannot be read: %s", spooled.id, type(error).__name__)
+            self._letters.append(_letter(spooled, error, self._personal))
 
     def _commit(self) -> int:
         """One transaction for rows and positions, then the segments go. After a StoreError all is kept for the next try."""
         if not self._positions:
             return 0
         try:
-            stored = store_rows.write(self._database, self._batch, self._letters, self._gaps, self._positions)
+            stored = store_rows.write(
+                self._database, self._batch, self._letters, self._gaps, self._positions, feedback.rows(self._notes)
+            )
         except store_rows.RefusedError:
             letters = list(self._letters)
             stored = self._store_apart(self._batch, letters)
             self._store_rest(letters)
         positions, now = self._positions, clock.monotonic_ns()
-        self._batch, self._letters, self._gaps, self._positions = [], [], [], {}
+        self._batch, self._letters, self._gaps, self._notes, self._positions = [], [], [], [], {}
         self._written_ns = now
         for name, position in positions.items():
             reader = self._readers[name]
@@ -168,7 +176,7 @@ class StoreWriter:
         except store_rows.RefusedError as error:
             if len(batch) <= 1:
                 _log.error("the store refuses exchange %s: %s", batch[0].exchange.id if batch else "", error)
-                letters.extend(_letter(stored.spooled, error) for stored in batch)
+                letters.extend(_letter(stored.spooled, error, self._personal) for stored in batch)
                 return 0
         middle = len(batch) // 2
         return self._store_apart(batch[:middle], letters) + self._store_apart(batch[middle:], letters)
@@ -176,7 +184,7 @@ class StoreWriter:
     def _store_rest(self, letters: list[store_rows.DeadLetter]) -> None:
         """What goes with a refused batch. What the store refuses here too is counted or left out, so that the rest goes on."""
         try:
-            store_rows.write(self._database, (), letters, self._gaps, self._positions)
+            store_rows.write(self._database, (), letters, self._gaps, self._positions, feedback.rows(self._notes))
             return
         except store_rows.RefusedError as error:
             _log.error("the store refuses what it cannot keep of a batch: %s", error)
@@ -188,6 +196,8 @@ class StoreWriter:
                 self._is_taken(gaps=[("", SpooledGap(f"gap_{letter.exchange_id}", lost))])
         for gap in self._gaps:
             self._is_taken(gaps=[gap])
+        for said in feedback.rows(self._notes):
+            self._is_taken(said=[said])
         for name, position in self._positions.items():
             self._is_taken(positions={name: position})
 
@@ -196,10 +206,11 @@ class StoreWriter:
         letters: Sequence[store_rows.DeadLetter] = (),
         gaps: Sequence[tuple[str, SpooledGap]] = (),
         positions: Mapping[str, Position] | None = None,
+        said: Sequence[feedback.Feedback] = (),
     ) -> bool:
         """Stores one row; False, and said in the log, when the store refuses it."""
         try:
-            store_rows.write(self._database, (), letters, gaps, positions)
+            store_rows.write(self._database, (), letters, gaps, positions, said)
         except store_rows.RefusedError as error:
             _log.error("the store refuses a row: %s", error)
             return False
@@ -231,12 +242,14 @@ class StoreWriter:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(timeout)}")
 
 
-def _letter(spooled: SpooledExchange, error: Exception) -> store_rows.DeadLetter:
-    reason = redact_text(f"{type(error).__name__}: {error}")[0]
+def _letter(spooled: SpooledExchange, error: Exception, personal: PersonalPolicy) -> store_rows.DeadLetter:
+    name = type(error).__name__
+    is_quotable = spooled.begin.content != OMIT and personal.hiding() is None  # an error may quote what it could not read
+    reason = redact_text(f"{name}: {error}")[0] if is_quotable else name
     try:
-        record = dead_letter(spooled)
+        record = dead_letter(spooled, personal)
     except Exception:  # shown and kept as an empty record: what broke the exchange may break its records too
-        _log.exception("the records of exchange %s cannot be kept", spooled.id)
+        _log.error("the records of exchange %s cannot be kept either", spooled.id)
         record = b""
     return store_rows.DeadLetter(spooled.id, reason, record)
 
@@ -290,9 +303,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(settings: Settings, stop: threading.Event) -> None:
     prices = load_price_table(settings.section("prices", PriceSettings))
+    personal = read_policy(settings.section("capture", CaptureSettings), os.environ)
     database = open_database(settings.database_url, is_checkpointer=True)
     try:
-        writer = StoreWriter(database, settings.data_folder / "spool", prices, lock_timeout_s=10)
+        writer = StoreWriter(database, settings.data_folder / "spool", prices, lock_timeout_s=10, personal=personal)
         try:
             store_rows.forget_positions(database, clock.now_us() - _DAY_US)
             _log.info("ready")

@@ -1,0 +1,134 @@
+"""Traffic for a large store: many exchanges of a few tasks that share their system prompts, and what reading it then takes."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+
+from benchmarks.exchanges import Made, spool_exchanges
+from benchmarks.payloads import numbered
+from benchmarks.processes import resident_mib
+from capture import feed
+from capture.database import Database, open_database
+from capture.filters import parse_filter
+from capture.pricing import PriceSettings, load_price_table
+from capture.writer import StoreWriter
+
+CHUNK = 20_000
+"""Exchanges that wait in the spool at a time."""
+_TASKS, _USERS, _RARE_EVERY, _FAILED_EVERY = 20, 5_000, 10_000, 100
+_VOCABULARY = 20_000
+_WORD_SHAPE = 1.1
+PAGE_FILTERS = (
+    "task:task03",
+    "task:task03 status>=400",
+    "status>=400",
+    "user:u00042",
+    "task:task03 user:u00042",
+    "task:task03 state:truncated",
+    "model:gpt-* -task:task03",
+    "cost>1",
+)
+SEARCH_FILTERS = ('"refund"', '"needle"', '"could not"', 'task:task03 "needle"', '"refund" "needle"')
+_REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A store after so many exchanges: bytes of their bodies, bytes on disk, and the writer's memory after each chunk."""
+
+    exchanges: int
+    raw_bytes: int
+    stored_bytes: int
+    cpu_s: float
+    resident_mib: tuple[float, ...]
+
+
+@cache
+def vocabulary() -> tuple[list[str], list[float]]:
+    """Made-up words and how often each comes, by Zipf's law, with a few real ones to look for."""
+    chance = random.Random(4)
+    letters = "aeioutnrslcdmpgbhfvk"
+    words = ["".join(chance.choices(letters, k=chance.randint(3, 9))) for _ in range(_VOCABULARY)]
+    words[40:43] = ["refund", "could", "not"]
+    weights = [1 / (rank + 10) ** _WORD_SHAPE for rank in range(_VOCABULARY)]
+    return words, list(accumulate(weights))
+
+
+def text(chance: random.Random, count: int) -> str:
+    """`count` words, the common ones often."""
+    words, weights = vocabulary()
+    return " ".join(chance.choices(words, cum_weights=weights, k=count))
+
+
+def made_traffic(start: int, count: int, prompt_words: int, system_bytes: int) -> Iterator[Made]:
+    """Exchanges `start` to `start + count` of `_TASKS` tasks, each task with a system prompt of its own."""
+    chance = random.Random(start)
+    prompts = [_system_prompt(number, system_bytes) for number in range(_TASKS)]
+    for number in range(start, start + count):
+        task = number % _TASKS
+        asked = text(chance, prompt_words) + (" needle" if number % _RARE_EVERY == 0 else "")
+        messages = [{"role": "system", "content": prompts[task]}, {"role": "user", "content": asked}]
+        request = json.dumps({"model": "gpt-4o-mini", "messages": messages, "temperature": 0, "max_tokens": 200}).encode()
+        answer = numbered(_answer(text(chance, 20)), number)
+        status = 429 if number % _FAILED_EVERY == 7 else 200
+        yield Made(f"task{task:02d}", f"u{chance.randrange(_USERS):05d}", request, (answer,), status=status)
+
+
+def fill(folder: Path, count: int, prompt_words: int, system_bytes: int, tell: Callable[[str], None]) -> Filled:
+    """Stores `count` exchanges in a new SQLite store under `folder`, through spool and store writer, in chunks."""
+    database = open_database(f"sqlite:///{folder / 'potstill.db'}", is_checkpointer=True)
+    writer = StoreWriter(database, folder / "spool", load_price_table(PriceSettings()))
+    raw_bytes, cpu_s, memory = 0, 0.0, list[float]()
+    try:
+        for start in range(0, count, CHUNK):
+            made = list(made_traffic(start, min(CHUNK, count - start), prompt_words, system_bytes))
+            raw_bytes += sum(len(each.request) + sum(map(len, each.parts)) for each in made)
+            spool_exchanges(folder / "spool", made)
+            del made
+            before = time.process_time()
+            writer.drain()
+            cpu_s += time.process_time() - before
+            memory.append(resident_mib())
+            tell(f"{start + CHUNK:,} exchanges: {(start + CHUNK) / cpu_s:.0f} / CPU s, {memory[-1]:.0f} MiB resident")
+        with database.read() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+    finally:
+        writer.close()
+        database.close()
+    return Filled(count, raw_bytes, (folder / "potstill.db").stat().st_size, cpu_s, tuple(memory))
+
+
+def read_ms(database: Database, filter: str) -> float:
+    """Milliseconds for the newest 100 exchanges that match, the median of five."""
+    found = parse_filter(filter)
+    took = []
+    for _ in range(_REPEATS):
+        before = time.perf_counter()
+        feed.page(database, found, limit=100)
+        took.append((time.perf_counter() - before) * 1e3)
+    return median(took)
+
+
+def _system_prompt(number: int, size: int) -> str:
+    chance = random.Random(-number - 1)
+    prompt = f"You are assistant {number}."
+    while len(prompt) < size:
+        prompt += " " + text(chance, 40) + "."
+    return prompt[:size]
+
+
+def _answer(said: str) -> bytes:
+    message = {"role": "assistant", "content": said, "refusal": None, "annotations": []}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    details = {"prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
+    usage = {"prompt_tokens": 1900, "completion_tokens": 40, "total_tokens": 1940, **details}
+    frame = {"id": "chatcmpl-bench000000000000", "created": 1_760_000_000, "model": "gpt-4o-mini-2024-07-18"}
+    return json.dumps(frame | {"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
