@@ -1,0 +1,253 @@
+"""Imports log files into the store: the same derivation as captured traffic, in batches, and nothing twice.
+
+Each line has an id of its own content, so an import that was broken off is simply run again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from capture import store_rows
+from capture.database import Database
+from capture.derive import StoredExchange, derive
+from capture.errors import NotEnoughError, SettingsError, StoreError
+from capture.imports import formats, openai_jsonl
+from capture.imports.batch_requests import BatchRequests
+from capture.imports.imported import FORMATS, OPENAI_JSONL, ImportedExchange, LineError
+from capture.imports.sources import Entry, read_entries
+from capture.imports.spooled import to_spooled
+from capture.pricing import PriceTable
+from capture.pseudonyms import PersonalPolicy
+from capture.records import OMIT
+
+AUTO = "auto"
+OnProgress = Callable[[Path, int, int], None]
+"""Told the file, the bytes of it that were read, and its size."""
+
+_BATCH, _BATCH_BYTES = 200, 16 * 1024 * 1024
+_MOST_PROBLEMS, _MOST_GROUPS = 100, 1_000
+_LOOK_AHEAD = 50
+_KEEP_PERSONAL = PersonalPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class LineProblem:
+    """A line that gave no exchange, and why. Line 0 is the file as a whole."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportGroup:
+    """How many exchanges of one task and model were read."""
+
+    task: str
+    model: str
+    exchanges: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did. `read` exchanges are `stored` plus `known` (in the store already, or the same line twice).
+
+    `skipped` lines were no exchanges, by reason; `bad` ones could not be read, the first 100 of them are in `problems`.
+    """
+
+    formats: dict[str, str]
+    read: int
+    stored: int
+    known: int
+    skipped: dict[str, int]
+    bad: int
+    problems: tuple[LineProblem, ...]
+    groups: tuple[ImportGroup, ...]
+    is_dry_run: bool
+
+
+@dataclass(slots=True)
+class _Tally:
+    formats: dict[str, str] = field(default_factory=dict)
+    read: int = 0
+    stored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    bad: int = 0
+    problems: list[LineProblem] = field(default_factory=list)
+    groups: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def reject(self, path: Path, line: int, error: LineError) -> None:
+        if not error.is_bad:
+            self.skipped[error.reason[:100] if len(self.skipped) < _MOST_GROUPS else "other"] += 1
+            return
+        self.bad += 1
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(LineProblem(str(path), line, error.reason))
+
+    def accept(self, task: str, imported: ImportedExchange) -> None:
+        self.read += 1
+        group = (task or imported.task, imported.model_served or imported.model_asked)
+        self.groups[group if group in self.groups or len(self.groups) < _MOST_GROUPS else ("(others)", "")] += 1
+
+    def report(self, *, is_dry_run: bool) -> ImportReport:
+        groups = tuple(
+            ImportGroup(*key, count) for key, count in sorted(self.groups.items(), key=lambda item: (-item[1], item[0]))
+        )
+        known = 0 if is_dry_run else self.read - self.stored
+        problems = tuple(self.problems)
+        return ImportReport(
+            self.formats, self.read, self.stored, known, dict(self.skipped), self.bad, problems, groups, is_dry_run
+        )
+
+
+def import_files(
+    database: Database | None,
+    prices: PriceTable,
+    files: Sequence[Path],
+    *,
+    format: str = AUTO,
+    task: str = "",
+    personal: PersonalPolicy = _KEEP_PERSONAL,
+    omit_tasks: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
+) -> ImportReport:
+    """Reads `files` and stores their exchanges; without a database it only counts them (a dry run).
+
+    `task` names the task of every exchange; without it the logs' own names count. `personal` and `omit_tasks` (names, with
+    * for any letters) are what is done with personal data, and whose texts are left out. NotEnoughError when no line at
+    all could be read, StoreError when the store cannot be written: what was read until then is stored.
+    """
+    if format not in (AUTO, *FORMATS):
+        raise SettingsError(f"There is no format {format!r}.", f"Formats: {', '.join((AUTO, *FORMATS))}.")
+    tally = _Tally()
+    with BatchRequests() as requests:
+        for path in files:
+            tally.formats[str(path)] = _format_of(path, format)
+            _gather_requests(path, tally.formats[str(path)], requests)
+        for path in files:
+            wishes = _Wishes(tally.formats[str(path)], task, path.stat().st_mtime_ns // 1000, personal, _pattern(omit_tasks))
+            _import_file(database, prices, path, wishes, tally, requests, on_progress)
+    report = tally.report(is_dry_run=database is None)
+    if not report.read and (report.bad or not report.skipped):
+        first = report.problems[0] if report.problems else None
+        where = f" {first.file}, line {first.line}: {first.reason}." if first else " The files are empty."
+        raise NotEnoughError(f"Nothing could be imported: {report.bad} lines are bad.{where}", "See potstill import --help.")
+    return report
+
+
+def _format_of(path: Path, format: str) -> str:
+    """The format of `path`: of the first line that shows one."""
+    if format != AUTO:
+        return format
+    seen: Entry | None = None
+    for _, entry in zip(range(_LOOK_AHEAD), read_entries(path), strict=False):
+        if entry.record and (found := formats.detect(entry.record)):
+            return found
+        seen = seen or entry
+    if seen is None:
+        return OPENAI_JSONL  # an empty file is of any format
+    keys = ", ".join(list(seen.record)[:12]) if seen.record else ""
+    told = f"its first line has {keys}" if keys else f"line {seen.line} {seen.problem}"
+    raise SettingsError(f"The format of {path} is not known: {told}.", f"Name it with --format: {', '.join(FORMATS)}.")
+
+
+def _gather_requests(path: Path, format: str, requests: BatchRequests) -> None:
+    """Keeps the requests of a batch's input, which the lines of its output refer to."""
+    if format != OPENAI_JSONL:
+        return
+    has_any = False
+    for number, entry in enumerate(read_entries(path)):
+        if openai_jsonl.is_batch_request(entry.record):
+            requests.add(entry.record)
+            has_any = True
+        elif number >= _LOOK_AHEAD and not has_any:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """How the exchanges of one file are stored; `fallback_us` is its age."""
+
+    format: str
+    task: str
+    fallback_us: int
+    personal: PersonalPolicy
+    omitted: re.Pattern[str] | None
+
+    def derive(self, imported: ImportedExchange, prices: PriceTable) -> StoredExchange:
+        spooled = to_spooled(self.format, imported, task=self.task, fallback_us=self.fallback_us)
+        if self.omitted is not None and self.omitted.fullmatch(spooled.begin.task):
+            spooled.begin = msgspec.structs.replace(spooled.begin, content=OMIT)
+        return derive(spooled, prices, self.personal)
+
+
+def _pattern(tasks: Sequence[str]) -> re.Pattern[str] | None:
+    patterns = [".*".join(map(re.escape, name.split("*"))) for name in tasks]
+    return re.compile("|".join(patterns)) if patterns else None
+
+
+def _import_file(
+    database: Database | None,
+    prices: PriceTable,
+    path: Path,
+    wishes: _Wishes,
+    tally: _Tally,
+    requests: BatchRequests,
+    on_progress: OnProgress | None,
+) -> None:
+    batch: list[tuple[int, StoredExchange]] = []
+    size = 0
+    for entry, imported in _parsed(path, tally, requests, on_progress):
+        tally.accept(wishes.task, imported)
+        if database is None:
+            continue
+        batch.append((entry.line, wishes.derive(imported, prices)))
+        size += len(imported.request) + len(imported.response)
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            _store(database, path, batch, tally)
+            batch, size = [], 0
+    if database is not None:
+        _store(database, path, batch, tally)
+    if on_progress is not None:
+        total = path.stat().st_size
+        on_progress(path, total, total)
+
+
+def _parsed(
+    path: Path, tally: _Tally, requests: BatchRequests, on_progress: OnProgress | None
+) -> Iterator[tuple[Entry, ImportedExchange]]:
+    size = path.stat().st_size
+    for number, entry in enumerate(read_entries(path)):
+        if on_progress is not None and number % _BATCH == 0:
+            on_progress(path, entry.position, size)
+        try:
+            if entry.problem:
+                raise LineError(entry.problem)
+            yield entry, formats.parse(tally.formats[str(path)], entry.record, requests.find)
+        except LineError as error:
+            tally.reject(path, entry.line, error)
+
+
+def _store(database: Database, path: Path, batch: list[tuple[int, StoredExchange]], tally: _Tally) -> None:
+    """One transaction; a line that the store refuses is found by halves and told, the others are kept."""
+    if not batch:
+        return
+    try:
+        tally.stored += store_rows.write(database, [stored for _, stored in batch])
+    except store_rows.RefusedError as error:
+        if len(batch) == 1:
+            tally.read -= 1
+            tally.reject(path, batch[0][0], LineError(f"the store refuses it: {error}"))
+            return
+        middle = len(batch) // 2
+        _store(database, path, batch[:middle], tally)
+        _store(database, path, batch[middle:], tally)
+    except StoreError as error:
+        told = f"{error.what} {tally.stored} exchanges are stored, up to about line {batch[0][0]} of {path}."
+        raise StoreError(told, "Run the same import again: what is stored already is left alone.") from error
