@@ -12,19 +12,23 @@ import zstandard
 
 from capture.assemble import Assembled, assemble, input_hash, output_text, rebuild, state_of
 from capture.cleaned import Cleaned, clean, without_encoding
-from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, KEPT, MOST_OUTPUT_TEXT, Content, Conversation, Exchange
+from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, KEPT, MASKED, MOST_OUTPUT_TEXT, Content, Conversation, Exchange
 from capture.exchange import CUT as CONTENT_CUT
 from capture.ids import content_hash
 from capture.loose_json import compact, whole
+from capture.personal_bodies import hide, hide_in_encoded
 from capture.pieces import Parts, take_apart
 from capture.pricing import PriceTable
-from capture.records import CUT, End, Head
+from capture.pseudonyms import PersonalPolicy, Pseudonym
+from capture.records import CUT, OMIT, End, Head
 from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
+from capture.withhold import kept_headers, withhold, without_content
 
 CAPTURE_GAP = "capture_gap"
 """`error_kind` of an exchange whose relayed bytes are not all in the store."""
 _MOST_ERROR_TEXT = 2_000
+_KEEP_PERSONAL = PersonalPolicy()
 _compressor = zstandard.ZstdCompressor(level=3)
 _NAMES = tuple(field.name for field in fields(Exchange))
 _values_of = attrgetter(*_NAMES)
@@ -50,18 +54,27 @@ class StoredExchange:
     response_sha256: bytes
     seals: tuple[bytes, bytes]
     spooled: SpooledExchange
+    pseudonyms: tuple[Pseudonym, ...] = ()
 
 
-def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
-    """Everything that the store keeps of an exchange. Bodies are byte for byte as relayed unless a secret was in them."""
+def derive(spooled: SpooledExchange, prices: PriceTable, personal: PersonalPolicy = _KEEP_PERSONAL) -> StoredExchange:
+    """Everything that the store keeps of an exchange. Bodies are byte for byte as relayed unless a secret was in them, or
+    `personal` wants personal data out of them; without any content where the relay was told so.
+    """
     raw_request, raw_response = spooled.request_body(), spooled.response_body()
-    cleaned = clean(spooled)
+    cleaned, hiding = clean(spooled), personal.hiding()
+    if hiding is not None:
+        cleaned = hide(cleaned, hiding)
     begin = cleaned.begin
     head = cleaned.head or Head(cleaned.end.status if cleaned.end else 0)
     assembled, hidden = _without_secrets(_assemble(cleaned, head, cleaned.request, cleaned.response))
     response_body, response_headers = cleaned.response, head.response_headers
     if cleaned.in_response and begin.is_stream:  # an event may hold enough of a secret to be found, and the next its rest
-        relayed = _assemble(cleaned, spooled.head or head, raw_request, raw_response)
+        said_head, said_response = spooled.head or head, raw_response
+        if hiding is not None:
+            said_response, headers = hide_in_encoded(raw_response, _lower(said_head.response_headers), hiding)
+            said_head = msgspec.structs.replace(said_head, response_headers=headers)
+        relayed = _assemble(cleaned, said_head, raw_request, said_response)
         whole_answer, _ = _without_secrets(relayed)
         if whole_answer.conversation.answer != assembled.conversation.answer:
             assembled, hidden = replace(assembled, conversation=_answered(assembled, whole_answer)), max(hidden, 1)
@@ -72,6 +85,7 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
     relayed_sha256 = (sha256(raw_request).digest(), sha256(raw_response).digest())
     state, error_kind, error_message = _outcome(spooled, head, assembled, len(raw_response), relayed_sha256)
     error_message = " ".join([redact_text(error_message)[0][:_MOST_ERROR_TEXT], *cleaned.notes]).strip()
+    error_message = hiding.text(error_message) if hiding is not None else error_message
     end = end or End(head.status, state)
     told_sha256 = (_digest(end.request_sha256) or relayed_sha256[0], _digest(end.response_sha256) or relayed_sha256[1])
     fallback_reason = end.fallback_reason or head.fallback_reason
@@ -119,10 +133,17 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
         cost_microusd=_cost(begin.variant == CANDIDATE and not fallback_reason, end, assembled, begin.model_asked, prices),
         input_hash=input_hash(assembled.conversation),
         output_text=shortened(said),
-        content=CONTENT_CUT if end.captured == CUT else KEPT,
+        content=CONTENT_CUT if end.captured == CUT else MASKED if hiding is not None and hiding.count else KEPT,
         body_bytes=max(len(raw_request), begin.body_size) + len(raw_response),
         redactions=cleaned.count + hidden,
     )
+    if begin.content == OMIT:
+        nothing = Parts(b"")
+        headers = kept_headers(response_headers)
+        return StoredExchange(withhold(exchange), "", nothing, nothing, {}, headers, b"", b"", (b"", b""), spooled)
+    if hiding is not None and hiding.count:
+        # A phone number can be tried out against the hash of the body that held it.
+        told_sha256 = (b"", b"")
     return StoredExchange(
         exchange,
         said,
@@ -133,6 +154,7 @@ def derive(spooled: SpooledExchange, prices: PriceTable) -> StoredExchange:
         *told_sha256,
         _seals((cleaned.request, response_body), (raw_request, raw_response), told_sha256, relayed_sha256),
         spooled,
+        hiding.pseudonyms if hiding is not None else (),
     )
 
 
@@ -173,9 +195,16 @@ def clean_text(text: str) -> str:
     return whole(text).replace("\0", "\ufffd")
 
 
-def dead_letter(spooled: SpooledExchange) -> bytes:
-    """The records of an exchange in one piece, without secrets, as zstd over msgpack: begin, head, response bytes, end."""
-    cleaned = clean(spooled)
+def dead_letter(spooled: SpooledExchange, personal: PersonalPolicy = _KEEP_PERSONAL) -> bytes:
+    """The records of an exchange in one piece, as zstd over msgpack: begin, head, response bytes, end.
+
+    Without what the exchange itself would be stored without.
+    """
+    cleaned, hiding = clean(spooled), personal.hiding()
+    if hiding is not None:
+        cleaned = hide(cleaned, hiding)
+    if cleaned.begin.content == OMIT:
+        cleaned = without_content(cleaned)
     begin = msgspec.structs.replace(cleaned.begin, body=cleaned.request)
     return _compressor.compress(msgspec.msgpack.encode((begin, cleaned.head, cleaned.response, cleaned.end)))
 

@@ -33,17 +33,24 @@ _DEEPEST = 3
 def hide(cleaned: Cleaned, hiding: Hiding) -> Cleaned:
     """`cleaned` without personal data in bodies, query and error text; a compressed body that held some is kept decoded."""
     begin, head, end = cleaned.begin, cleaned.head, cleaned.end
-    body, headers = _hide_encoded(begin.body, begin.request_headers, hiding)
-    begin = msgspec.structs.replace(begin, body=body, request_headers=headers, query=hiding.text(begin.query))
-    response = cleaned.response
-    if head is None:
-        response = hide_in_body(response, hiding)
-    else:
-        response, headers = _hide_encoded(response, head.response_headers, hiding)
+    request, headers = hide_in_encoded(cleaned.request, begin.request_headers, hiding)
+    begin = msgspec.structs.replace(begin, request_headers=headers, query=hiding.text(begin.query))
+    response, headers = hide_in_encoded(cleaned.response, head.response_headers if head is not None else {}, hiding)
+    if head is not None:
         head = msgspec.structs.replace(head, response_headers=headers)
     if end is not None:
         end = msgspec.structs.replace(end, error_message=hiding.text(end.error_message))
-    return dataclasses.replace(cleaned, begin=begin, head=head, response=response, end=end)
+    return dataclasses.replace(cleaned, begin=begin, head=head, request=request, response=response, end=end)
+
+
+def hide_in_encoded(body: bytes, headers: dict[str, str], hiding: Hiding) -> tuple[bytes, dict[str, str]]:
+    """The body that came with `headers` (lower case) without personal data, and the headers that fit it."""
+    label = headers.get("content-encoding", "")
+    plain = encoding.decode(body, label) if label else encoding.Decoded(body)
+    if not plain.is_known:
+        return body, headers  # never was compressed, else the cleaning had not kept it
+    hidden = hide_in_body(plain.data, hiding)
+    return (body, headers) if hidden == plain.data else (hidden, without_encoding(headers))
 
 
 def hide_in_body(data: bytes, hiding: Hiding) -> bytes:
@@ -58,15 +65,6 @@ def hide_in_body(data: bytes, hiding: Hiding) -> bytes:
         if hiding.count > before and b'"logprobs"' in hidden:
             hidden = _without_logprobs(hidden)
     return hidden
-
-
-def _hide_encoded(body: bytes, headers: dict[str, str], hiding: Hiding) -> tuple[bytes, dict[str, str]]:
-    label = headers.get("content-encoding", "")
-    plain = encoding.decode(body, label) if label else encoding.Decoded(body)
-    if not plain.is_known:
-        return body, headers  # never was compressed, else the cleaning had not kept it
-    hidden = hide_in_body(plain.data, hiding)
-    return (body, headers) if hidden == plain.data else (hidden, without_encoding(headers))
 
 
 def _text(data: bytes) -> tuple[str, str]:

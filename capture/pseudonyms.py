@@ -12,20 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from sqlalchemy import Connection, text
-
-from capture.capture_settings import PSEUDONYMS, CaptureSettings
-from capture.database import Database
-from capture.errors import NotFoundError, SettingsError
+from capture.capture_settings import KEEP, PSEUDONYMS, CaptureSettings
+from capture.errors import SettingsError
 from capture.personal_data import find
 
 LEAST_SECRET = 32
 _NONCE_BYTES = 12
 _TOKEN_BYTES = 10
-_INSERT = text(
-    "INSERT INTO pseudonyms (token, exchange_id, sealed) VALUES (:token, :exchange_id, :sealed) "
-    "ON CONFLICT (token, exchange_id) DO NOTHING"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,34 +96,32 @@ class Hiding:
         return token
 
 
-def read_keys(settings: CaptureSettings, environ: Mapping[str, str]) -> Keys | None:
-    """The keys that `settings` want, None where personal data is not pseudonymised; SettingsError without a usable secret."""
-    if settings.personal_data != PSEUDONYMS:
-        return None
+@dataclass(frozen=True, slots=True)
+class PersonalPolicy:
+    """What happens to personal data before the store: `KEEP`, `MASK`, or with `keys` `PSEUDONYMS`."""
+
+    mode: str = KEEP
+    keys: Keys | None = None
+
+    def hiding(self) -> Hiding | None:
+        """What hides the personal data of one exchange; None where it is kept."""
+        return None if self.mode == KEEP else Hiding(self.keys)
+
+
+def read_policy(settings: CaptureSettings, environ: Mapping[str, str]) -> PersonalPolicy:
+    """What `settings` want; SettingsError for pseudonyms without a usable key in the environment."""
+    keys = read_keys(settings, environ) if settings.personal_data == PSEUDONYMS else None
+    return PersonalPolicy(settings.personal_data, keys)
+
+
+def read_keys(settings: CaptureSettings, environ: Mapping[str, str]) -> Keys:
+    """The keys from the environment; SettingsError when there is no secret, or a short one."""
     name = settings.personal_data_key_env
     secret = environ.get(name, "")
     if len(secret) < LEAST_SECRET:
         what = f"has {len(secret)} characters, fewer than {LEAST_SECRET}" if secret else "is not set"
         raise SettingsError(
-            f'personal_data = "{PSEUDONYMS}" needs a key, and environment variable {name} {what}.',
-            f'Make one and keep it safe: export {name}=$(openssl rand -hex 32). Without a key, use personal_data = "mask".',
+            f"Pseudonyms need a key, and environment variable {name} {what}.",
+            f'Make one and keep it safe: export {name}=$(openssl rand -hex 32). Without a key: personal_data = "mask".',
         )
     return Keys(secret)
-
-
-def keep(connection: Connection, exchange_id: str, pseudonyms: tuple[Pseudonym, ...]) -> None:
-    """Keeps the sealed data of an exchange, inside the caller's transaction."""
-    if pseudonyms:
-        rows = [{"token": each.token, "exchange_id": exchange_id, "sealed": each.sealed} for each in pseudonyms]
-        connection.execute(_INSERT, rows)
-
-
-def reveal(database: Database, keys: Keys, token: str) -> str:
-    """The datum behind `token`, in its first spelling; NotFoundError when no stored exchange holds it."""
-    token = f"<{token.strip().strip('<>')}>"
-    with database.read() as connection:
-        sql = text("SELECT sealed FROM pseudonyms WHERE token = :token ORDER BY exchange_id LIMIT 1")
-        row = connection.execute(sql, {"token": token}).first()
-    if row is None:
-        raise NotFoundError(f"No stored exchange holds {token}.", "It may have been erased; tokens look like <EMAIL_k3f9...>.")
-    return keys.unseal(token, bytes(row[0]))

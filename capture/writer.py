@@ -145,7 +145,8 @@ class StoreWriter:
         try:
             self._batch.append(derive(spooled, self._prices, self._personal))
         except Exception as error:  # kept aside and counted: one exchange must not stop the others
-            _log.error("exchange %s cannot be read: %s", spooled.id, type(error).__name__)
+            shown = error if _is_quotable(spooled, self._personal) else None
+            _log.error("exchange %s cannot be read: %s", spooled.id, type(error).__name__, exc_info=shown)
             self._letters.append(_letter(spooled, error, self._personal))
 
     def _commit(self) -> int:
@@ -244,14 +245,18 @@ class StoreWriter:
 
 def _letter(spooled: SpooledExchange, error: Exception, personal: PersonalPolicy) -> store_rows.DeadLetter:
     name = type(error).__name__
-    is_quotable = spooled.begin.content != OMIT and personal.hiding() is None  # an error may quote what it could not read
-    reason = redact_text(f"{name}: {error}")[0] if is_quotable else name
+    reason = redact_text(f"{name}: {error}")[0] if _is_quotable(spooled, personal) else name
     try:
         record = dead_letter(spooled, personal)
-    except Exception:  # shown and kept as an empty record: what broke the exchange may break its records too
-        _log.error("the records of exchange %s cannot be kept either", spooled.id)
+    except Exception as second:  # shown and kept as an empty record: what broke the exchange may break its records too
+        _log.error("the records of exchange %s cannot be kept: %s", spooled.id, type(second).__name__)
         record = b""
     return store_rows.DeadLetter(spooled.id, reason, record)
+
+
+def _is_quotable(spooled: SpooledExchange, personal: PersonalPolicy) -> bool:
+    """Whether an error about the exchange may be shown whole: it may quote what could not be read."""
+    return spooled.begin.content != OMIT and personal.hiding() is None
 
 
 def _take_lock(spool_root: Path, timeout_s: float) -> int:
