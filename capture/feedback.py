@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, text
 from capture.database import Database
 from capture.demonstrations import read_message, write_message
 from capture.exchange import BASELINE, CANDIDATE
-from capture.feedback_forms import BOOLEAN, CATEGORY, DEMONSTRATION, FLOAT
+from capture.feedback_forms import BOOLEAN, CATEGORY, DEFAULT_NAME, DEMONSTRATION, FLOAT
 from capture.filters import Filter
 from capture.loose_json import whole
 from capture.messages import Message
@@ -210,7 +210,8 @@ def demonstrations(database: Database, exchange_ids: Sequence[str]) -> dict[str,
 def words(feedback: Feedback) -> str:
     """What `feedback` says, in a few words for people; a demonstration as the answer that it shows."""
     if feedback.kind == BOOLEAN:
-        return "good" if feedback.value else "bad"
+        yes, no = ("good", "bad") if feedback.name == DEFAULT_NAME else ("true", "false")
+        return yes if feedback.value else no
     if feedback.kind == FLOAT:
         return f"{feedback.value:g}"
     if feedback.kind == DEMONSTRATION:

@@ -76,10 +76,10 @@ class Given:
     notes: tuple[Note, ...]
 
 
-def read_feedback(data: bytes, *, source: str, exchange_id: str = "", who: str = "") -> list[Given]:
+def read_feedback(data: bytes, *, source: str, exchange_id: str = "", who: str = "", id: str = "") -> list[Given]:
     """The feedback in `data`, one JSON object or a list of them; FeedbackError, and then none of them counts.
 
-    `exchange_id` and `who` stand in where an object names none.
+    `exchange_id`, `who` and `id` stand in where an object names none.
     """
     if len(data) > MAX_BYTES:
         refuse(f"The feedback has {len(data)} bytes, more than {MAX_BYTES}.", "Send less at once.")
@@ -89,26 +89,27 @@ def read_feedback(data: bytes, *, source: str, exchange_id: str = "", who: str =
         raise FeedbackError(f"The feedback is not JSON: {error}.", 'Send {"exchange_id": ..., "value": ...}.') from error
     try:
         if not isinstance(body, list):
-            return [make_feedback(body, source=source, exchange_id=exchange_id, who=who)]
-        return _read_list(body, source, exchange_id, who)
+            return [make_feedback(body, source=source, exchange_id=exchange_id, who=who, id=id)]
+        return _read_list(body, source, exchange_id, who, id)
     except RecursionError as error:
         raise FeedbackError("The feedback is nested too deep.", "Flatten it.") from error
 
 
-def _read_list(items: list[object], source: str, exchange_id: str, who: str) -> list[Given]:
+def _read_list(items: list[object], source: str, exchange_id: str, who: str, id: str) -> list[Given]:
     if not 1 <= len(items) <= MOST_AT_ONCE:
         refuse(f"The list has {len(items)} feedbacks.", f"Send 1 to {MOST_AT_ONCE} at once.")
     found = []
     for place, item in enumerate(items):
         try:
-            found.append(make_feedback(item, source=source, exchange_id=exchange_id, who=who))
+            own = f"{id}.{place}" if id else ""
+            found.append(make_feedback(item, source=source, exchange_id=exchange_id, who=who, id=own))
         except FeedbackError as error:
             raise FeedbackError(f"Feedback {place + 1} of {len(items)}: {error.what}", error.next_step) from error
     return found
 
 
-def make_feedback(item: object, *, source: str, exchange_id: str = "", who: str = "") -> Given:
-    """One feedback from its fields; FeedbackError. `exchange_id` and `who` stand in where `item` names none."""
+def make_feedback(item: object, *, source: str, exchange_id: str = "", who: str = "", id: str = "") -> Given:
+    """One feedback from its fields; FeedbackError. `exchange_id`, `who` and `id` stand in where `item` names none."""
     if not isinstance(item, dict):
         refuse("A feedback is an object.", 'Send {"exchange_id": ..., "value": ...}.')
     fields, tags = _sort_out(item)
@@ -117,10 +118,9 @@ def make_feedback(item: object, *, source: str, exchange_id: str = "", who: str 
     if name in (COMMENT, DEMONSTRATION) and "value" in fields:  # as TensorZero names them
         fields.setdefault(name, fields.pop("value"))
         name = DEFAULT_NAME
-    id = _words(fields, "id", _MAX_ID)
+    id = _words(fields, "id", _MAX_ID) or id or ids.new_id("fb")
     if "#" in id:
         refuse(f"id {id!r} has a '#'.", "Leave it out of the id.")
-    id = id or ids.new_id("fb")
     said = _said(fields)
     if not said:
         refuse("The feedback says nothing.", "Give a value, a comment or a demonstration.")

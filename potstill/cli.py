@@ -10,7 +10,22 @@ from pathlib import Path
 from capture.errors import PotstillError
 from capture.settings import Settings, load_settings
 from potstill import __version__
-from potstill.commands import dataset, demo, engine, exchanges, flag, house, import_logs, release, review, torture, train, tui, up
+from potstill.commands import (
+    dataset,
+    demo,
+    engine,
+    exchanges,
+    feedback,
+    flag,
+    house,
+    import_logs,
+    release,
+    review,
+    torture,
+    train,
+    tui,
+    up,
+)
 from potstill.output import ExitCode, Output
 
 SECTIONS = ("store", "capture", "prices", "relay", "upstreams", "curate", "train", "engine")
@@ -42,7 +57,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"potstill {__version__}")
     parser.add_argument("--config", type=Path, help="potstill.toml to use (default: $POTSTILL_CONFIG, else ./potstill.toml)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (up, exchanges, import_logs, dataset, review, train, release, engine, flag, tui, house, torture, demo):
+    for module in (
+        up,
+        exchanges,
+        feedback,
+        import_logs,
+        dataset,
+        review,
+        train,
+        release,
+        engine,
+        flag,
+        tui,
+        house,
+        torture,
+        demo,
+    ):
         module.add_commands(commands)
     return parser
 

@@ -191,7 +191,7 @@ def test_words_say_what_was_said(database: Database) -> None:
     ]
     feedback.add(database, [Note(kind, "n", value, text, "ex_1", "", str(at)) for at, (kind, value, text) in enumerate(said)])
     found = feedback.page(database, ALL)[::-1]
-    assert [feedback.words(each) for each in found] == ["good", "bad", "0.25", "late", "So:\n-> f({})"]
+    assert [feedback.words(each) for each in found] == ["true", "false", "0.25", "late", "So:\n-> f({})"]
 
 
 def test_the_store_says_that_it_has_changed(database: Database) -> None:
