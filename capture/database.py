@@ -61,12 +61,19 @@ class Database:
         self.engine.dispose()
 
 
-def open_database(url: str, *, is_checkpointer: bool = False, busy_timeout_ms: int = 5_000) -> Database:
-    """Opens the store at SQLAlchemy address `url` and migrates it.
+def open_database(
+    url: str, *, is_checkpointer: bool = False, busy_timeout_ms: int = 5_000, statement_timeout_s: float = 30.0
+) -> Database:
+    """Opens the store at SQLAlchemy address `url` and migrates it. No statement on PostgreSQL takes longer than its timeout.
 
     StoreError when it cannot be reached, NewerStoreError when a newer Potstill wrote it.
     """
-    engine = _sqlite_engine(url, is_checkpointer, busy_timeout_ms) if url.startswith("sqlite") else _postgresql_engine(url)
+    if url.startswith("sqlite"):
+        engine = _sqlite_engine(url, is_checkpointer, busy_timeout_ms)
+    else:
+        from capture.postgresql import postgresql_engine
+
+        engine = postgresql_engine(url, statement_timeout_s)
     database = Database(engine, url)
     try:
         _migrate(database)
@@ -100,14 +107,6 @@ def _sqlite_engine(url: str, is_checkpointer: bool, busy_timeout_ms: int) -> Eng
             connection.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
 
     return engine
-
-
-def _postgresql_engine(url: str) -> Engine:
-    return create_engine(
-        url,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": "-c statement_timeout=30000 -c synchronous_commit=on"},
-    )
 
 
 def _migrate(database: Database) -> None:

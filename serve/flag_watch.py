@@ -72,7 +72,7 @@ class FlagWatcher:
 
     def _poll(self) -> None:
         if self._database is None:
-            self._database = open_database(self._url, busy_timeout_ms=1_000)
+            self._database = open_database(self._url, busy_timeout_ms=1_000, statement_timeout_s=5.0)
         asked_ns = clock.monotonic_ns()
         if not self._has_read.is_set() or read_revision(self._database) != self._snapshot.revision:
             snapshot = read_snapshot(self._database)
