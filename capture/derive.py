@@ -17,7 +17,7 @@ from capture.exchange import CUT as CONTENT_CUT
 from capture.ids import content_hash
 from capture.loose_json import compact, whole
 from capture.personal_bodies import hide, hide_in_encoded
-from capture.pieces import Parts, take_apart
+from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.pricing import PriceTable
 from capture.pseudonyms import PersonalPolicy, Pseudonym
 from capture.records import CUT, OMIT, End, Head
@@ -79,7 +79,7 @@ def derive(spooled: SpooledExchange, prices: PriceTable, personal: PersonalPolic
         if whole_answer.conversation.answer != assembled.conversation.answer:
             assembled, hidden = replace(assembled, conversation=_answered(assembled, whole_answer)), max(hidden, 1)
     if hidden:  # a secret that ran across several events of a stream
-        response_body = redact(rebuild(begin.protocol, assembled)).data
+        response_body = redact(rebuild(assembled)).data
         response_headers = without_encoding(response_headers)
     end = cleaned.end
     relayed_sha256 = (sha256(raw_request).digest(), sha256(raw_response).digest())
@@ -148,7 +148,7 @@ def derive(spooled: SpooledExchange, prices: PriceTable, personal: PersonalPolic
         exchange,
         said,
         take_apart(cleaned.request),
-        Parts(response_body) if begin.is_stream else take_apart(response_body),
+        Parts(response_body) if begin.is_stream else take_apart_answer(response_body),
         begin.request_headers,
         response_headers,
         *told_sha256,

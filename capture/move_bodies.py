@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from capture.derive import StoredExchange, shortened
 from capture.exchange import KEPT, Exchange
-from capture.pieces import Parts, take_apart
+from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.records import Begin
 from capture.spool_reader import SpooledExchange
 
@@ -62,7 +62,7 @@ def _stored(row: dict[str, Any], request: bytes, response: bytes) -> StoredExcha
         Exchange(**values),
         row["output_text"],
         take_apart(request),
-        Parts(response) if row["is_stream"] else take_apart(response),
+        Parts(response) if row["is_stream"] else take_apart_answer(response),
         json.loads(row["request_headers"]),
         json.loads(row["response_headers"]),
         *relayed,

@@ -21,6 +21,7 @@ _HASH_BYTES = 20
 _MOST_WORDS = 50_000
 _LISTS = ("messages", "input", "system", "tools", "functions")
 _TURN_LISTS = ("messages", "input")
+_ECHO, _ECHOED = b'"instructions"', ("tools", "instructions")
 _SYSTEM_ROLES = ("system", "developer")
 _ANSWER_TYPES = ("function_call", "custom_tool_call", "reasoning")
 _NOT_WORDS = frozenset(
@@ -101,6 +102,18 @@ def take_apart(body: bytes) -> Parts:
         elif key in ("prompt", "input"):
             short.append(words_of(bytes(value)))
     return _cut(body, found, "\n".join(short))
+
+
+def take_apart_answer(body: bytes) -> Parts:
+    """The parts of a response body: only what some providers echo of the request is worth keeping apart."""
+    if _ECHO not in body:
+        return Parts(body)
+    try:
+        values = _values.decode(body)
+    except (ValueError, RecursionError):
+        return Parts(body)
+    found = [(bytes(values[key]), False) for key in values if key in _ECHOED and len(values[key]) >= _LEAST_VALUE_BYTES]
+    return _cut(body, found, "")
 
 
 def put_together(skeleton: bytes, pieces: Sequence[tuple[int, bytes]]) -> bytes:
