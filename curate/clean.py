@@ -1,5 +1,6 @@
 """Decides whether one exchange can teach, and prepares its text; the first reason that holds is the reason.
 
+not_stored      the content was left out of the store on request, or only a beginning of it was kept
 failed          no whole answer with a 2xx status
 truncated       the answer was cut: by the token limit, or on the wire
 refused         the provider or the model declined (its own flag; phrases only mark an example for review)
@@ -21,14 +22,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from capture import personal_data
-from capture.exchange import TRUNCATED, Conversation, Exchange
+from capture.exchange import CUT, OMITTED, TRUNCATED, Conversation, Exchange
 from capture.messages import Message
 from capture.redact import redact_text
 from curate.settings import CurateSettings
 
 REASONS = (
-    "failed", "truncated", "refused", "not_chat", "prefilled", "has_media", "has_tool_calls", "empty", "encoding", "over_long",
-    "secret", "personal_data",
+    "not_stored", "failed", "truncated", "refused", "not_chat", "prefilled", "has_media", "has_tool_calls", "empty", "encoding",
+    "over_long", "secret", "personal_data",
 )  # fmt: skip
 
 _CUT = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "pause_turn"))
@@ -80,6 +81,8 @@ def clean(exchange: Exchange, conversation: Conversation, settings: CurateSettin
 
 def _reason_of_outcome(exchange: Exchange, answer: Message | None, is_edited: bool) -> str:
     finish = exchange.finish_reason.casefold()
+    if exchange.content in (OMITTED, CUT):
+        return "not_stored"
     if is_edited:
         return ""
     if exchange.state == TRUNCATED or (exchange.is_success and finish in _CUT):

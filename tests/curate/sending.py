@@ -43,6 +43,7 @@ class Sent:
     upstream: str = "openai"
     messages: tuple[dict[str, Any], ...] = ()
     answer_message: dict[str, Any] | None = None
+    content: str = ""
 
 
 def raw_id(number: int) -> bytes:
@@ -87,7 +88,7 @@ def _write(spool: SpoolWriter, raw: bytes, one: Sent) -> None:
         Begin(
             "POST", one.path, "", one.protocol, task=one.task, unit=one.unit, user_name=one.user, session_name=one.session,
             purpose=one.purpose, model_asked="teacher-1", variant=one.variant, release_id=one.release_id, upstream=one.upstream,
-            body=body,
+            body=body, content=one.content,
         ),
     )  # fmt: skip
     spool.head(raw, Head(one.status, {"content-type": "application/json"}, one.upstream, "teacher-1"))

@@ -33,6 +33,7 @@ def cleaned(traffic: Traffic, sent: Sent, settings: CurateSettings | None = None
 @pytest.mark.parametrize(
     ("reason", "changes"),
     [
+        ("not_stored", {"content": "omit"}),
         ("failed", {"status": 500}),
         ("failed", {"status": 429}),
         ("failed", {"state": "upstream_aborted"}),
