@@ -80,6 +80,10 @@ def _write(state: State) -> str | None:
     return "Read-only: start without --read-only to change anything." if state.is_read_only else None
 
 
+def _judge(state: State) -> str | None:
+    return _write(state) or _open(state)
+
+
 def _verdict(state: State) -> str | None:
     return _write(state) or (None if state.has_card else "No card waits for a verdict.")
 
@@ -175,6 +179,18 @@ ACTIONS: tuple[Action, ...] = (
         "exchange.copy", ("y",), "exchange: copy", "Copy the answer to the clipboard; opened, the whole exchange.",
         (TRAFFIC, OPENED), "potstill exchanges show {exchange}", hint=4,
     ),
+    Action(
+        "feedback.good", ("plus",), "feedback: good", "Say that the answer is good.", (TRAFFIC, OPENED),
+        "potstill feedback add {exchange} --good", _judge, 5,
+    ),
+    Action(
+        "feedback.bad", ("minus",), "feedback: bad", "Say that the answer is bad.", (TRAFFIC, OPENED),
+        "potstill feedback add {exchange} --bad", _judge, 6,
+    ),
+    Action(
+        "feedback.comment", ("c",), "feedback: comment", "Say something about the answer: ctrl+s saves, esc leaves.",
+        (TRAFFIC, OPENED), "", _judge,
+    ),
     Action("review.accept", ("a",), "example: accept", "The answer is a good target.", _REVIEW, "", _verdict, 1),
     Action("review.reject", ("r",), "example: reject", "Nobody should learn this answer.", _REVIEW, "", _verdict, 2),
     Action("review.edit", ("e",), "example: edit", "Write a better target: ctrl+s saves, esc leaves.", _REVIEW, "", _verdict, 3),
@@ -205,13 +221,14 @@ ACTIONS: tuple[Action, ...] = (
 
 _HINTS = {
     "exchange.open": "open", "list.filter": "filter", "list.follow": "follow", "exchange.copy": "copy",
+    "feedback.good": "", "feedback.bad": "rate",
     "review.accept": "accept", "review.reject": "reject", "review.edit": "edit", "review.skip": "skip", "review.undo": "undo",
     "share.less": "", "share.more": "1%", "share.much_less": "", "share.much_more": "10%", "share.apply": "apply",
     "share.rollback": "rollback", "task.next": "task", "app.command": "command", "app.help": "help", "app.palette": "all",
 }  # fmt: skip
 _SHOWN_KEYS = {
     "question_mark": "?", "colon": ":", "slash": "/", "exclamation_mark": "!", "escape": "esc", "down": "↓", "up": "↑",
-    "left": "←", "right": "→", "pagedown": "PgDn", "pageup": "PgUp",
+    "left": "←", "right": "→", "pagedown": "PgDn", "pageup": "PgUp", "plus": "+", "minus": "-",
 }  # fmt: skip
 
 

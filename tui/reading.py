@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capture import feed
+from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import Conversation, Exchange
+from capture.feedback import Feedback
 from capture.filters import parse_filter, quote
 
 if TYPE_CHECKING:
@@ -19,12 +20,21 @@ if TYPE_CHECKING:
     from serve.release_store import Release
 
 
-def conversation(database: Database, exchange: Exchange) -> Conversation | None:
-    """What was asked and answered; None when a body is no longer stored, which the detail then says."""
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What is known of one exchange besides its row. `conversation` is None when a body is no longer stored."""
+
+    conversation: Conversation | None = None
+    feedback: tuple[Feedback, ...] = ()
+
+
+def detail(database: Database, exchange: Exchange) -> Detail:
+    """What was asked and answered, and what people thought of it."""
     try:
-        return feed.conversation(database, exchange)
+        conversation = feed.conversation(database, exchange)
     except NotFoundError:
-        return None
+        conversation = None
+    return Detail(conversation, tuple(feedback.of_exchange(database, exchange.id)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def test_a_twin_without_its_task_or_exchange_is_not_offered() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.id)
 def test_read_only_refuses_what_writes_and_nothing_else(action: actions.Action) -> None:
-    writes = action.id.startswith(("review.", "share.")) and action.id != "review.expand"
+    writes = action.id.startswith(("review.", "share.", "feedback.")) and action.id != "review.expand"
     assert (action.unavailable(replace(FULL, is_read_only=True)) is not None) == writes
     assert action.unavailable(FULL) is None
 

@@ -8,12 +8,14 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Static
 
-from capture.exchange import Conversation, Exchange
+from capture.exchange import Exchange
 from tui import actions, reading
 from tui.actions import OPENED, TRAFFIC, State
 from tui.background import in_thread
 from tui.clipboard import copy
 from tui.desk import Desk
+from tui.judging import judging
+from tui.reading import Detail
 from tui.screens import traffic_rows
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
@@ -39,15 +41,20 @@ class OpenedScreen(Screen[None], inherit_bindings=False):
         yield Footer(OPENED)
 
     def on_mount(self) -> None:
-        """Reads the conversation."""
+        """Reads the conversation and the feedback."""
+        self._read()
+
+    def _read(self) -> None:
         in_thread(
-            self, "conversation", lambda: reading.conversation(self._desk.database, self._exchange), self._show,
-            failed=lambda: self._show(None),
+            self, "detail", lambda: reading.detail(self._desk.database, self._exchange), self._show,
+            failed=lambda: self._show(Detail()),
         )  # fmt: skip
 
-    def _show(self, conversation: Conversation | None) -> None:
-        self._text = traffic_rows.whole(self._exchange, conversation)
-        self.query_one(TextView).show(self._text)
+    def _show(self, detail: Detail) -> None:
+        text = traffic_rows.whole(self._exchange, detail)
+        if text != self._text:
+            self.query_one(TextView).show(text, keep_place=bool(self._text))
+            self._text = text
 
     def state(self) -> State:
         """What the actions need to know."""
@@ -66,10 +73,12 @@ class OpenedScreen(Screen[None], inherit_bindings=False):
             "list.bottom": lambda: view.move(len(self._text)),
             "exchange.copy": lambda: copy(self.app, f"exchange {self._exchange.id}", self._text),
             "app.back": self._leave,
+            **judging(self, self._desk, lambda: self._exchange.id, self._read),
         }
 
     def _leave(self) -> None:
         self.app.pop_screen()
 
     def store_changed(self) -> None:
-        """An exchange never changes."""
+        """Reads the feedback anew; the exchange itself never changes."""
+        self._read()

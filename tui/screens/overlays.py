@@ -127,22 +127,23 @@ class ConfirmScreen(ModalScreen[bool]):
 
 
 class EditScreen(ModalScreen[str | None]):
-    """The target of a card in a text area; ctrl+s saves, esc leaves it as it was."""
+    """A text, such as the target of a card, in a text area; ctrl+s saves, esc leaves it as it was."""
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("ctrl+s", "save", show=False, priority=True),
         Binding("escape", "leave", show=False, priority=True),
     ]
 
-    def __init__(self, target: str, is_fine: Callable[[str], str | None]) -> None:
+    def __init__(self, target: str, is_fine: Callable[[str], str | None], title: str = "Edit the target") -> None:
         super().__init__()
         self._target = target
+        self._title = title
         self._is_fine = is_fine
 
     def compose(self) -> ComposeResult:
         """Title and text area."""
         with Vertical(classes="overlay tall"):
-            yield Static(" Edit the target   [ctrl+s] save   [esc] leave", markup=False, classes="title")
+            yield Static(f" {self._title}   [ctrl+s] save   [esc] leave", markup=False, classes="title")
             yield TextArea(self._target, soft_wrap=True, compact=True)
 
     def on_mount(self) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from capture import clock, feed
 from capture.errors import PotstillError
-from capture.exchange import Conversation, Exchange
+from capture.exchange import Exchange
 from capture.filters import Filter, parse_filter
 from capture.health import Health, read_health
 from tui import actions, reading
@@ -23,6 +23,8 @@ from tui.actions import TRAFFIC, State
 from tui.background import in_thread
 from tui.clipboard import copy
 from tui.desk import Desk
+from tui.judging import judging
+from tui.reading import Detail
 from tui.screens import traffic_rows
 from tui.screens.opened import OpenedScreen
 from tui.text import one_line
@@ -50,7 +52,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
         self._newer = 0
         self._newest_counted = ""
         self._health: Health | None = None
-        self._shown: tuple[Exchange, Conversation | None] | None = None
+        self._shown: tuple[Exchange, Detail] | None = None
 
     def compose(self) -> ComposeResult:
         """Header, filter, list and detail, health, footer."""
@@ -97,6 +99,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
             "list.follow": self._follow_or_pause,
             "exchange.copy": self._copy,
             "app.back": self._back,
+            **judging(self, self._desk, lambda: self.state().exchange_id, self._read_detail),
         }
 
     def store_changed(self) -> None:
@@ -105,6 +108,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
             self._load_newest()
         else:
             self._count_newer()
+            self._read_detail()
         self._count()
 
     @property
@@ -212,16 +216,20 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
             self._is_following = False
             self._desk.task = row.task or self._desk.task
             self._draw_health()
+        self._read_detail()
+
+    def _read_detail(self) -> None:
+        row = self._table.row
         if row is None or self.query_one("#detail").display is False:
             self._shown = None
             self._draw_detail()
             return
 
-        def done(conversation: Conversation | None) -> None:
-            self._shown = (row, conversation)
+        def done(detail: Detail) -> None:
+            self._shown = (row, detail)
             self._draw_detail()
 
-        in_thread(self, "detail", lambda: reading.conversation(self._desk.database, row), done, failed=lambda: done(None))
+        in_thread(self, "detail", lambda: reading.detail(self._desk.database, row), done, failed=lambda: done(Detail()))
 
     def on_virtual_table_opened(self) -> None:
         """A click on the cursor opens, as enter does."""
@@ -251,8 +259,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
         if self._shown is None or not pane.size.width:
             pane.update("")
             return
-        exchange, conversation = self._shown
-        pane.update("\n".join(traffic_rows.detail(exchange, conversation, pane.size.width, pane.size.height)))
+        pane.update("\n".join(traffic_rows.detail(*self._shown, pane.size.width, pane.size.height)))
 
     def _go_top(self) -> None:
         if self._newer or self._table.has_newer:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from capture import feedback
 from capture.exchange import BASELINE, CANDIDATE, COMPLETE, Conversation, Exchange
+from capture.feedback import Feedback
+from capture.feedback_forms import COMMENT, DEFAULT_NAME, DEMONSTRATION
 from capture.health import Health
 from capture.messages import Message
 from tui import words
+from tui.reading import Detail
 from tui.text import fit, one_line, safe, wrap
 from tui.widgets.virtual_table import Column
 
 _NARROW = 66
 _WIDE = 110
+_MOST_TOLD, _MOST_WORDS = 2, 200
 _NO_BODY = "(the body is not stored any more)"
 
 
@@ -65,12 +70,13 @@ def output(exchange: Exchange) -> str:
     return f"! {reason}" if reason else exchange.output_text
 
 
-def detail(exchange: Exchange, conversation: Conversation | None, width: int, height: int) -> list[str]:
-    """The exchange in at most `height` lines: rule, system, user, output, timing; what is cut says so.
+def detail(exchange: Exchange, found: Detail, width: int, height: int) -> list[str]:
+    """The exchange in at most `height` lines: rule, system, user, output, timing, feedback; what is cut says so.
 
     Output and what was asked last share the room; the system message gets what they leave.
     """
     rule = f" -- {one_line(exchange.task or 'no task', max(width - 40, 8))}  {exchange.id} "
+    conversation = found.conversation
     asked = conversation.asked if conversation else ()
     nothing = _NO_BODY if conversation is None else words.UNKNOWN
     system = next((message.text for message in asked if message.role == "system"), "") or nothing
@@ -79,7 +85,9 @@ def detail(exchange: Exchange, conversation: Conversation | None, width: int, he
     answer, when = _answer(exchange, conversation), timing(exchange)
     cells = width - 11
     times = len(wrap(when, cells, max(height - 6, 1)))
-    room = max(height - 1 - times, 3)
+    told = "   ".join(_told(each) for each in reversed(found.feedback))
+    for_told = len(wrap(told, cells, _MOST_TOLD)) if told else 0
+    room = max(height - 1 - times - for_told, 3)
     wanted_output, wanted_question = (len(wrap(text, cells, room)) for text in (answer, question))
     for_output = min(wanted_output, max(room // 2, room - 1 - wanted_question, 1))
     for_question = min(wanted_question, max(room - 1 - for_output, 1))
@@ -90,8 +98,9 @@ def detail(exchange: Exchange, conversation: Conversation | None, width: int, he
         (name, question, for_question),
         ("output", answer, for_output),
         ("timing", when, times),
+        ("feedback", told, for_told),
     ):
-        lines += _block(title, text, width, most)
+        lines += _block(title, text, width, most) if most else []
     return lines[:height]
 
 
@@ -110,8 +119,18 @@ def timing(exchange: Exchange) -> str:
     return "   ".join(parts)
 
 
-def whole(exchange: Exchange, conversation: Conversation | None) -> str:
+def _told(each: Feedback) -> str:
+    """One feedback in a few words: what is judged unless that is the answer as such, what was said, by whom."""
+    said = one_line(feedback.words(each), _MOST_WORDS)
+    if each.kind in (COMMENT, DEMONSTRATION):
+        said = f'{"should be " if each.kind == DEMONSTRATION else ""}"{said}"'
+    about = "" if each.name == DEFAULT_NAME else f"{one_line(each.name, 20)}: "
+    return f"{about}{said}" + (f" ({one_line(each.who, 20)})" if each.who else "")
+
+
+def whole(exchange: Exchange, found: Detail) -> str:
     """Everything about the exchange as text to read and to copy, exactly as captured."""
+    conversation = found.conversation
     facts = [
         ("id", exchange.id), ("at", words.moment(exchange.started_us)),
         ("asked", f"{exchange.method} {exchange.path}"), ("task", exchange.task or words.UNKNOWN), ("purpose", exchange.purpose),
@@ -125,6 +144,8 @@ def whole(exchange: Exchange, conversation: Conversation | None) -> str:
     parts = ["\n".join(f"{name:9}{value}" for name, value in facts if value)]
     parts += [f"-- {message.role}\n{said(message)}" for message in (conversation.asked if conversation else ())]
     parts.append(f"-- output\n{_answer(exchange, conversation)}")
+    if found.feedback:
+        parts.append("-- feedback\n" + "\n".join(f"{words.moment(each.created_us)}  {_told(each)}" for each in found.feedback))
     for title, headers in (("request headers", exchange.request_headers), ("response headers", exchange.response_headers)):
         if headers:
             parts.append(f"-- {title}\n" + "\n".join(f"{name}: {value}" for name, value in headers.items()))
