@@ -1,23 +1,23 @@
-"""Anthropic messages, streamed and not. Thinking stays in the raw body: it is not part of the answer."""
+"""Anthropic messages, streamed and not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from capture.answer import Answer, error_text, named_part
+from capture.answer import Answer, error_text, usage_of
 from capture.loose_json import as_count, as_list, as_object, as_text, compact, parse, whole
-from capture.messages import Message, ToolCall
+from capture.media import media_of, named_part
+from capture.messages import Media, Message, ToolCall, Usage
 from capture.sse import Event
-
-_HIDDEN_BLOCKS = ("thinking", "redacted_thinking")
 
 
 @dataclass(slots=True)
 class _Block:
     start: Mapping[str, Any]
     text: list[str] = field(default_factory=list)
+    thought: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
 
@@ -44,7 +44,7 @@ def asked(request: object) -> tuple[Message, ...]:
         content = entry.get("content")
         results = [part for part in as_list(content) if as_object(part).get("type") == "tool_result"]
         rest = [part for part in as_list(content) if as_object(part).get("type") != "tool_result"]
-        messages += [_from_blocks("tool", as_object(part).get("content")) for part in results]
+        messages += [_tool_result(as_object(part)) for part in results]
         if rest or not results:
             messages.append(_from_blocks(as_text(entry.get("role")), content if isinstance(content, str) else rest))
     return tuple(messages)
@@ -74,11 +74,20 @@ def read_events(events: Iterable[Event]) -> Answer:
     return _answer(reader)
 
 
-def write_whole(message: Message, finish_reason: str) -> dict[str, Any]:
-    """The content of an unstreamed response that says `message`."""
-    texts = [{"type": "text", "text": message.text}] if message.text else []
-    calls = [{"type": "tool_use", "id": c.id, "name": c.name, "input": _input(c)} for c in message.tool_calls]
-    return {"role": "assistant", "content": texts + calls, "stop_reason": finish_reason or None}
+def write_whole(message: Message, finish_reason: str, usage: Usage) -> dict[str, Any]:
+    """The body of an unstreamed response that says `message`, without its model."""
+    blocks: list[dict[str, Any]] = [{"type": "thinking", "thinking": message.reasoning}] if message.reasoning else []
+    blocks += [{"type": "text", "text": message.text}] if message.text else []
+    blocks += [{"type": "tool_use", "id": c.id, "name": c.name, "input": _input(c)} for c in message.tool_calls]
+    cached, written = usage.tokens_cached, usage.tokens_cache_written
+    counts = {
+        "input_tokens": None if usage.tokens_in is None else usage.tokens_in - cached - written,
+        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": written,
+        "output_tokens": usage.tokens_out,
+        "output_tokens_details": {"thinking_tokens": usage.tokens_reasoning},
+    }
+    return {"role": "assistant", "content": blocks, "stop_reason": finish_reason or None, "usage": counts}
 
 
 def _input(call: ToolCall) -> Any:
@@ -95,6 +104,7 @@ def _read_event(reader: _Reader, kind: str, body: Mapping[str, Any]) -> None:
         delta = as_object(body.get("delta"))
         block = reader.blocks.setdefault(index, _Block({"type": "text"}))
         block.text.append(as_text(delta.get("text")))
+        block.thought.append(as_text(delta.get("thinking")))
         block.arguments.append(as_text(delta.get("partial_json")))
     elif kind == "message_delta":
         reader.stop_reason = as_text(as_object(body.get("delta")).get("stop_reason")) or reader.stop_reason
@@ -119,17 +129,20 @@ def _answer(reader: _Reader) -> Answer:
     is_said = reader.is_started or bool(reader.blocks)
     read, written = (as_count(reader.usage.get(f"cache_{part}_input_tokens")) or 0 for part in ("read", "creation"))
     fresh = as_count(reader.usage.get("input_tokens"))
+    tokens_in = None if fresh is None else fresh + read + written
+    thought = as_count(as_object(reader.usage.get("output_tokens_details")).get("thinking_tokens")) or 0
     return Answer(
         message=_message("assistant", [reader.blocks[index] for index in sorted(reader.blocks)]) if is_said else None,
         model=whole(reader.model),
         finish_reason=whole(reader.stop_reason),
-        tokens_in=None if fresh is None else fresh + read + written,
-        tokens_out=as_count(reader.usage.get("output_tokens")),
-        tokens_cached=read,
-        tokens_cache_written=written,
+        usage=usage_of(tokens_in, as_count(reader.usage.get("output_tokens")), read, written, thought),
         is_terminal=reader.is_stopped,
         error=reader.error,
     )
+
+
+def _tool_result(part: Mapping[str, Any]) -> Message:
+    return replace(_from_blocks("tool", part.get("content")), tool_call_id=whole(as_text(part.get("tool_use_id"))))
 
 
 def _from_blocks(role: str, content: object) -> Message:
@@ -139,17 +152,22 @@ def _from_blocks(role: str, content: object) -> Message:
 
 
 def _message(role: str, blocks: list[_Block]) -> Message:
-    texts, calls, other = [], [], []
+    texts, thoughts, calls, other = list[str](), list[str](), list[ToolCall](), list[str]()
+    media: list[Media] = []
     for block in blocks:
         kind = as_text(block.start.get("type"))
         if kind == "text":
             texts.append(as_text(block.start.get("text")) + "".join(block.text))
         elif kind == "tool_use":
             calls.append(_tool_call(block))
-        elif kind not in _HIDDEN_BLOCKS:
+        elif kind == "thinking":
+            thoughts.append(as_text(block.start.get("thinking")) + "".join(block.thought))
+        elif kind != "redacted_thinking":
             source = block.start.get("source", block.start.get("content", block.start))
             other.append(named_part(kind or "part", source) if role != "assistant" else kind or "part")
-    return Message(role, whole("\n".join(texts)), tuple(calls), tuple(other))
+            media += media_of(kind, source) if "source" in block.start else ()
+    text, thought = whole("\n".join(texts)), whole("\n".join(thoughts))
+    return Message(role, text, tuple(calls), tuple(other), thought, media=tuple(media))
 
 
 def _tool_call(block: _Block) -> ToolCall:
@@ -159,4 +177,4 @@ def _tool_call(block: _Block) -> ToolCall:
         arguments = compact(parse(text.encode())) if text else compact(block.start.get("input", {}))
     except ValueError:
         arguments, is_complete = text, False
-    return ToolCall(whole(as_text(block.start.get("name"))), whole(arguments), as_text(block.start.get("id")), is_complete)
+    return ToolCall(whole(as_text(block.start.get("name"))), whole(arguments), whole(as_text(block.start.get("id"))), is_complete)

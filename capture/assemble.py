@@ -6,36 +6,75 @@ give the same conversation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from capture import anthropic_messages, encoding, loose_json, openai_chat, sse
-from capture.answer import Answer, error_text
+from capture import anthropic_messages, encoding, loose_json, openai_chat, openai_embeddings, openai_plain, openai_responses, sse
+from capture.answer import NO_USAGE, Answer, error_text
+from capture.estimate import estimated, estimated_input
 from capture.exchange import CLIENT_CLOSED, COMPLETE, ERROR_IN_BAND, TRUNCATED, Conversation
 from capture.ids import content_hash
-from capture.messages import Message, Usage
+from capture.messages import REPORTED, Message, Usage
 
 OPENAI, ANTHROPIC, RAW = "openai", "anthropic", "raw"
-_CHAT, _COMPLETIONS, _MESSAGES, _OTHER = "chat", "completions", "messages", "other"
+CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, OTHER = (
+    "chat", "completions", "responses", "embeddings", "messages", "other",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """How a format is read and written."""
+
+    asked: Callable[[object], tuple[Message, ...]]
+    read_whole: Callable[[object], Answer]
+    read_events: Callable[[Iterable[sse.Event]], Answer]
+    write_whole: Callable[[Message, str, Usage], dict[str, Any]]
+
+
+_CHAT = _Family(openai_chat.asked, openai_chat.read_whole, openai_chat.read_events, openai_chat.write_whole)
+_FAMILIES = {
+    CHAT: _CHAT,
+    COMPLETIONS: _CHAT,
+    RESPONSES: _Family(
+        openai_responses.asked, openai_responses.read_whole, openai_responses.read_events, openai_responses.write_whole
+    ),
+    MESSAGES: _Family(
+        anthropic_messages.asked, anthropic_messages.read_whole, anthropic_messages.read_events, anthropic_messages.write_whole
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
     """What the bytes of an exchange say.
 
-    `is_terminal`: the stream's last event was seen, or the JSON is whole; always True where the format is not known.
-    `finish_reason` is the provider's word, '' while any choice is unfinished. `error_in_band` is the provider's error
-    text, '' without one. `tokens_cached` and `tokens_cache_written` are parts of `usage.tokens_in`.
+    `form` is the format that they were read as. `is_terminal`: the stream's last event was seen, or the JSON is whole;
+    always True where the format is not known. `finish_reason` is the provider's word, '' while any choice is unfinished.
+    `error_in_band` is the provider's error text, '' without one.
     """
 
+    form: str
     conversation: Conversation
     model: str
     finish_reason: str
     usage: Usage
     is_terminal: bool
     error_in_band: str
-    tokens_cached: int = 0
-    tokens_cache_written: int = 0
+
+
+def form_of(protocol: str, path: str) -> str:
+    """The format of an exchange by where it was sent, whatever stands before it in the path (Azure, Groq, OpenRouter)."""
+    path = path.rstrip("/")
+    if protocol == ANTHROPIC:
+        return MESSAGES if path.endswith("/messages") else OTHER
+    if protocol != OPENAI:
+        return OTHER
+    name = path.rpartition("/")[2]
+    if name == "completions":
+        return CHAT if path.endswith("/chat/completions") else COMPLETIONS
+    return name if name in (RESPONSES, EMBEDDINGS) else OTHER
 
 
 def assemble(
@@ -50,20 +89,62 @@ def assemble(
     request_encoding: str = "",
 ) -> Assembled:
     """Reads both bodies of an exchange; they may be cut anywhere, in any content encoding, or empty."""
-    kind = _kind(protocol, path)
-    asked = _asked(kind, _parse(encoding.decode(request, request_encoding).data)) if kind != _OTHER else ()
+    form = form_of(protocol, path)
+    asked = () if form == OTHER else read_request(form, encoding.decode(request, request_encoding).data)
     decoded = encoding.decode(response, content_encoding)
-    answer = _answer(kind, is_stream, status, decoded.data) if decoded.is_known else Answer(is_terminal=True)
-    return Assembled(
-        Conversation(asked, answer.message),
-        answer.model,
-        answer.finish_reason,
-        Usage(answer.tokens_in, answer.tokens_out, _source(answer)),
-        answer.is_terminal and (decoded.is_whole or not decoded.is_known),
-        answer.error,
-        answer.tokens_cached,
-        answer.tokens_cache_written,
-    )
+    if not decoded.is_known:
+        return assemble_asked(form, asked, Answer(is_terminal=True), status)
+    answer = read_response(form, is_stream, status, decoded.data)
+    assembled = assemble_asked(form, asked, answer, status)
+    return assembled if decoded.is_whole else replace(assembled, is_terminal=False)
+
+
+def assemble_asked(form: str, asked: tuple[Message, ...], answer: Answer, status: int) -> Assembled:
+    """Joins what was asked with its answer, and estimates the tokens that the provider did not report."""
+    conversation = Conversation(asked, answer.message)
+    usage = answer.usage
+    if usage.source != REPORTED:
+        if form != EMBEDDINGS:
+            usage = estimated(conversation, usage)
+        elif answer.is_terminal and not answer.error and 200 <= status < 300:
+            usage = estimated_input(asked, usage)
+    return Assembled(form, conversation, answer.model, answer.finish_reason, usage, answer.is_terminal, answer.error)
+
+
+def read_request(form: str, body: bytes) -> tuple[Message, ...]:
+    """What a request of this form asks; `body` without its content encoding."""
+    if form == CHAT:
+        plain = openai_plain.asked(body)
+        if plain is not None:
+            return plain
+    return read_parsed_request(form, _parse(body))
+
+
+def read_parsed_request(form: str, request: object) -> tuple[Message, ...]:
+    """What a request of this form asks, from its JSON value."""
+    if form == EMBEDDINGS:
+        return openai_embeddings.asked(request)
+    family = _FAMILIES.get(form)
+    return () if family is None else family.asked(request)
+
+
+def read_response(form: str, is_stream: bool, status: int, body: bytes) -> Answer:
+    """What a response of this form says; `body` without its content encoding."""
+    if form == CHAT:
+        plain = openai_plain.read_events(body) if body.startswith(b"data") else openai_plain.read_whole(body)
+        if plain is not None:
+            return plain
+    family = _FAMILIES.get(form)
+    if family is None:
+        return _read_wordless(form, status, body)
+    if sse.looks_like_events(body) or (is_stream and not body.strip()):
+        return family.read_events(sse.parse_events(body))
+    whole = _parse(body)
+    if whole is None:
+        return Answer(error=body[:500].decode("utf-8", "replace") if status >= 400 else "")
+    if error := _error_of(whole):
+        return Answer(is_terminal=True, error=error)
+    return family.read_whole(whole)
 
 
 def state_of(wire_state: str, status: int, assembled: Assembled) -> str:
@@ -102,33 +183,14 @@ def output_text(answer: Message | None) -> str:
     return "\n".join([*([answer.text] if answer.text else []), *calls])
 
 
-def _kind(protocol: str, path: str) -> str:
-    path = path.rstrip("/")
-    if protocol == OPENAI and path.endswith("/chat/completions"):
-        return _CHAT
-    if protocol == OPENAI and path.endswith("/completions"):
-        return _COMPLETIONS
-    return _MESSAGES if protocol == ANTHROPIC and path.endswith("/messages") else _OTHER
-
-
-def _asked(kind: str, request: Any) -> tuple[Message, ...]:
-    if kind == _MESSAGES:
-        return anthropic_messages.asked(request)
-    return openai_chat.asked(request)
-
-
-def _answer(kind: str, is_stream: bool, status: int, body: bytes) -> Answer:
-    if kind == _OTHER:
+def _read_wordless(form: str, status: int, body: bytes) -> Answer:
+    """Embeddings, and what is not known."""
+    if form != EMBEDDINGS:
         return Answer(is_terminal=True, error=_error_of(_parse(body)) if status >= 400 else "")
-    if sse.looks_like_events(body) or (is_stream and not body.strip()):
-        read_events = anthropic_messages.read_events if kind == _MESSAGES else openai_chat.read_events
-        return read_events(sse.parse_events(body))
-    whole = _parse(body)
-    if whole is None:
+    try:
+        return openai_embeddings.read_whole(body)
+    except ValueError:
         return Answer(error=body[:500].decode("utf-8", "replace") if status >= 400 else "")
-    if error := _error_of(whole):
-        return Answer(is_terminal=True, error=error)
-    return anthropic_messages.read_whole(whole) if kind == _MESSAGES else openai_chat.read_whole(whole)
 
 
 def _error_of(body: Any) -> str:
@@ -142,17 +204,10 @@ def _parse(body: bytes) -> Any:
         return None
 
 
-def _source(answer: Answer) -> str:
-    return "missing" if answer.tokens_in is None or answer.tokens_out is None else "reported"
-
-
-def rebuild(protocol: str, assembled: Assembled) -> bytes:
-    """The answer as one unstreamed body of its protocol, for when the relayed events cannot be kept as they were."""
+def rebuild(assembled: Assembled) -> bytes:
+    """The answer as one unstreamed body of its format, for when the relayed events cannot be kept as they were."""
     answer = assembled.conversation.answer or Message("assistant", "")
-    if protocol == ANTHROPIC:
-        body = anthropic_messages.write_whole(answer, assembled.finish_reason)
-        usage = {"input_tokens": assembled.usage.tokens_in, "output_tokens": assembled.usage.tokens_out}
-    else:
-        body = openai_chat.write_whole(answer, assembled.finish_reason)
-        usage = {"prompt_tokens": assembled.usage.tokens_in, "completion_tokens": assembled.usage.tokens_out}
-    return loose_json.compact({"model": assembled.model, **body, "usage": usage}).encode()
+    family = _FAMILIES.get(assembled.form, _CHAT)
+    usage = assembled.usage if assembled.usage.source == REPORTED else NO_USAGE
+    body = family.write_whole(answer, assembled.finish_reason, usage)
+    return loose_json.compact({"model": assembled.model, **body}).encode()

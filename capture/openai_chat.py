@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from capture.answer import Answer, error_text, named_part
+from capture.answer import Answer, error_text, openai_usage
 from capture.loose_json import as_count, as_list, as_object, as_text, compact, is_valid, parse, whole
-from capture.messages import Message, ToolCall
+from capture.media import media_of, named_part, part_name
+from capture.messages import Media, Message, ToolCall, Usage
 from capture.sse import Event
 
-_ROLES = {"developer": "system", "function": "tool", "model": "assistant"}
-_PART_NAMES = {"image_url": "image", "input_image": "image", "input_audio": "audio", "file": "document", "input_file": "document"}
+ROLES = {"developer": "system", "function": "tool", "model": "assistant"}
 _TEXT_PARTS = ("text", "input_text", "output_text")
-_HIDDEN_PARTS = ("thinking", "reasoning")
+_REASONING_PARTS = ("thinking", "reasoning")
+_CUT = ("length", "max_tokens")
 
 
 @dataclass(slots=True)
@@ -22,13 +23,19 @@ class _Call:
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    is_custom: bool = False
 
 
 @dataclass(slots=True)
 class _Choice:
+    is_whole: bool = False
     text: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
+    media: list[Media] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     call_at: dict[int, _Call] = field(default_factory=dict)
     finish_reason: str = ""
@@ -37,11 +44,20 @@ class _Choice:
 def asked(request: object) -> tuple[Message, ...]:
     """The messages of a chat request, or the prompt of a legacy one."""
     body = as_object(request)
-    prompt = body.get("prompt")
-    if "messages" not in body and prompt is not None:
-        prompts = [prompt] if isinstance(prompt, str) else [item for item in as_list(prompt) if isinstance(item, str)]
-        return tuple(Message("user", whole(item)) for item in prompts)
+    if "messages" not in body:
+        return asked_texts(body.get("prompt"))
     return tuple(_asked_message(item) for item in as_list(body.get("messages")) if isinstance(item, dict))
+
+
+def asked_texts(prompt: object) -> tuple[Message, ...]:
+    """A prompt or several, each a text or tokens, which stand as a part of their own."""
+    if isinstance(prompt, list) and any(isinstance(item, int) for item in prompt):
+        prompt = [prompt]
+    prompts = prompt if isinstance(prompt, list) else [] if prompt is None else [prompt]
+    return tuple(
+        Message("user", whole(item)) if isinstance(item, str) else Message("user", "", other_parts=(named_part("tokens", item),))
+        for item in prompts
+    )
 
 
 def read_whole(body: object) -> Answer:
@@ -73,11 +89,26 @@ def read_events(events: Iterable[Event]) -> Answer:
     return replace(answer, is_terminal=is_done or (bool(answer.finish_reason) and not is_torn))
 
 
-def write_whole(message: Message, finish_reason: str) -> dict[str, Any]:
-    """The choices of an unstreamed response that says `message`."""
-    calls = [{"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}} for c in message.tool_calls]
-    said = {"role": "assistant", "content": message.text, **({"tool_calls": calls} if calls else {})}
-    return {"choices": [{"index": 0, "message": said, "finish_reason": finish_reason or None}]}
+def write_whole(message: Message, finish_reason: str, usage: Usage) -> dict[str, Any]:
+    """The body of an unstreamed response that says `message`, without its model."""
+    calls = [_written_call(call) for call in message.tool_calls]
+    said: dict[str, Any] = {"role": "assistant", "content": message.text}
+    if message.refusal:
+        said |= {"content": message.text if message.text != message.refusal else "", "refusal": message.refusal}
+    said |= ({"reasoning_content": message.reasoning} if message.reasoning else {}) | ({"tool_calls": calls} if calls else {})
+    counts = {
+        "prompt_tokens": usage.tokens_in,
+        "completion_tokens": usage.tokens_out,
+        "prompt_tokens_details": {"cached_tokens": usage.tokens_cached, "cache_write_tokens": usage.tokens_cache_written},
+        "completion_tokens_details": {"reasoning_tokens": usage.tokens_reasoning},
+    }
+    return {"choices": [{"index": 0, "message": said, "finish_reason": finish_reason or None}], "usage": counts}
+
+
+def _written_call(call: ToolCall) -> dict[str, Any]:
+    if call.is_custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 class _Reader:
@@ -90,12 +121,13 @@ class _Reader:
 
     def read(self, body: Mapping[str, Any], is_delta: bool) -> None:
         self.model = as_text(body.get("model")) or self.model
-        self.error = self.error or error_text(body.get("error"))
-        self.usage = as_object(body.get("usage")) or as_object(as_object(body.get("x_groq")).get("usage")) or self.usage
+        groq = as_object(body.get("x_groq"))
+        self.error = self.error or error_text(body.get("error")) or error_text(groq.get("error"))
+        self.usage = as_object(body.get("usage")) or as_object(groq.get("usage")) or self.usage
         for position, item in enumerate(as_list(body.get("choices"))):
             entry = as_object(item)
             index = as_count(entry.get("index"))
-            choice = self.choices.setdefault(position if index is None else index, _Choice())
+            choice = self.choices.setdefault(position if index is None else index, _Choice(is_whole=not is_delta))
             self.error = self.error or error_text(entry.get("error"))
             choice.finish_reason = as_text(entry.get("finish_reason")) or choice.finish_reason
             choice.text.append(as_text(entry.get("text")))
@@ -103,35 +135,77 @@ class _Reader:
             _read_delta(choice, delta, is_delta)
 
     def answer(self) -> Answer:
-        prompt_details = as_object(self.usage.get("prompt_tokens_details"))
         choice = self.choices[min(self.choices)] if self.choices else None
         is_finished = bool(self.choices) and all(item.finish_reason for item in self.choices.values())
         return Answer(
             message=_message(choice) if choice else None,
             model=whole(self.model),
             finish_reason=whole(choice.finish_reason) if choice and is_finished else "",
-            tokens_in=as_count(self.usage.get("prompt_tokens")),
-            tokens_out=as_count(self.usage.get("completion_tokens")),
-            tokens_cached=as_count(prompt_details.get("cached_tokens")) or 0,
+            usage=openai_usage(self.usage),
             error=self.error,
         )
 
 
 def _read_delta(choice: _Choice, delta: Mapping[str, Any], is_delta: bool) -> None:
-    text, other = _content(delta.get("content"), "" if is_delta else "\n")
-    choice.text.append(text)
-    choice.other.extend(other)
+    _read_content(choice, delta.get("content"), "" if is_delta else "\n")
     choice.refusal.append(as_text(delta.get("refusal")))
-    if delta.get("audio") and "audio" not in choice.other:
-        choice.other.append("audio")
+    # The two names of the same; who sends both sends it twice.
+    choice.reasoning.append(as_text(delta.get("reasoning_content")) or as_text(delta.get("reasoning")))
+    _read_audio(choice, as_object(delta.get("audio")))
+    for image in as_list(delta.get("images")):
+        _read_other(choice, as_object(image))
     for position, item in enumerate(as_list(delta.get("tool_calls"))):
         entry = as_object(item)
         index = as_count(entry.get("index")) if is_delta else position
         call = _call(choice, index, as_text(entry.get("id")))
-        _read_function(call, as_object(entry.get("function") or entry.get("custom")))
+        custom = as_object(entry.get("custom"))
+        call.is_custom = call.is_custom or (bool(custom) and not entry.get("function"))
+        _read_function(call, as_object(entry.get("function")) or custom)
     legacy = as_object(delta.get("function_call"))
-    if legacy:
+    if legacy.get("name") or legacy.get("arguments"):
         _read_function(_call(choice, -1, ""), legacy)
+
+
+def _read_content(choice: _Choice, content: object, joint: str) -> None:
+    if isinstance(content, str):
+        choice.text.append(content)
+        return
+    texts = []
+    for item in as_list(content):
+        part = as_object(item)
+        kind = as_text(part.get("type"))
+        if kind in _TEXT_PARTS:
+            texts.append(as_text(part.get("text")))
+        elif kind == "refusal":
+            texts.append(as_text(part.get("refusal")))
+            choice.refused.append(texts[-1])
+            choice.other.append("refusal")
+        elif kind in _REASONING_PARTS:
+            choice.reasoning.append(_thought(part.get(kind, part.get("text"))))
+        else:
+            _read_other(choice, part)
+    choice.text.append(joint.join(texts))
+
+
+def _read_other(choice: _Choice, part: Mapping[str, Any]) -> None:
+    kind = as_text(part.get("type"))
+    content = part.get(kind, part)
+    choice.other.append(named_part(part_name(kind), content))
+    choice.media.extend(media_of(kind, content))
+
+
+def _thought(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(as_text(as_object(item).get("text")) for item in as_list(content))
+
+
+def _read_audio(choice: _Choice, audio: Mapping[str, Any]) -> None:
+    """Spoken words: their transcript stands for the text. Some imitators send an audio object with nothing in it."""
+    if any(audio.get(key) for key in ("id", "data", "transcript")):
+        choice.transcript.append(as_text(audio.get("transcript")))
+        if "audio" not in choice.other:
+            choice.other.append("audio")
 
 
 def _call(choice: _Choice, index: int | None, id: str) -> _Call:
@@ -156,36 +230,26 @@ def _read_function(call: _Call, function: Mapping[str, Any]) -> None:
 
 def _message(choice: _Choice) -> Message:
     text, refusal = whole("".join(choice.text)), whole("".join(choice.refusal))
-    other = [*choice.other, *(["refusal"] if refusal else [])]
-    return Message("assistant", text or refusal, tuple(_tool_call(call, choice) for call in choice.calls), tuple(other))
+    return Message(
+        "assistant",
+        text or refusal or whole("".join(choice.transcript)),
+        tuple(_tool_call(call, choice) for call in choice.calls),
+        (*choice.other, *(["refusal"] if refusal else [])),
+        whole("".join(choice.reasoning)),
+        refusal or whole("".join(choice.refused)),
+        tuple(choice.media),
+    )
 
 
 def _tool_call(call: _Call, choice: _Choice) -> ToolCall:
     arguments = whole("".join(call.arguments))
-    is_complete = is_valid(arguments) if arguments else bool(choice.finish_reason)
-    return ToolCall(whole(call.name), arguments, call.id, is_complete)
+    is_ended = bool(choice.finish_reason) or choice.is_whole
+    is_complete = is_valid(arguments) if arguments and not call.is_custom else is_ended and choice.finish_reason not in _CUT
+    return ToolCall(whole(call.name), arguments, whole(call.id), is_complete, call.is_custom)
 
 
 def _asked_message(item: Mapping[str, Any]) -> Message:
-    choice = _Choice(finish_reason="asked")
+    choice = _Choice(is_whole=True)
     _read_delta(choice, item, is_delta=False)
-    message = _message(choice)
     role = as_text(item.get("role"))
-    return replace(message, role=_ROLES.get(role, role))
-
-
-def _content(content: object, joint: str) -> tuple[str, list[str]]:
-    if isinstance(content, str):
-        return content, []
-    texts, other = [], []
-    for item in as_list(content):
-        part = as_object(item)
-        kind = as_text(part.get("type"))
-        if kind in _TEXT_PARTS:
-            texts.append(as_text(part.get("text")))
-        elif kind == "refusal":
-            texts.append(as_text(part.get("refusal")))
-            other.append("refusal")
-        elif kind not in _HIDDEN_PARTS:
-            other.append(named_part(_PART_NAMES.get(kind, kind or "part"), part.get(kind, part)))
-    return joint.join(texts), other
+    return replace(_message(choice), role=ROLES.get(role, role), tool_call_id=whole(as_text(item.get("tool_call_id"))))

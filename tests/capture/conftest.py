@@ -18,7 +18,8 @@ from capture.records import Begin, End, Head
 from capture.spool import SpoolWriter
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data"
-PATHS = {("openai", "/chat/completions"), ("anthropic", "/messages")}
+PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
+OTHERS = ("googleapis.com", "gemini", "bedrock-runtime", "cohere", "threads")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Recording:
     """One recorded exchange: protocol, path and both bodies as bytes."""
 
     name: str
+    host: str
     protocol: str
     path: str
     status: int
@@ -37,19 +39,14 @@ class Recording:
 
 @pytest.fixture(scope="session")
 def recordings() -> list[Recording]:
-    """Chat exchanges of OpenAI and Anthropic out of the recorded cassettes; skips where they are not laid out."""
+    """Exchanges with OpenAI, those who imitate it, and Anthropic, out of recorded cassettes; skips where they are not laid out."""
     if not (RECORDINGS / "cassettes_index.jsonl").is_file():
         pytest.skip("recorded exchanges are not in ../shared/data")
     lines = (RECORDINGS / "cassettes_index.jsonl").read_text("utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
-    names = {
-        (entry["file"], protocol)
-        for entry in entries
-        for protocol, end in PATHS
-        if entry["provider"] == protocol and (entry.get("path") or "").endswith(end) and entry["file"].endswith(".yaml")
-    }
+    names = {entry["file"] for entry in entries if (entry.get("path") or "").endswith(PATHS) and entry["file"].endswith(".yaml")}
     found: list[Recording] = []
-    for name in sorted({name for name, _ in names}):
+    for name in sorted(names):
         found += _read_cassette(name)
     return found
 
@@ -75,11 +72,12 @@ def _read_cassette(name: str) -> Iterator[Recording]:
 
 def _recording(name: str, request: dict[str, Any], response: dict[str, Any]) -> Recording | None:
     url = request["uri"].split("?")[0]
-    host, _, path = url.partition("//")[2].partition("/")
-    protocol = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}.get(host.split(":")[0], "")
+    host, _, path = url.rpartition("//")[2].partition("/")
     sent, received = _body(request), _body(response)
-    if not any(protocol == p and path.endswith(end) for p, end in PATHS) or sent is None or received is None:
+    is_known = path.endswith(PATHS) and not any(part in url for part in OTHERS)
+    if not is_known or sent is None or received is None or "status" not in response:
         return None
+    protocol = "anthropic" if path.endswith("/messages") else "openai"
     status = response["status"]
     code = status if isinstance(status, int) else status["code"]
     headers = {key.lower(): value for key, value in (response.get("headers") or {}).items()}
@@ -87,7 +85,7 @@ def _recording(name: str, request: dict[str, Any], response: dict[str, Any]) -> 
     encoding = encoding[0] if isinstance(encoding, list) else encoding
     is_packed = received[:2] == b"\x1f\x8b"
     is_stream = b'"stream":true' in sent.replace(b" ", b"")
-    return Recording(name, protocol, "/" + path, int(code), is_stream, sent, received, encoding if is_packed else "")
+    return Recording(name, host, protocol, "/" + path, int(code), is_stream, sent, received, encoding if is_packed else "")
 
 
 def _body(side: dict[str, Any]) -> bytes | None:
