@@ -144,7 +144,8 @@ def page(database: Database, filter: Filter, *, before: int = 0, limit: int = 10
     """
     conditions = [f"f.number < {int(before)}"] if before else []
     if filter.text:
-        inside = f"SELECT 1 FROM exchanges WHERE exchanges.{{key}} AND ({filter.where})"  # noqa: S608  from code, values bound
+        matches = filter.where(is_sqlite=database.is_sqlite)
+        inside = f"SELECT 1 FROM exchanges WHERE exchanges.{{key}} AND ({matches})"  # noqa: S608  from code, values bound
         by_id, by_session = inside.format(key="id = f.exchange_id"), inside.format(key="session_name = f.session_name")
         conditions.append(f"(EXISTS ({by_id}) OR (f.exchange_id = '' AND f.session_name <> '' AND EXISTS ({by_session})))")
     where = f"{' AND '.join(conditions) or '1 = 1'} ORDER BY f.number DESC LIMIT :most"
@@ -154,7 +155,7 @@ def page(database: Database, filter: Filter, *, before: int = 0, limit: int = 10
 def summary(database: Database, filter: Filter) -> list[FeedbackSummary]:
     """Per name and kind what counts on the exchanges that match; feedback on a session counts on each of its exchanges."""
     sql = (
-        f"WITH {_TOLD}, {_counted(filter)} SELECT name, kind, variant, "  # noqa: S608  names
+        f"WITH {_TOLD}, {_counted(database, filter)} SELECT name, kind, variant, "  # noqa: S608  names
         "CASE WHEN kind = 'category' THEN text ELSE '' END AS category, COUNT(*) AS n, SUM(value) AS total "
         "FROM counted GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
     )
@@ -175,14 +176,19 @@ def summary(database: Database, filter: Filter) -> list[FeedbackSummary]:
     ]
 
 
-def scores(database: Database, filter: Filter) -> list[Score]:
-    """The booleans and numbers that count on the exchanges that match, one for each exchange, name and person."""
-    sql = (
-        f"WITH {_TOLD}, {_counted(filter)} SELECT name, kind, value, variant, unit FROM counted "  # noqa: S608  names
-        "WHERE kind IN ('boolean', 'float') AND value IS NOT NULL ORDER BY name, kind"
-    )
+def scores(database: Database, task: str, flag_revisions: Sequence[int]) -> list[Score]:
+    """The booleans and numbers that count on the app's exchanges of `task` that were assigned under these revisions of a flag.
+
+    One for each exchange, name and person.
+    """
+    matches = "e.task = :task AND e.variant <> '' AND e.purpose = 'app' AND e.flag_revision IN :revisions"
+    statement = text(
+        f"WITH {_TOLD}, {_COUNTED.format(matches=matches)} SELECT name, kind, value, variant, unit FROM counted "  # noqa: S608
+        "WHERE kind IN ('boolean', 'float') AND value IS NOT NULL ORDER BY name, kind, unit"
+    ).bindparams(bindparam("revisions", expanding=True))
     with database.read() as connection:
-        return [Score(*row) for row in connection.execute(text(sql), filter.params)]
+        found = connection.execute(statement, {"task": task, "revisions": list(flag_revisions)})
+        return [Score(*row) for row in found]
 
 
 def unmatched(database: Database) -> int:
@@ -221,8 +227,9 @@ def words(feedback: Feedback) -> str:
     return feedback.text
 
 
-def _counted(filter: Filter) -> str:
-    return _COUNTED.format(matches=_MATCHES.format(where=filter.where) if filter.text else "1 = 1")
+def _counted(database: Database, filter: Filter) -> str:
+    where = filter.where(is_sqlite=database.is_sqlite)
+    return _COUNTED.format(matches=_MATCHES.format(where=where) if filter.text else "1 = 1")
 
 
 def _figures(kind: str, found: Sequence[Any]) -> Figures:

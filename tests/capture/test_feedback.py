@@ -102,7 +102,7 @@ def test_the_newest_of_a_person_on_a_thing_counts_and_all_are_shown(
 
 def test_figures_are_told_by_variant_at_the_exchange(database: Database, relay: Relay, drain: Callable[[], int]) -> None:
     sides = {
-        variant: [relay.exchange(variant=variant, session_name=f"s-{variant}", unit=f"u{n}") for n in range(4)]
+        variant: [relay.exchange(variant=variant, session_name=f"s-{variant}", unit=f"u{n}", flag_revision=7) for n in range(4)]
         for variant in ("baseline", "candidate")
     }
     other = relay.exchange(task="other")
@@ -120,10 +120,11 @@ def test_figures_are_told_by_variant_at_the_exchange(database: Database, relay: 
     assert found["tone"].candidate == Figures(4, None, {"cold": 1, "warm": 3})
     assert (found["score"].candidate, found["score"].baseline) == (Figures(4, 2.0), Figures())
     assert feedback.summary(database, ALL)[1].total.n == 9
-    scores = feedback.scores(database, parse_filter("task:parcels"))
+    scores = feedback.scores(database, "parcels", [7, 8])
     assert len(scores) == 12
     assert {score.unit for score in scores} == {"u0", "u1", "u2", "u3"}
     assert {score.name for score in scores} == {"score", "solved"}
+    assert feedback.scores(database, "parcels", [8]) == feedback.scores(database, "other", [7]) == []
 
 
 def test_pages_go_from_the_newest_back_and_obey_a_filter(database: Database, relay: Relay, drain: Callable[[], int]) -> None:
