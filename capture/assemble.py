@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from capture import anthropic_messages, encoding, loose_json, openai_chat, openai_embeddings, openai_plain, openai_responses, sse
 from capture.answer import NO_USAGE, Answer, error_text
 from capture.estimate import estimated, estimated_input
@@ -172,7 +174,7 @@ def input_hash(conversation: Conversation) -> str:
         [message.role, message.text, [[call.name, call.arguments] for call in message.tool_calls], list(message.other_parts)]
         for message in conversation.asked
     ]
-    return content_hash(loose_json.compact(canonical).encode())
+    return content_hash(msgspec.json.encode(canonical))  # spelled as `loose_json.compact` spells it, in a third of the time
 
 
 def output_text(answer: Message | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -98,15 +98,16 @@ def without_encoding(headers: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name != "content-encoding"}
 
 
-def _texts(begin: Begin, head: Head | None, end: End | None) -> Iterator[str]:
-    yield from (getattr(begin, name) for name in (*_NAMED, *_WORDED))
-    yield from begin.tags.values()
-    yield from begin.request_headers.values()
+def _texts(begin: Begin, head: Head | None, end: End | None) -> list[str]:
+    texts = [begin.unit, begin.user_name, begin.session_name, begin.path, begin.query, begin.environment, begin.model_asked]
+    texts += begin.tags.values()
+    texts += begin.request_headers.values()
     if head is not None:
-        yield head.model_served
-        yield from head.response_headers.values()
+        texts += head.response_headers.values()
+        texts.append(head.model_served)
     if end is not None:
-        yield from (end.error_message, end.model_served)
+        texts += (end.error_message, end.model_served)
+    return texts
 
 
 def _clean_body(name: str, body: bytes, headers: dict[str, str]) -> tuple[_Body, str]:

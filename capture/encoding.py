@@ -26,6 +26,8 @@ class Decoded:
 
 def decode(body: bytes, encoding: str, limit: int = LIMIT) -> Decoded:
     """`body` without its content encoding, of at most `limit` bytes. Never raises: a damaged body gives what came before."""
+    if not encoding:
+        return Decoded(body)
     names = [name.strip().lower().removeprefix("x-") for name in encoding.split(",")]
     result = Decoded(body)
     for name in reversed([name for name in names if name not in ("", "identity")]):
