@@ -1,0 +1,47 @@
+"""Finds dataset versions whose files are no longer what was frozen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from capture.database import Database
+from capture.errors import StoreError
+from curate.datasets import DatasetVersion, versions
+from curate.freeze import MANIFEST, read_file, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file of a dataset version that is missing or was changed: whose it is, and the words for it."""
+
+    version: str
+    what: str
+    next_step: str
+
+
+def find_damage(database: Database, *, on_progress: Callable[[int, int], None] | None = None) -> Iterator[DamagedFile]:
+    """Every file of every version that does not have its hash from the manifest; `on_progress` is told versions done and all."""
+    found = versions(database)
+    for done, version in enumerate(found, start=1):
+        yield from _damage_of(version)
+        if on_progress is not None:
+            on_progress(done, len(found))
+
+
+def _damage_of(version: DatasetVersion) -> Iterator[DamagedFile]:
+    name = f"{version.task}/v{version.number}"
+    for file in version.manifest["files"]:
+        try:
+            read_file(version.folder, version.manifest, file)
+        except StoreError as error:
+            yield DamagedFile(name, error.what, error.next_step)
+    path = version.folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        yield DamagedFile(name, f"{path} cannot be read: {error}.", "Restore it, or build the dataset again.")
+        return
+    if to_json(manifest) != to_json(dict(version.manifest)):
+        yield DamagedFile(name, f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
