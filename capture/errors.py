@@ -56,6 +56,10 @@ class FeedbackError(PotstillError):
     """A feedback cannot be taken as it was given."""
 
 
+class RetentionError(PotstillError):
+    """Retention would remove more than is safe, or the clock cannot be trusted."""
+
+
 class NotEnoughError(PotstillError):
     """There are too few exchanges or examples for what was asked."""
 

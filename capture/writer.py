@@ -23,11 +23,12 @@ from capture import clock, feedback, store_rows
 from capture.capture_settings import CaptureSettings
 from capture.database import Database, open_database
 from capture.derive import StoredExchange, dead_letter, derive
-from capture.errors import PotstillError, SpoolError
+from capture.errors import PotstillError, RetentionError, SpoolError
 from capture.pricing import PriceSettings, PriceTable, load_price_table
 from capture.pseudonyms import PersonalPolicy, read_policy
 from capture.records import OMIT, Gap
 from capture.redact import redact_text
+from capture.retention import Retention
 from capture.settings import Settings, load_settings
 from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpooledNote, SpoolReader
 
@@ -54,8 +55,9 @@ class StoreWriter:
         poll_s: float = 0.05,
         lock_timeout_s: float = 0.0,
         personal: PersonalPolicy | None = None,
+        retention: Retention | None = None,
     ) -> None:
-        self._personal = personal or PersonalPolicy()
+        self._personal, self._retention = personal or PersonalPolicy(), retention
         self._database, self._spool_root, self._prices, self._poll_s = database, spool_root, price_table, poll_s
         self._readers: dict[str, SpoolReader] = {}
         self._touched: dict[str, tuple[Position, int]] = {}
@@ -97,6 +99,7 @@ class StoreWriter:
         while not stop.is_set():
             try:
                 stored = self.drain()
+                self._retain()
             except PotstillError as error:
                 wait_s = min(_LONGEST_WAIT_S, max(0.1, wait_s * 2))
                 _log.warning("%s Trying again in %.1f s.", error, wait_s)
@@ -227,6 +230,16 @@ class StoreWriter:
             self._readers.pop(reader.spool_id, None)
             self._touched.pop(reader.spool_id, None)
 
+    def _retain(self) -> None:
+        """A little of what is too old goes."""
+        if self._retention is None:
+            return
+        try:
+            if self._retention.step():
+                self._written_ns = clock.monotonic_ns()
+        except RetentionError as error:
+            _log.warning("nothing is removed: %s", error)
+
     def _checkpoint_when_idle(self) -> None:
         if self._written_ns is not None and clock.monotonic_ns() - self._written_ns > _IDLE_NS:
             self._checkpoint()
@@ -308,10 +321,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(settings: Settings, stop: threading.Event) -> None:
     prices = load_price_table(settings.section("prices", PriceSettings))
-    personal = read_policy(settings.section("capture", CaptureSettings), os.environ)
+    capture_settings = settings.section("capture", CaptureSettings)
+    personal = read_policy(capture_settings, os.environ)
     database = open_database(settings.database_url, is_checkpointer=True)
     try:
-        writer = StoreWriter(database, settings.data_folder / "spool", prices, lock_timeout_s=10, personal=personal)
+        retention = Retention(database, capture_settings)
+        spool_root = settings.data_folder / "spool"
+        writer = StoreWriter(database, spool_root, prices, lock_timeout_s=10, personal=personal, retention=retention)
         try:
             store_rows.forget_positions(database, clock.now_us() - _DAY_US)
             _log.info("ready")
