@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from capture import clock, ids
+from capture.capture_settings import CaptureSettings
+from capture.database import Database
+from capture.errors import RetentionError
+from capture.retention import Retention, by_task, check, measure, remove_some, stored_bytes
+from capture.spool import SpoolWriter
+from tests.capture.planting import MARK, answer, chat, drain, everything, write
+
+DAY_US = 86_400_000_000
+
+
+@pytest.fixture
+def filled(database: Database, tmp_path: Path) -> Database:
+    """Twenty exchanges a day apart, the oldest first, of tasks a and b in turn."""
+    spool = SpoolWriter(tmp_path / "spool", sync_interval_s=60)
+    written = [write(spool, chat(f"{MARK}{number:02}"), answer("yes"), task="ab"[number % 2]) for number in range(20)]
+    spool.close()
+    drain(database, tmp_path / "spool")
+    now_us = clock.now_us()
+    with database.write() as connection:
+        for number, id in enumerate(written):
+            us = now_us - (20 - number) * DAY_US + 60_000_000
+            aged = ids.format_id("ex", (us // 1000).to_bytes(6, "big") + ids.parse_id(id)[6:])
+            values = {"id": id, "aged": aged, "us": us}
+            connection.execute(text("UPDATE exchanges SET id = :aged, started_us = :us, ended_us = :us WHERE id = :id"), values)
+    return database
+
+
+def left(database: Database) -> list[int]:
+    with database.read() as connection:
+        return [int(row[0]) for row in connection.execute(text("SELECT number FROM exchanges ORDER BY number"))]
+
+
+def sweep(database: Database, settings: CaptureSettings, *, with_datasets: bool = False) -> int:
+    due = measure(database, settings, with_datasets=with_datasets)
+    removed = after = 0
+    while (found := remove_some(database, due, after, limit=3))[0]:
+        removed, after = removed + found[0], found[1]
+    assert removed == due.count
+    return removed
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"retention_days": 17}, 3),
+        ({"retention_exchanges": 18}, 2),
+        ({"retention_days": 17, "retention_exchanges": 18}, 3),
+        ({"retention_days": 18, "retention_exchanges": 15}, 5),
+        ({"retention_days": 300, "retention_exchanges": 200}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_oldest_go(filled: Database, limits: dict[str, int], expected: int) -> None:
+    settings = CaptureSettings(**limits)
+    due = measure(filled, settings)
+    assert (due.count, due.kept, due.stored) == (expected, 0, 20)
+    assert sum(task.exchanges for task in by_task(filled, due)) == expected
+    assert sweep(filled, settings) == expected
+    assert left(filled) == list(range(1 + expected, 21))
+    found = everything(filled)
+    assert all((f"{MARK}{number:02}" in found) == (number >= expected) for number in range(20))
+
+
+def test_the_plan_says_what_goes_by_task_and_age(filled: Database) -> None:
+    first, second = by_task(filled, measure(filled, CaptureSettings(retention_exchanges=17)))
+    assert (first.task, first.exchanges, second.task, second.exchanges) == ("a", 2, "b", 1)
+    assert first.newest_us - first.oldest_us == 2 * DAY_US
+
+
+def test_a_limit_of_size_takes_the_oldest(filled: Database) -> None:
+    used = stored_bytes(filled)
+    due = measure(filled, CaptureSettings(retention_gib=used * 0.9 / 2**30))
+    assert due.count == 2
+    assert measure(filled, CaptureSettings(retention_gib=used * 1.1 / 2**30)).count == 0
+
+
+def test_what_a_dataset_holds_stays(filled: Database) -> None:
+    with filled.write() as connection:
+        ids_ = [row[0] for row in connection.execute(text("SELECT id FROM exchanges ORDER BY number LIMIT 2"))]
+        for id in ids_:
+            connection.execute(
+                text(
+                    "INSERT INTO examples (id, task, exchange_id, input_key, split, reason, messages, target, priority, note, "
+                    "created_us) VALUES (:id, 'a', :exchange, 'k', 'test', '', '[]', 'x', 0, '', 0)"
+                ),
+                {"id": id.replace("ex", "eg"), "exchange": id},
+            )
+    settings = CaptureSettings(retention_days=17)
+    assert (measure(filled, settings).count, measure(filled, settings).kept) == (1, 2)
+    assert sweep(filled, settings) == 1 and left(filled)[:3] == [1, 2, 4]
+    assert sweep(filled, settings, with_datasets=True) == 2 and left(filled)[:1] == [4]
+
+
+def test_more_than_a_fifth_is_refused_with_the_next_step(filled: Database) -> None:
+    check(filled, measure(filled, CaptureSettings(retention_exchanges=16)))
+    with pytest.raises(RetentionError, match="5 of 20") as refused:
+        check(filled, measure(filled, CaptureSettings(retention_exchanges=15)))
+    assert "potstill retention run --force" in refused.value.next_step
+
+
+def test_the_writer_removes_in_chunks_and_looks_again_after_an_hour(filled: Database) -> None:
+    retention = Retention(filled, CaptureSettings(retention_exchanges=17))
+    assert [retention.step(), retention.step(), retention.step()] == [3, 0, 0]
+    assert Retention(filled, CaptureSettings()).step() == 0
+    assert len(left(filled)) == 17
+
+
+def test_dead_letters_of_that_age_go_too(filled: Database) -> None:
+    with filled.write() as connection:
+        for name, us in (("old", clock.now_us() - 40 * DAY_US), ("new", clock.now_us())):
+            values = {"id": name, "us": us, "record": b"x"}
+            connection.execute(
+                text("INSERT INTO dead_letters (exchange_id, reason, record, created_us) VALUES (:id, '', :record, :us)"), values
+            )
+    sweep(filled, CaptureSettings(retention_days=30))
+    with filled.read() as connection:
+        assert [row[0] for row in connection.execute(text("SELECT exchange_id FROM dead_letters"))] == ["new"]
