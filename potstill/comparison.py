@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from potstill.output import Output
+from potstill.output import Output, one_line
 from serve.experiments import Comparison, Difference, VariantResult
+from serve.opinions import OpinionDifference
 from serve.statistics import Rate
 
 _NAMES = {
@@ -23,6 +24,7 @@ def print_comparison(comparison: Comparison, output: Output) -> None:
     rows.append((f"{c.unit}s" if c.unit != "auto" else "units", str(c.baseline.units), str(c.candidate.units), "", "", ""))
     rows.append(("the teacher stepped in", "", str(c.candidate.fallbacks), "", "", ""))
     rows += [_row(difference, c.baseline, c.candidate) for difference in c.differences]
+    rows += [_opinion(difference) for difference in c.opinions]
     output.table(("", "BASELINE", "CANDIDATE", "DIFFERENCE", "95 %", ""), rows, right=("BASELINE", "CANDIDATE", "DIFFERENCE"))
     n = c.candidate.exact_match.n
     output.say(
@@ -50,6 +52,14 @@ def _row(difference: Difference, baseline: VariantResult, candidate: VariantResu
     )
     change = "" if difference.value is None else _signed(metric, difference.value)
     return (_NAMES.get(metric, metric), _value(metric, baseline), _value(metric, candidate), change, interval, difference.word)
+
+
+def _opinion(difference: OpinionDifference) -> tuple[str, ...]:
+    d = difference
+    sides = ["unknown" if side.mean is None else f"{side.mean:.3g} of {side.n}" for side in (d.baseline, d.candidate)]
+    change = "" if d.value is None else f"{d.value:+.3g}"
+    interval = "" if d.low is None or d.high is None else f"[{d.low:+.3g}, {d.high:+.3g}]"
+    return (f"feedback: {one_line(d.name, 24)}", *sides, change, interval, d.word)
 
 
 def _value(metric: str, result: VariantResult) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from capture.database import Database
 from capture.exchange import BASELINE, CANDIDATE
+from capture.feedback import Score, scores
+from serve.opinions import OpinionDifference, compare_opinions
 from serve.release_store import get_release
 from serve.statistics import Interval, Rate, cluster_difference, cluster_rate, quantile, rate_difference, sample_ratio_p, share_z
 from serve.window import Experiment, Seen, divided, last_experiment, read_window, sticky_violations, teacher_answers
@@ -69,6 +71,7 @@ class Comparison:
     `share_expected_bp` weighs the shares by the units that came in under each; `share_seen_bp` is what those units got, and
     `share_z` their distance in standard errors, at most 999. `sample_ratio_p` below 0.001 means that the division itself is
     broken, and nothing else here should be believed. `without_unit` exchanges had no sticky unit and are left out.
+    `opinions` is what people thought of either, empty without feedback.
     """
 
     task: str
@@ -89,6 +92,7 @@ class Comparison:
     sticky_violations: int
     units: int
     without_unit: int
+    opinions: tuple[OpinionDifference, ...] = ()
 
     @property
     def is_running(self) -> bool:
@@ -109,11 +113,19 @@ def compare(database: Database, task: str, *, seed: int = 0) -> Comparison:
     experiment = last_experiment(database, task)
     window = read_window(database, experiment)
     teacher = teacher_answers(database, task, {seen.input_hash for seen in window if seen.input_hash})
-    return compare_window(experiment, window, teacher, get_release(database, task, experiment.release_id).name, seed=seed)
+    told = scores(database, task, sorted(experiment.shares))
+    name = get_release(database, task, experiment.release_id).name
+    return compare_window(experiment, window, teacher, name, told, seed=seed)
 
 
 def compare_window(
-    experiment: Experiment, window: Sequence[Seen], teacher: Mapping[str, Sequence[str]], release_name: str, *, seed: int = 0
+    experiment: Experiment,
+    window: Sequence[Seen],
+    teacher: Mapping[str, Sequence[str]],
+    release_name: str,
+    told: Sequence[Score] = (),
+    *,
+    seed: int = 0,
 ) -> Comparison:
     """As `compare`, from values alone."""
     sides = {variant: [seen for seen in window if seen.unit and seen.variant == variant] for variant in (BASELINE, CANDIDATE)}
@@ -129,6 +141,7 @@ def compare_window(
         round(sum(candidates for candidates, _, _ in groups) / units * 10_000) if units else 0,
         max(-_LARGEST_Z, min(_LARGEST_Z, share_z(groups))), sample_ratio_p(groups), sticky_violations(experiment, window), units,
         sum(not seen.unit for seen in window),
+        compare_opinions(told, same_rate=SAME_RATE, same_relative=SAME_RELATIVE, seed=seed),
     )  # fmt: skip
 
 
