@@ -1,6 +1,7 @@
 """The relay's one look into a request body: who and what is asked for, without reading the messages.
 
-A body that is not JSON, or whose fields have unexpected types, is no error here: the upstream will say what it thinks.
+A body that is not JSON, is nested too deep, or whose fields have unexpected types, is no error here: the upstream will say
+what it thinks.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def peek(body: bytes) -> Peek:
         return _NOTHING
     try:
         fields = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _NOTHING
     metadata = fields.metadata if isinstance(fields.metadata, dict) else {}
     named = {key: value for key, value in metadata.items() if isinstance(value, str)}
@@ -57,7 +58,7 @@ def with_model(body: bytes, model: str) -> bytes:
     """`body` with its `model` replaced and every other value byte for byte as it was; ValueError when it is no object."""
     try:
         fields = _decode_whole(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"the body is not a JSON object: {error}") from error
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)

@@ -64,3 +64,10 @@ def test_any_bytes_are_looked_at_without_an_error(body: bytes) -> None:
 def test_a_body_that_is_no_object_cannot_get_a_model() -> None:
     with pytest.raises(ValueError, match="not a JSON object"):
         with_model(b"[1]", "m")
+
+
+def test_a_body_that_is_nested_too_deep_says_nothing_and_cannot_get_a_model() -> None:
+    deep = b'{"model": "m", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert peek(deep) == Peek()
+    with pytest.raises(ValueError, match="not a JSON object"):
+        with_model(deep, "m")
