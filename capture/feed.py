@@ -1,25 +1,27 @@
-"""Reads exchanges from the store: pages by id, counts with a cap, bodies, conversations. Nothing here writes."""
+"""Reads exchanges from the store: pages by number, counts with a cap, contents, conversations. Nothing here writes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any
 
-import zstandard
 from sqlalchemy import RowMapping, text
 
+from capture import search
 from capture.assemble import assemble
+from capture.content import read_content
 from capture.database import Database
 from capture.errors import NotFoundError
-from capture.exchange import Conversation, Exchange
+from capture.exchange import OMITTED, Content, Conversation, Exchange
 from capture.filters import Filter
 
 _COLUMNS = ", ".join(field.name for field in fields(Exchange))
 _ID_LETTERS = 29  # ex_ and 26 letters
-_MAX_BODY = 1 << 30
+_LAST = (1 << 63) - 1
+_NO_CONTENT = Content({}, {}, b"", b"", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,61 +34,84 @@ class TaskSummary:
     last_us: int
 
 
-def page(database: Database, filter: Filter, *, before: str = "", limit: int = 100) -> list[Exchange]:
-    """Newest first: at most `limit` exchanges older than the one with id `before` (from the newest when empty)."""
-    where = f"({filter.where}) AND id < :before" if before else filter.where
-    return _select(database, f"{where} ORDER BY id DESC LIMIT :limit", {**filter.params, "before": before, "limit": limit})
+def page(database: Database, filter: Filter, *, before: int = 0, limit: int = 100) -> list[Exchange]:
+    """Newest first: at most `limit` exchanges stored before number `before` (from the newest when 0).
 
-
-def after(database: Database, filter: Filter, after_id: str, limit: int) -> list[Exchange]:
-    """Oldest first: at most `limit` exchanges younger than the one with id `after_id`.
-
-    An exchange is stored when it ends and sorts by its start: to see every one exactly once, ask again from some
-    way back and skip known ids.
+    StoreError when the store looked for ten seconds without an end.
     """
-    where = f"({filter.where}) AND id > :after"
-    return _select(database, f"{where} ORDER BY id LIMIT :limit", {**filter.params, "after": after_id, "limit": limit})
+    params = {"before": before or _LAST, "limit": limit}
+    rows = search.select(database, filter, _COLUMNS, bound="< :before", is_newest_first=True, params=params)
+    return [_exchange(row) for row in rows]
+
+
+def after(database: Database, filter: Filter, *, after: int = 0, limit: int = 100) -> list[Exchange]:
+    """Oldest first: at most `limit` exchanges stored after number `after` (from the oldest when 0).
+
+    Numbers are given in the order of storing and become visible in it: asking again from the last number sees each
+    exchange exactly once.
+    """
+    params = {"after": after, "limit": limit}
+    rows = search.select(database, filter, _COLUMNS, bound="> :after", is_newest_first=False, params=params)
+    return [_exchange(row) for row in rows]
 
 
 def get(database: Database, id: str) -> Exchange:
     """The exchange with this id or with the only id that starts so; NotFoundError when there is none or more than one."""
     start = id if id.startswith("ex_") else f"ex_{id}"
-    bounds = {"low": start.ljust(_ID_LETTERS, "0"), "high": start.ljust(_ID_LETTERS, "z")}
-    found = _select(database, "id >= :low AND id <= :high ORDER BY id LIMIT 2", bounds)
+    found: list[RowMapping] = []
+    if start.isascii() and start.isprintable():
+        bounds = {"low": start.ljust(_ID_LETTERS, "0"), "high": start.ljust(_ID_LETTERS, "z")}
+        sql = f"SELECT {_COLUMNS} FROM exchanges WHERE id >= :low AND id <= :high ORDER BY id LIMIT 2"  # noqa: S608  names
+        with database.read() as connection:
+            found = list(connection.execute(text(sql), bounds).mappings())
     if len(found) == 1:
-        return found[0]
+        return _exchange(found[0])
     what = f"More than one exchange starts with {id!r}." if found else f"There is no exchange {id!r}."
     raise NotFoundError(what, "Give more of the id." if found else "List them with `potstill exchanges list`.")
 
 
-def body(database: Database, hash: str) -> bytes:
-    """The body with this content hash as it was relayed, content encoding and all; NotFoundError when it is not stored."""
+def content(database: Database, exchange: Exchange) -> Content:
+    """Headers and both bodies as they were relayed, content encoding and all, but for what was taken out before storing.
+
+    Bodies are empty where the content was omitted. NotFoundError when the exchange is no longer in the store.
+    """
+    return contents(database, [exchange])[0]
+
+
+def contents(database: Database, exchanges: Sequence[Exchange]) -> list[Content]:
+    """The content of each of `exchanges`, read together; as `content`."""
     with database.read() as connection:
-        row = connection.execute(text("SELECT zstd FROM bodies WHERE hash = :hash"), {"hash": hash}).first()
-    if row is None:
-        raise NotFoundError(f"There is no body {hash!r}.", "It may have been erased.")
-    return zstandard.ZstdDecompressor().decompress(bytes(row[0]), max_output_size=_MAX_BODY)
+        found = read_content(connection, [exchange.number for exchange in exchanges])
+    for exchange in exchanges:
+        if exchange.number not in found and exchange.content != OMITTED:
+            raise NotFoundError(f"The content of {exchange.id} is not in the store.", "It may have been erased meanwhile.")
+    return [found.get(exchange.number, _NO_CONTENT) for exchange in exchanges]
 
 
 def conversation(database: Database, exchange: Exchange) -> Conversation:
-    """What was asked and answered, in the canonical chat form."""
+    """What was asked and answered, in the canonical chat form; nothing where the content was omitted."""
+    return conversation_of(exchange, content(database, exchange))
+
+
+def conversation_of(exchange: Exchange, content: Content) -> Conversation:
+    """As `conversation`, from content that was read already."""
+    if exchange.content == OMITTED:
+        return Conversation((), None)
     return assemble(
         exchange.protocol,
         exchange.path,
         exchange.is_stream,
-        body(database, exchange.request_body),
-        body(database, exchange.response_body),
-        exchange.response_headers.get("content-encoding", ""),
+        content.request_body,
+        content.response_body,
+        content.response_headers.get("content-encoding", ""),
         exchange.status,
-        request_encoding=exchange.request_headers.get("content-encoding", ""),
+        request_encoding=content.request_headers.get("content-encoding", ""),
     ).conversation
 
 
 def count(database: Database, filter: Filter, cap: int = 10_000) -> int:
-    """How many exchanges match; counting stops at `cap`."""
-    sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM exchanges WHERE {filter.where} LIMIT :cap) AS found"  # noqa: S608  bound
-    with database.read() as connection:
-        return int(connection.execute(text(sql), {**filter.params, "cap": cap}).scalar_one())
+    """How many exchanges match; counting stops at `cap`. StoreError as `page`."""
+    return search.count(database, filter, cap)
 
 
 def tasks(database: Database) -> list[TaskSummary]:
@@ -108,15 +133,8 @@ def revision(database: Database) -> int:
     return int.from_bytes(blake2b(repr(marks).encode(), digest_size=7).digest(), "big")
 
 
-def _select(database: Database, condition: str, params: Mapping[str, Any]) -> list[Exchange]:
-    sql = f"SELECT {_COLUMNS} FROM exchanges WHERE {condition}"  # noqa: S608  names from code, values bound
-    with database.read() as connection:
-        return [_exchange(row) for row in connection.execute(text(sql), params).mappings()]
-
-
 def _exchange(row: RowMapping) -> Exchange:
-    values = dict(row)
-    for name in ("tags", "request_headers", "response_headers"):
-        values[name] = json.loads(values[name])
+    values: dict[str, Any] = dict(row)
+    values["tags"] = json.loads(values["tags"])
     values["is_stream"] = bool(values["is_stream"])
     return Exchange(**values)

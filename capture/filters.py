@@ -1,119 +1,79 @@
-"""The filter language of lists, counts and exports: text in, a SQL condition with bound parameters out.
+"""The filter language of lists, counts and exports: text in, a condition with bound parameters out, for either store.
 
-    task:triage status>=400 model:gpt-* -purpose:judge since:2d variant:candidate tag.team:search "could not"
+    task:triage status>=400 model:gpt-* -purpose:judge since:2d tag.team:search -tag:internal refund "could not" pay*
 
 Terms are joined by and; `-` negates; a comma means either (`state:timeout,truncated`); `*` stands for any text; quotes keep
-spaces together; words without a field are looked for in the answer.
+spaces together. Words without a field are looked for in prompts and answers, as whole words, whatever their case and accents;
+a `*` at the end finds words that begin so.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from capture import clock
-from capture.errors import PotstillError
+from capture.filter_conditions import POSTGRESQL, SQLITE, Condition, FilterError, Letters, Value, condition_of, plain
+from capture.filter_fields import ALIASES, FIELDS, Field
+from capture.fulltext import Phrase, fts5_query, phrase, postgresql_query
 
-Value = str | int
+__all__ = ["FIELDS", "Field", "Filter", "FilterError", "Words", "parse_filter", "quote"]
+
+_MAX_LETTERS = 10_000
+_MAX_VALUES = 200
+_TERM = re.compile(
+    r"""(?P<minus>-?)(?:(?P<field>[A-Za-z_]+(?:\.[^\s:<>=!"]+)?)(?P<op>>=|<=|!=|[:=<>]))?(?P<value>(?:"(?:[^"\\]|\\.)*"|[^\s"])+)""",
+    re.DOTALL,
+)
 
 
-class FilterError(PotstillError):
-    """A filter cannot be understood."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the full-text index is asked, in the spelling of either store; matching exchanges are wanted, or unwanted."""
+
+    fts5: str
+    tsquery: str
+    is_wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A parsed filter: `where` is a condition on table exchanges with the named parameters `params`; `text` is what was typed."""
+    """A parsed filter: what was typed, and a condition on table exchanges with the named parameters `params`.
+
+    `sqlite` and `postgresql` spell the part of it that a row answers; `words` is the part for the full-text index. What is in
+    `narrow` follows from the condition and is answered by an index alone; `index` holds all that can match by their number.
+    """
 
     text: str
-    where: str
     params: Mapping[str, Value]
+    sqlite: str
+    postgresql: str
+    words: Words | None = None
+    narrow: tuple[str, ...] = ()
+    index: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of the language, for help screens: what it means and what a value looks like."""
-
-    name: str
-    help: str
-    example: str
-
-
-_TEXT: Mapping[str, tuple[str, str, str]] = {
-    "task": ("task", "name of the task", "task:triage"),
-    "model": ("model_served", "model that answered, else the one asked for", "model:gpt-*"),
-    "asked": ("model_asked", "model that the client asked for", "asked:gpt-4o"),
-    "upstream": ("upstream", "who answered", "upstream:openai"),
-    "variant": ("variant", "baseline or candidate", "variant:candidate"),
-    "release": ("release_id", "release that answered", "release:rel_*"),
-    "state": ("state", "how it ended", "state:truncated,timeout"),
-    "purpose": ("purpose", "app, judge, relabel, shadow or eval", "-purpose:judge"),
-    "user": ("user_name", "user tag", "user:u17"),
-    "session": ("session_name", "session tag", "session:s1"),
-    "unit": ("unit", "sticky unit", "unit:u17"),
-    "environment": ("environment", "environment tag", "environment:prod"),
-    "protocol": ("protocol", "openai, anthropic or raw", "protocol:anthropic"),
-    "method": ("method", "HTTP method", "method:POST"),
-    "path": ("path", "path of the request", "path:*/messages"),
-    "finish": ("finish_reason", "the provider's finish reason", "finish:length"),
-    "error": ("error_kind", "kind of error", "error:*"),
-    "fallback": ("fallback_reason", "why the teacher stood in", "fallback:*"),
-    "id": ("id", "id of the exchange", "id:ex_01*"),
-    "input": ("input_hash", "content hash of what was asked", "input:b2:*"),
-}
-_NUMBER: Mapping[str, tuple[str, str, str]] = {
-    "status": ("status", "HTTP status", "status>=400"),
-    "latency": ("latency_us", "time to the last byte", "latency>2s"),
-    "first_byte": ("first_byte_us", "time to the first byte", "first_byte>500ms"),
-    "overhead": ("overhead_us", "time that Potstill added", "overhead>5ms"),
-    "tokens_in": ("tokens_in", "prompt tokens", "tokens_in>1000"),
-    "tokens_out": ("tokens_out", "answer tokens", "tokens_out<5"),
-    "cost": ("cost_microusd", "cost in US dollars", "cost>0.01"),
-    "redactions": ("redactions", "secrets taken out", "redactions>0"),
-}
-_OTHER: Mapping[str, tuple[str, str]] = {
-    "since": ("not older than", "since:2d"),
-    "until": ("not younger than", "until:2026-01-31"),
-    "stream": ("streamed or not", "stream:yes"),
-    "success": ("whole answer with status 2xx", "success:no"),
-    "text": ("words in the answer", 'text:"could not"'),
-}
-FIELDS: tuple[Field, ...] = (
-    *(Field(name, spec[1], spec[2]) for name, spec in {**_TEXT, **_NUMBER}.items()),
-    *(Field(name, *spec) for name, spec in _OTHER.items()),
-    Field("tag.<key>", "value of a tag", "tag.team:search"),
-)
-_ALIASES = {
-    "env": "environment",
-    "fallback_reason": "fallback",
-    "user_name": "user",
-    "session_name": "session",
-    "release_id": "release",
-}
-_TERM = re.compile(
-    r"""(?P<minus>-?)(?:(?P<field>[A-Za-z_]+(?:\.[^\s:<>=!"]+)?)(?P<op>>=|<=|!=|[:=<>]))?(?P<value>(?:"(?:[^"\\]|\\.)*"|[^\s"])+)"""
-)
-_DURATION_US = {
-    "us": 1,
-    "ms": 1_000,
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-    "w": 604_800_000_000,
-}
-_SUCCESS = "(state = 'complete' AND status >= 200 AND status < 300)"
+    def where(self, *, is_sqlite: bool) -> str:
+        """The whole condition."""
+        row = self.sqlite if is_sqlite else self.postgresql
+        if self.words is None:
+            return row
+        found = (
+            "SELECT rowid FROM exchange_words WHERE exchange_words MATCH :words_fts5"
+            if is_sqlite
+            else "SELECT number FROM exchange_words WHERE words @@ CAST(:words_tsquery AS tsquery)"
+        )
+        return f"({row}) AND exchanges.number {'IN' if self.words.is_wanted else 'NOT IN'} ({found})"
 
 
 def parse_filter(text: str) -> Filter:
     """`text` in the filter language; empty text is everything. FilterError names the nearest field for an unknown one."""
-    conditions: list[str] = []
+    _check(text)
+    conditions: list[Condition] = []
+    wanted: list[list[Phrase]] = []
+    unwanted: list[list[Phrase]] = []
     params: dict[str, Value] = {}
-    position = 0
+    values, position = 0, 0
     while position < len(text):
         if text[position].isspace():
             position += 1
@@ -121,10 +81,19 @@ def parse_filter(text: str) -> Filter:
         match = _TERM.match(text, position)
         if match is None:
             raise FilterError(f"The filter cannot be read from {text[position:]!r} on.", 'Close the quotes with ".')
-        condition = _condition(match, _binder(params))
-        conditions.append(f"NOT ({condition})" if match["minus"] else condition)
+        alternatives = _split(match["value"])
+        values += len(alternatives)
+        name, key = _name(match["field"])
+        if name == "text":
+            _check_operator(match)
+            (unwanted if match["minus"] or match["op"] == "!=" else wanted).append(_phrases(match["value"], alternatives))
+        else:
+            condition = _condition(match, name, key, alternatives, params)
+            conditions.append(condition.negated() if match["minus"] else condition)
         position = match.end()
-    return Filter(text.strip(), " AND ".join(conditions) or "1 = 1", params)
+    if values > _MAX_VALUES:
+        raise FilterError(f"The filter has {values:,} values.", f"Take {_MAX_VALUES} at most.")
+    return _filter(text.strip(), conditions, _words(wanted, unwanted), params)
 
 
 def quote(value: str) -> str:
@@ -133,47 +102,41 @@ def quote(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _binder(params: dict[str, Value]) -> Callable[[Value], str]:
-    def bind(value: Value) -> str:
-        name = f"f{len(params)}"
-        params[name] = value
-        return f":{name}"
+def _check(text: str) -> None:
+    if len(text) > _MAX_LETTERS:
+        raise FilterError(f"The filter is {len(text):,} letters long.", f"Take {_MAX_LETTERS:,} at most.")
+    odd = re.search("[\x00\ud800-\udfff]", text)
+    if odd:
+        raise FilterError(f"The filter has the letter {odd[0]!r}, which nothing stored has.", "Leave it out.")
 
-    return bind
+
+def _name(typed: str | None) -> tuple[str, str]:
+    name, _, key = (typed or "text").partition(".")
+    name = name.lower()
+    return ALIASES.get(name, name), key
 
 
-def _condition(match: re.Match[str], bind: Callable[[Value], str]) -> str:
-    if match["field"] is None:
-        return _words(match["value"], bind)
-    name, _, key = match["field"].partition(".")
-    name = _ALIASES.get(name.lower(), name.lower())
-    operator, values = match["op"], _split(match["value"])
-    if name == "tag" and key:
-        return _either([_tag(key, value, bind) for value in values], operator)
-    if name in _TEXT:
-        column = "COALESCE(NULLIF(model_served, ''), model_asked)" if name == "model" else _TEXT[name][0]
-        return _either([_like(column, value, bind) for value in values], operator)
-    if name in _NUMBER:
-        return " OR ".join(_compare(name, operator, _plain(value), bind) for value in values).join("()")
-    if name in ("since", "until"):
-        moment = bind(_moment(name, _plain(values[0])))
-        return f"started_us {'>=' if name == 'since' else '<='} {moment}"
-    if name == "stream":
-        return f"is_stream = {int(_truth(name, values[0]))}"
-    if name == "success":
-        return _SUCCESS if _truth(name, values[0]) else f"NOT {_SUCCESS}"
-    if name == "text":
-        return _words(match["value"], bind)
-    close = difflib.get_close_matches(name, [field.name for field in FIELDS], n=1, cutoff=0.5)
-    known = ", ".join(field.name for field in FIELDS)
+def _condition(match: re.Match[str], name: str, key: str, alternatives: list[Letters], params: dict[str, Value]) -> Condition:
+    found = condition_of(name, key, match["op"], alternatives, params)
+    if found is not None:
+        return found
+    names = [field.name for field in FIELDS]
+    close = difflib.get_close_matches(match["field"].lower(), names, n=1, cutoff=0.5)
+    known = f"Known: {', '.join(names)}."
     raise FilterError(
-        f"Unknown field {match['field']!r} in the filter.", f"Did you mean {close[0]}?" if close else f"Known: {known}."
+        f"Unknown field {match['field']!r} in the filter.",
+        f"{f'Did you mean {close[0]}?' if close else known} Put quotes around it to look for the words.",
     )
 
 
-def _split(value: str) -> list[list[tuple[str, bool]]]:
-    """The alternatives of a value, each a list of letters with whether the letter may act as a wildcard."""
-    alternatives: list[list[tuple[str, bool]]] = [[]]
+def _check_operator(match: re.Match[str]) -> None:
+    if match["op"] not in (None, ":", "=", "!="):
+        raise FilterError(f"{match['op']} compares numbers, not text.", "Use : for text.")
+
+
+def _split(value: str) -> list[Letters]:
+    """The alternatives of a value."""
+    alternatives: list[Letters] = [[]]
     is_quoted = is_escaped = False
     for letter in value:
         if is_escaped:
@@ -186,72 +149,47 @@ def _split(value: str) -> list[list[tuple[str, bool]]]:
         elif letter == "," and not is_quoted:
             alternatives.append([])
         else:
-            alternatives[-1].append((letter, True))
+            alternatives[-1].append((letter, letter == "*"))
     return alternatives
 
 
-def _plain(letters: list[tuple[str, bool]]) -> str:
-    return "".join(letter for letter, _ in letters)
+def _phrases(value: str, alternatives: list[Letters]) -> list[Phrase]:
+    found = []
+    for letters in alternatives:
+        is_prefix = bool(letters) and letters[-1] == ("*", True)
+        one = phrase(plain(letters), is_prefix=is_prefix)
+        if ("*", True) in letters[: len(letters) - is_prefix]:
+            raise FilterError(f"{value!r} has a * that is not at its end.", 'Look for letters anywhere with answer:"*...".')
+        if one is not None:
+            found.append(one)
+    if not found:
+        raise FilterError(f"{value!r} has neither a letter nor a digit to look for.", 'Look for signs with answer:"...".')
+    return found
 
 
-def _pattern(letters: list[tuple[str, bool]]) -> str:
-    """`letters` as a LIKE pattern with escape character !."""
-    return "".join("%" if may and letter == "*" else f"!{letter}" if letter in "%_!" else letter for letter, may in letters)
+def _words(wanted: list[list[Phrase]], unwanted: list[list[Phrase]]) -> Words | None:
+    if wanted:
+        return Words(fts5_query(wanted, unwanted), postgresql_query(wanted, unwanted), is_wanted=True)
+    if unwanted:
+        either = [[one for group in unwanted for one in group]]
+        return Words(fts5_query(either), postgresql_query(either), is_wanted=False)
+    return None
 
 
-def _like(column: str, letters: list[tuple[str, bool]], bind: Callable[[Value], str]) -> str:
-    if ("*", True) not in letters:
-        return f"{column} = {bind(_plain(letters))}"
-    condition = f"LOWER({column}) LIKE {bind(_pattern(letters).lower())} ESCAPE '!'"
-    return f"({column} <> '' AND {condition})" if letters == [("*", True)] else condition
-
-
-def _tag(key: str, letters: list[tuple[str, bool]], bind: Callable[[Value], str]) -> str:
-    """Tags are compact JSON of text to text, so a pair is found by its spelling, alike in every store."""
-    start = json.dumps(key, ensure_ascii=False) + ":"
-    value = [(part, may) for letter, may in letters for part in json.dumps(letter, ensure_ascii=False)[1:-1]]
-    around = [("%", True)], [('"', False)]
-    pattern = "%" + _pattern([(c, False) for c in start] + around[1] + value + around[1]) + "%"
-    return f"tags LIKE {bind(pattern)} ESCAPE '!'"
-
-
-def _words(value: str, bind: Callable[[Value], str]) -> str:
-    letters = [letter for alternative in _split(value) for letter in [*alternative, (",", False)]][:-1]
-    return f"LOWER(output_text) LIKE {bind('%' + _pattern(letters).lower() + '%')} ESCAPE '!'"
-
-
-def _either(conditions: list[str], operator: str) -> str:
-    if operator not in (":", "=", "!="):
-        raise FilterError(f"{operator} compares numbers, not text.", "Use : for text.")
-    condition = " OR ".join(conditions).join("()")
-    return f"NOT {condition}" if operator == "!=" else condition
-
-
-def _compare(name: str, operator: str, value: str, bind: Callable[[Value], str]) -> str:
-    column, _, example = _NUMBER[name]
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)(us|ms|s|m|h)?", value)
-    is_time = column.endswith("_us")
-    if match is None or (match[2] and not is_time):
-        raise FilterError(f"{value!r} is not a number for {name}.", f"Write it like {example}.")
-    factor = _DURATION_US[match[2] or "ms"] if is_time else 1_000_000 if name == "cost" else 1
-    sign = {":": "=", "!=": "<>"}.get(operator, operator)
-    return f"{column} {sign} {bind(round(float(match[1]) * factor))}"
-
-
-def _moment(name: str, value: str) -> int:
-    match = re.fullmatch(r"(\d+)(s|m|h|d|w)", value)
-    if match is not None:
-        return clock.now_us() - int(match[1]) * _DURATION_US[match[2]]
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise FilterError(f"{value!r} is not a time for {name}.", "Write it like 2d, 30m or 2026-01-31T12:00.") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000_000)
-
-
-def _truth(name: str, letters: list[tuple[str, bool]]) -> bool:
-    value = _plain(letters).lower()
-    if value not in ("yes", "no", "true", "false", "1", "0"):
-        raise FilterError(f"{value!r} is neither yes nor no for {name}.", f"Write {name}:yes or {name}:no.")
-    return value in ("yes", "true", "1")
+def _filter(text: str, conditions: list[Condition], words: Words | None, params: dict[str, Value]) -> Filter:
+    if words is not None:
+        params |= {"words_fts5": words.fts5, "words_tsquery": words.tsquery}
+    narrow = [one.narrow for one in conditions if one.narrow]
+    times = [one.narrow for one in conditions if one.is_time]
+    if len(times) > 1:
+        narrow = [*(one for one in narrow if one not in times), " AND ".join(times)]
+    indexes = {one.index for one in conditions}
+    return Filter(
+        text,
+        params,
+        " AND ".join(one.spelled(SQLITE) for one in conditions) or "1 = 1",
+        " AND ".join(one.spelled(POSTGRESQL) for one in conditions) or "1 = 1",
+        words,
+        tuple(narrow),
+        next((name for name in ("exchanges_failed", "exchanges_by_task") if name in indexes), ""),
+    )

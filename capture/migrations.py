@@ -145,6 +145,13 @@ def m002_pieces(d: Dialect) -> list[str]:
         "CREATE INDEX exchanges_by_task ON exchanges (task, number)",
         "CREATE INDEX exchanges_by_variant ON exchanges (task, variant, number) WHERE variant <> ''",
         "CREATE INDEX exchanges_by_session ON exchanges (session_name) WHERE session_name <> ''",
+        "CREATE INDEX exchanges_by_user ON exchanges (user_name) WHERE user_name <> ''",
+        """CREATE INDEX exchanges_failed ON exchanges (number, task, status, state)
+            WHERE NOT (state = 'complete' AND status >= 200 AND status < 300)""",
+        "CREATE INDEX exchanges_by_start ON exchanges (started_us)",
+        "CREATE INDEX exchanges_by_latency ON exchanges (latency_us)",
+        "CREATE INDEX exchanges_by_cost ON exchanges (cost_microusd)",
+        "CREATE INDEX exchanges_by_model ON exchanges (COALESCE(NULLIF(model_served, ''), model_asked))",
         f"CREATE TABLE contents (number {d.key} PRIMARY KEY, zstd {d.blob} NOT NULL)",
         f"CREATE TABLE pieces (number {d.serial}, hash {d.blob} NOT NULL, size BIGINT NOT NULL, zstd {d.blob} NOT NULL)",
         "CREATE UNIQUE INDEX pieces_by_hash ON pieces (hash)",
