@@ -9,7 +9,7 @@ from functools import lru_cache
 from capture import feed
 from capture.database import Database
 from capture.errors import NotFoundError
-from capture.exchange import BASELINE, Exchange
+from capture.exchange import BASELINE, Content, Exchange
 from capture.filters import Filter, parse_filter, quote
 from capture.ids import content_hash
 from capture.messages import Message
@@ -63,19 +63,20 @@ def select(database: Database, task: str, settings: CurateSettings, edits: Mappi
     dropped: dict[str, str] = {}
     by_student = 0
     same: dict[Message, Message] = {}
-    for done, exchange in enumerate(_exchanges(database, chosen)):
+    for done, (exchange, content) in enumerate(_exchanges(database, chosen)):
         if done % _BATCH == 0:
             on_progress("read exchanges", done, total)
         if not is_from_teacher(exchange):
             by_student += 1
             continue
-        conversation = feed.conversation(database, exchange)
+        conversation = feed.conversation_of(exchange, content)
         cleaned = clean(exchange, conversation, settings, edits.get(exchange.id))
         if cleaned.reason:
             dropped[exchange.id] = cleaned.reason
         else:
             candidates.append(_candidate(exchange, conversation.asked, cleaned, same))
     on_progress("read exchanges", total, total)
+    candidates.sort(key=lambda candidate: (candidate.started_us, candidate.exchange_id))
     return Selection(candidates, dropped, by_student)
 
 
@@ -102,11 +103,11 @@ def _filter(task: str, settings: CurateSettings) -> Filter:
     return parse_filter(f"task:{quote(task)} purpose:app {settings.filter}")
 
 
-def _exchanges(database: Database, chosen: Filter) -> Iterator[Exchange]:
-    last = ""
-    while batch := feed.after(database, chosen, last, _BATCH):
-        yield from batch
-        last = batch[-1].id
+def _exchanges(database: Database, chosen: Filter) -> Iterator[tuple[Exchange, Content]]:
+    last = 0
+    while batch := feed.after(database, chosen, after=last, limit=_BATCH):
+        yield from zip(batch, feed.contents(database, batch), strict=True)
+        last = batch[-1].number
 
 
 def _candidate(exchange: Exchange, asked: tuple[Message, ...], cleaned: Cleaned, same: dict[Message, Message]) -> Candidate:

@@ -322,10 +322,10 @@ def _store(stage: Stage) -> Iterator[Database]:
 
 
 def _all_exchanges(database: Database) -> Iterator[Exchange]:
-    everything, last = parse_filter("purpose:app"), ""
-    while found := feed.after(database, everything, last, limit=500):
+    everything, last = parse_filter("purpose:app"), 0
+    while found := feed.after(database, everything, after=last, limit=500):
         yield from found
-        last = found[-1].id
+        last = found[-1].number
 
 
 def _wait_until_stored(database: Database, count: int) -> None:

@@ -85,8 +85,9 @@ def read_window(database: Database, experiment: Experiment) -> list[Seen]:
     statement = text(
         "SELECT variant, flag_revision, unit, state, status, fallback_reason, latency_us, first_byte_us, cost_microusd,"
         " input_hash, output_text FROM exchanges"
-        " WHERE task = :task AND variant IN ('baseline', 'candidate') AND purpose = 'app' AND flag_revision IN :revisions"
-        " ORDER BY id"
+        " WHERE task = :task AND variant <> '' AND variant IN ('baseline', 'candidate') AND purpose = 'app'"
+        " AND flag_revision IN :revisions"
+        " ORDER BY number"
     ).bindparams(bindparam("revisions", expanding=True))
     with database.read() as connection:
         rows = connection.execute(statement, {"task": experiment.task, "revisions": sorted(experiment.shares)})

@@ -89,7 +89,7 @@ def teacher_request(example: Example, captured: Mapping[str, Any]) -> tuple[str,
 def _captured(database: Database, example: Example) -> dict[str, Any]:
     try:
         exchange = feed.get(database, example.exchange_id)
-        body = json.loads(feed.body(database, exchange.request_body))
+        body = json.loads(feed.content(database, exchange).request_body)
     except (NotFoundError, ValueError):
         return {}  # the exchange went with its retention; the example still says which model answered
     return body if isinstance(body, dict) else {}

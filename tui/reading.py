@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
-from capture.exchange import Conversation, Exchange
+from capture.exchange import Content, Conversation, Exchange
 from capture.feedback import Feedback
 from capture.filters import parse_filter, quote
 
@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What is known of one exchange besides its row. `conversation` is None when a body is no longer stored."""
+    """What is known of one exchange besides its row. `content` and `conversation` are None when they are no longer stored."""
 
+    content: Content | None = None
     conversation: Conversation | None = None
     feedback: tuple[Feedback, ...] = ()
 
 
 def detail(database: Database, exchange: Exchange) -> Detail:
     """What was asked and answered, and what people thought of it."""
+    said = tuple(feedback.of_exchange(database, exchange.id))
     try:
-        conversation = feed.conversation(database, exchange)
+        content = feed.content(database, exchange)
     except NotFoundError:
-        conversation = None
-    return Detail(conversation, tuple(feedback.of_exchange(database, exchange.id)))
+        return Detail(feedback=said)
+    return Detail(content, feed.conversation_of(exchange, content), said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
         self._filter: Filter = parse_filter("")
         self._is_following = True
         self._newer = 0
-        self._newest_counted = ""
+        self._newest_counted = 0
         self._health: Health | None = None
         self._shown: tuple[Exchange, Detail] | None = None
 
@@ -124,7 +124,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
 
         def done(rows: list[Exchange]) -> None:
             self._newer = 0
-            self._newest_counted = rows[0].id if rows else ""
+            self._newest_counted = rows[0].number if rows else 0
             self._table.show(rows, has_older=len(rows) == PAGE)
             self._say_empty()
             self._draw_health()
@@ -137,11 +137,11 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
         def done(rows: list[Exchange]) -> None:
             if rows and last == self._newest_counted:
                 self._newer += len(rows)
-                self._newest_counted = rows[-1].id
+                self._newest_counted = rows[-1].number
                 self._table.has_newer = True
                 self._draw_health()
 
-        in_thread(self, "newer", lambda: feed.after(self._desk.database, chosen, last, limit=_NEWER_AT_ONCE), done)
+        in_thread(self, "newer", lambda: feed.after(self._desk.database, chosen, after=last, limit=_NEWER_AT_ONCE), done)
 
     def _count(self, delay_s: float = 0.0) -> None:
         chosen, text = self._filter, self._filter.text
@@ -189,24 +189,24 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
         """Fetches the next page beyond an edge of the list."""
         table, chosen, rows = self._table, self._filter, self._table.rows
         if event.is_older:
-            last = rows[-1].id
+            last = rows[-1].number
 
             def add_older(found: list[Exchange]) -> None:
-                if table.rows and table.rows[-1].id == last:
+                if table.rows and table.rows[-1].number == last:
                     table.add_older(found, has_older=len(found) == PAGE)
 
             work = partial(feed.page, self._desk.database, chosen, before=last, limit=PAGE)
             in_thread(self, "list", work, add_older, failed=table.give_up)
         elif not self._is_following:
-            first = rows[0].id
+            first = rows[0].number
 
             def add_newer(found: list[Exchange]) -> None:
-                if table.rows and table.rows[0].id == first:
+                if table.rows and table.rows[0].number == first:
                     self._newer = max(self._newer - len(found), 0)
                     table.add_newer(found[::-1], has_newer=len(found) == PAGE)
                     self._draw_health()
 
-            work = partial(feed.after, self._desk.database, chosen, first, limit=PAGE)
+            work = partial(feed.after, self._desk.database, chosen, after=first, limit=PAGE)
             in_thread(self, "list", work, add_newer, failed=table.give_up)
 
     def on_virtual_table_moved(self, event: VirtualTable.Moved) -> None:
@@ -278,7 +278,7 @@ class TrafficScreen(Screen[None], inherit_bindings=False):
             table.show(rows[::-1], has_older=False, has_newer=len(rows) == PAGE, cursor=-1)
             self._draw_health()
 
-        in_thread(self, "list", lambda: feed.after(self._desk.database, chosen, "", limit=PAGE), done)
+        in_thread(self, "list", lambda: feed.after(self._desk.database, chosen, limit=PAGE), done)
 
     def _follow_or_pause(self) -> None:
         self._is_following = not self._is_following

@@ -146,9 +146,10 @@ def whole(exchange: Exchange, found: Detail) -> str:
     parts.append(f"-- output\n{_answer(exchange, conversation)}")
     if found.feedback:
         parts.append("-- feedback\n" + "\n".join(f"{words.moment(each.created_us)}  {_told(each)}" for each in found.feedback))
-    for title, headers in (("request headers", exchange.request_headers), ("response headers", exchange.response_headers)):
+    content = found.content
+    for title, headers in (("request", content.request_headers), ("response", content.response_headers)) if content else ():
         if headers:
-            parts.append(f"-- {title}\n" + "\n".join(f"{name}: {value}" for name, value in headers.items()))
+            parts.append(f"-- {title} headers\n" + "\n".join(f"{name}: {value}" for name, value in headers.items()))
     return "\n\n".join(parts)
 
 
