@@ -322,6 +322,7 @@ def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, pr
             assembled.usage.tokens_out,
             tokens_cached=assembled.usage.tokens_cached,
             tokens_cache_written=assembled.usage.tokens_cache_written,
+            tokens_reasoning=assembled.usage.tokens_reasoning,
         )
         if cost is not None:
             return cost

@@ -39,7 +39,7 @@ class Recording:
 
 @pytest.fixture(scope="session")
 def recordings() -> list[Recording]:
-    """Exchanges with OpenAI, those who imitate it, and Anthropic, out of recorded cassettes; skips where they are not laid out."""
+    """Exchanges with OpenAI, its imitators and Anthropic out of recorded cassettes; skips where they are not laid out."""
     if not (RECORDINGS / "cassettes_index.jsonl").is_file():
         pytest.skip("recorded exchanges are not in ../shared/data")
     lines = (RECORDINGS / "cassettes_index.jsonl").read_text("utf-8").splitlines()
