@@ -37,7 +37,7 @@ _SHORTEST_S, _LONGEST_S = 0.06, 0.25
 _WRITER_EVERY = 4
 _START_S = 60.0
 _END_S = 300.0
-_PAGE = 500
+_PAGE = 200
 OnStage = Callable[[str, int, int], None]
 """Hears stage, done and total."""
 
@@ -228,19 +228,17 @@ def _settings(folder: Path, database_url: str, provider_port: int) -> Settings:
 
 def _stored(database: Database, task: str) -> Iterator[Stored]:
     """Every exchange of `task`, a page at a time."""
-    before = ""
-    while page := feed.page(database, parse_filter(f"task:{task}"), before=before, limit=_PAGE):
-        for exchange in page:
-            request = feed.body(database, exchange.request_body)
-            response = feed.body(database, exchange.response_body)
+    chosen, last = parse_filter(f"task:{task}"), 0
+    while page := feed.after(database, chosen, after=last, limit=_PAGE):
+        for exchange, content in zip(page, feed.contents(database, page), strict=True):
             yield Stored(
                 exchange.id,
-                number_of(request),
+                number_of(content.request_body),
                 exchange.status,
                 exchange.state,
-                request,
-                exchange.request_sha256,
-                response,
-                exchange.response_sha256,
+                content.request_body,
+                content.request_sha256,
+                content.response_body,
+                content.response_sha256,
             )
-        before = page[-1].id
+        last = page[-1].number

@@ -21,13 +21,13 @@ def test_f01_no_exchange_that_a_client_received_is_lost_doubled_made_up_or_chang
 ) -> None:
     url = str(request.getfixturevalue("postgresql_url")) if store == "postgresql" else ""
     stages: list[tuple[str, int, int]] = []
-    verdict = run_torture(Torture(8, 11, url), tmp_path / "torture", lambda *stage: stages.append(stage))
+    verdict = run_torture(Torture(5, 11, url), tmp_path / "torture", lambda *stage: stages.append(stage))
     assert verdict.examples == []
     assert verdict.is_clean
-    assert verdict.acked > 100
+    assert verdict.acked > 50
     assert verdict.interrupted > 0, "the kills hit open exchanges"
     assert verdict.stored >= verdict.acked
-    assert ("rounds", 8, 8) in stages
+    assert ("rounds", 5, 5) in stages
     assert stages[-1] == ("compare", 1, 1)
     settings = load_settings(tmp_path / "torture" / "potstill.toml", environ={})
     assert list((settings.data_folder / "spool").glob("sp_*/*.seg")) == []
