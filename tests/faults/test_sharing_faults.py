@@ -71,7 +71,7 @@ def tail_of(url: str, seen: list[str]) -> Callable[[threading.Event], None]:
             while True:
                 is_last = stop.is_set()
                 while page := feed.after(database, parse_filter(""), after=last, limit=100):
-                    seen += [exchange.id for exchange in page]
+                    seen.extend(exchange.id for exchange in page)
                     last = page[-1].number
                 if is_last:
                     return
