@@ -54,9 +54,11 @@ def openai_usage(usage: Mapping[str, Any]) -> Usage:
 
 
 def usage_of(tokens_in: int | None, tokens_out: int | None, cached: int = 0, written: int = 0, reasoning: int = 0) -> Usage:
-    """Counts of a provider, missing unless both sides are there."""
+    """Counts of a provider, missing unless both sides are there. A part that is said to exceed its whole is cut to it."""
     source = MISSING if tokens_in is None or tokens_out is None else REPORTED
-    return Usage(tokens_in, tokens_out, source, cached, written, reasoning)
+    cached = min(cached, tokens_in or 0)
+    written = min(written, (tokens_in or 0) - cached)
+    return Usage(tokens_in, tokens_out, source, cached, written, min(reasoning, tokens_out or 0))
 
 
 def _first(counts: Mapping[str, Any], *names: str) -> int | None:

@@ -44,7 +44,8 @@ def recordings() -> list[Recording]:
         pytest.skip("recorded exchanges are not in ../shared/data")
     lines = (RECORDINGS / "cassettes_index.jsonl").read_text("utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
-    names = {entry["file"] for entry in entries if (entry.get("path") or "").endswith(PATHS) and entry["file"].endswith(".yaml")}
+    kept = [entry for entry in entries if (entry.get("path") or "").endswith(PATHS)]
+    names = {entry["file"] for entry in kept if entry["file"].endswith((".yaml", ".yml"))}
     found: list[Recording] = []
     for name in sorted(names):
         found += _read_cassette(name)
@@ -55,7 +56,11 @@ def recordings() -> list[Recording]:
 def _loader() -> Any:
     import yaml
 
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """Reads the bytes of Ruby's cassettes, too."""
+
+    Loader.add_constructor("!binary", yaml.SafeLoader.construct_yaml_binary)
+    return Loader
 
 
 def _read_cassette(name: str) -> Iterator[Recording]:

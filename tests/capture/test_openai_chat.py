@@ -71,6 +71,7 @@ USAGES: list[tuple[str, dict[str, Any], Usage]] = [
     ("deepseek", {"prompt_cache_hit_tokens": 2, "prompt_cache_miss_tokens": 7}, Usage(9, 4, "reported", 2)),
     ("together", {"prompt_tokens_details": None, "cached_tokens": 2}, Usage(9, 4, "reported", 2)),
     ("openrouter", {"prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 5}}, Usage(9, 4, "reported", 1, 5)),
+    ("azure, with more cached than asked", {"prompt_tokens_details": {"cached_tokens": 163}}, Usage(9, 4, "reported", 9)),
     (
         "reasoning",
         {"completion_tokens": 40, "total_tokens": 49, "completion_tokens_details": {"reasoning_tokens": 30}},
