@@ -29,11 +29,11 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     FAILED = 1
-    """A Potstill error: cause and next step stand on stderr."""
+    """A Potstill error: cause and next step stand on stderr. Or a check found something bad (doctor, verify)."""
     USAGE = 2
     """The command line itself was wrong."""
     FALLS_SHORT = 3
-    """Everything ran, but a figure missed its bound (demo), or a check failed (doctor)."""
+    """Everything ran, but a figure missed its bound (demo)."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

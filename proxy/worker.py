@@ -65,6 +65,7 @@ class Worker:
             "in_flight": len(relay.tasks),
             "fallbacks": relay.fallbacks,
             "dropped": relay.spool.dropped,
+            "sync_failures": relay.spool.sync_failures,
             "is_draining": relay.is_draining,
             "is_breaker_open": relay.breaker.is_open,
             "flag_revision": self._flags.current.revision,

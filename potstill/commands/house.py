@@ -1,26 +1,56 @@
-"""`potstill doctor` and `potstill config`: is everything in order, and what is set."""
+"""`potstill doctor`, `verify`, `losses` and `config`: is everything in order, what was lost, and what is set."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from capture import clock
 from capture.errors import SettingsError
 from capture.settings import FILE_NAME, Settings
 from potstill.commands import add_command
-from potstill.output import ExitCode, Output
+from potstill.output import ExitCode, Output, plain
+
+if TYPE_CHECKING:
+    from capture.database import Database
+    from capture.losses import RetriedLetters
+    from capture.verify import VerifyReport
+
+_SHOWN = 50
 
 
 def add_commands(commands: Any) -> None:
-    """Adds `doctor` and `config`."""
+    """Adds `doctor`, `verify`, `losses` and `config`."""
     add_command(
         commands,
         "doctor",
         _doctor,
-        help="check store, spool, disk, ports, upstreams and engine; each finding has a next step",
+        help="check store, spool, disk, clock, ports, upstreams and engine; each finding has a next step",
         examples="  potstill doctor\n  potstill doctor --json | jq '.[] | select(.verdict != \"ok\")'",
     )
+    check = add_command(
+        commands,
+        "verify",
+        _verify,
+        help="recompute the hashes of everything stored, and of dataset files; ends with status 1 when something is wrong",
+        examples="  potstill verify\n  potstill verify --since 7d\n  potstill verify --limit 10000 --json | jq .faults",
+    )
+    check.add_argument("--since", default="", metavar="AGE", help="only exchanges of the last 30m, 12h or 7d (default: all)")
+    check.add_argument("--limit", type=int, help="only so many of the newest exchanges (default: all)")
+    check.add_argument("--deep", action="store_true", help="let SQLite compare its indexes with its tables too; slow")
+    losses = add_command(
+        commands,
+        "losses",
+        _losses,
+        help="what capture could not keep: gaps, exchanges that the store refused, damaged segments",
+        examples="  potstill losses\n  potstill losses --retry\n  potstill losses --json | jq .gaps",
+    )
+    losses.add_argument("--retry", action="store_true", help="try to store the refused exchanges once more")
+    losses.add_argument("--limit", type=int, default=20, help="how many of each to list (default: 20)")
     config = add_command(
         commands,
         "config",
@@ -42,7 +72,96 @@ def _doctor(arguments: argparse.Namespace, settings: Settings, output: Output) -
         for finding in findings:
             if finding.next_step:
                 output.say(f"{finding.check}: {finding.next_step}")
-    return ExitCode.FALLS_SHORT if any(finding.verdict == "bad" for finding in findings) else ExitCode.OK
+    return ExitCode.FAILED if any(finding.verdict == "bad" for finding in findings) else ExitCode.OK
+
+
+def _verify(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from capture import verify as checking
+    from capture.database import open_database
+    from curate.damage import find_damage
+
+    if arguments.limit is not None and arguments.limit < 1:
+        raise SettingsError(f"--limit {arguments.limit} checks nothing.", "Take 1 or more.")
+    since_us = parse_since(arguments.since, clock.now_us())
+    with closing(open_database(settings.database_url)) as database, output.stages() as show:
+        report = checking.verify(database, since_us=since_us, limit=arguments.limit, is_deep=arguments.deep, on_progress=show)
+        for damaged in find_damage(database, on_progress=lambda done, total: show("datasets", done, total)):
+            report.add(checking.DATASET, damaged.version, damaged.what)
+    if output.as_json:
+        output.json(report)
+    else:
+        _tell_verified(report, output)
+    return ExitCode.FAILED if report.fault_count else ExitCode.OK
+
+
+def _tell_verified(report: VerifyReport, output: Output) -> None:
+    from capture.verify import NEXT_STEPS
+
+    output.say(
+        f"{report.exchanges} exchanges: {report.as_relayed} byte for byte as relayed, {report.changed} as they were stored "
+        f"without secrets or personal data, {report.omitted} without content. {report.pieces} pieces."
+    )
+    if not report.fault_count:
+        output.say("Nothing is wrong.")
+        return
+    output.table(("KIND", "WHERE", "WHAT"), [(fault.kind, fault.where, fault.what) for fault in report.faults[:_SHOWN]])
+    if report.fault_count > _SHOWN:
+        output.say(f"... {report.fault_count} faults in all; --json shows up to 1,000.")
+    for kind in dict.fromkeys(fault.kind for fault in report.faults):
+        output.say(f"{kind}: {NEXT_STEPS[kind]}")
+
+
+def _losses(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from capture.database import open_database
+    from capture.losses import read_losses
+
+    with closing(open_database(settings.database_url)) as database:
+        retried = _retry(database, settings, output) if arguments.retry else None
+        losses = read_losses(database, settings.data_folder, limit=max(arguments.limit, 0))
+    if output.as_json:
+        output.json({**plain(losses), **({"retried": plain(retried)} if retried else {})})
+        return ExitCode.OK
+    if retried:
+        output.say(f"{retried.stored} stored, {retried.known} were there already, {len(retried.refused)} refused again.")
+    if not (losses.gap_count or losses.dead_letter_count or losses.quarantine):
+        output.say("Nothing was ever dropped, refused or damaged.")
+        return ExitCode.OK
+    output.say(
+        f"{losses.lost} exchanges dropped in {losses.gap_count} stretches, {losses.dead_letter_count} refused by the store, "
+        f"{len(losses.quarantine)} damaged segments kept aside."
+    )
+    stretches = [(clock.iso(gap.from_us), clock.iso(gap.to_us), str(gap.lost), gap.reason) for gap in losses.gaps]
+    if stretches:
+        output.table(("FROM", "TO", "LOST", "WHY"), stretches, right=("LOST",))
+    letters = [(clock.iso(letter.created_us), letter.exchange_id, letter.reason) for letter in losses.dead_letters]
+    if letters:
+        output.table(("REFUSED", "EXCHANGE", "WHY"), letters)
+        output.say("After an upgrade, try them again: potstill losses --retry")
+    for path, size in losses.quarantine[:_SHOWN]:
+        output.say(f"{path} ({size / 2**20:.1f} MiB) holds bytes that could not be read; delete it when you need it no more.")
+    return ExitCode.OK
+
+
+def _retry(database: Database, settings: Settings, output: Output) -> RetriedLetters:
+    from capture.capture_settings import CaptureSettings
+    from capture.losses import retry_dead_letters
+    from capture.pricing import PriceSettings, load_price_table
+    from capture.pseudonyms import read_policy
+
+    prices = load_price_table(settings.section("prices", PriceSettings))
+    personal = read_policy(settings.section("capture", CaptureSettings), os.environ)
+    with output.stages() as show:
+        return retry_dead_letters(database, prices, personal, on_progress=lambda done, total: show("dead letters", done, total))
+
+
+def parse_since(text: str, now_us: int) -> int:
+    """The moment that is `text` (30m, 12h, 7d) before `now_us`; 0 for ''."""
+    if not text:
+        return 0
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None:
+        raise SettingsError(f"--since {text!r} is no age.", "Write it as 30m, 12h or 7d.")
+    return now_us - int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]] * 1_000_000
 
 
 def _config(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:

@@ -125,7 +125,7 @@ def test_the_environment_wins_over_the_file(
 
 
 def test_doctor_names_an_unreachable_upstream_and_what_to_do(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["doctor", "--json"]) == ExitCode.FALLS_SHORT
+    assert run_command(["doctor", "--json"]) == ExitCode.FAILED
     findings = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert findings["upstream local"]["verdict"] == "bad"
     assert "[upstreams.local]" in findings["upstream local"]["next_step"]
@@ -138,7 +138,7 @@ def test_doctor_names_a_key_that_is_not_set(
 ) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     (house / "potstill.toml").write_text('[upstreams.local]\nurl = "http://127.0.0.1:9"\nkey = "env:NO_SUCH_KEY"\n', "utf-8")
-    assert run_command(["doctor"]) == ExitCode.FALLS_SHORT
+    assert run_command(["doctor"]) == ExitCode.FAILED
     assert "export NO_SUCH_KEY=" in capsys.readouterr().out
 
 

@@ -1,0 +1,109 @@
+"""Doctor's look at the relay, the upstreams and the engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from capture.loose_json import as_count, as_list, as_object
+from capture.settings import Settings
+from potstill.doctor_clock import judge_skew, skew_of
+from potstill.findings import BAD, NOTE, OK, Finding
+from proxy.settings import NO_KEY, RelaySettings, Upstream, read_upstreams
+from serve.engine_state import FAILED, READY, read_state
+from serve.settings import EngineSettings
+
+
+def check_relay(settings: Settings) -> list[Finding]:
+    """Whether the relay is up and can write its spools, or could be started."""
+    relay = settings.section("relay", RelaySettings)
+    admin = f"http://{relay.host}:{relay.admin_port}"
+    try:
+        answer = httpx.get(f"{admin}/health/ready", timeout=3)
+        status = httpx.get(f"{admin}/status", timeout=3).json()
+        return [
+            Finding("relay", OK, f"up on {relay.host}:{relay.port}, {answer.text.strip()[:120]}"),
+            *judge_workers(as_list(as_object(status).get("workers"))),
+        ]
+    except (httpx.HTTPError, ValueError):
+        pass
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((relay.host, relay.port))
+        except OSError as error:
+            what = f"not up, and port {relay.port} cannot be had: {error.strerror}."
+            return [Finding("relay", BAD, what, "End who holds it, or set [relay] port.")]
+    return [Finding("relay", NOTE, f"not up; port {relay.port} is free", "Start it: potstill up")]
+
+
+def judge_workers(workers: list[Any]) -> list[Finding]:
+    """What the relay's own counters say: syncs that the disk refused, exchanges that were dropped since the start."""
+    refused = sum(as_count(as_object(worker).get("sync_failures")) or 0 for worker in workers)
+    dropped = sum(as_count(as_object(worker).get("dropped")) or 0 for worker in workers)
+    findings = []
+    if refused:
+        what = f"the disk refused {refused} times to make the spool durable since the relay started."
+        findings.append(Finding("sync", BAD, what, "Look for disk errors (dmesg), and move [store] data_folder to a sound disk."))
+    if dropped:
+        what = f"the relay dropped {dropped} exchanges since it started."
+        findings.append(Finding("dropped", BAD, what, "See when and why: potstill losses"))
+    return findings or [Finding("sync", OK, f"{len(workers)} relay workers sync their spools and dropped nothing")]
+
+
+def check_upstreams(settings: Settings) -> list[Finding]:
+    """Whether each upstream answers and its key is there; the clock against the first that says what time it is."""
+    findings = []
+    skews: list[tuple[str, float]] = []
+    for upstream in read_upstreams(settings).values():
+        finding, skew_s = _upstream(upstream)
+        findings.append(finding)
+        if skew_s is not None:
+            skews.append((upstream.root, skew_s))
+    if skews:
+        findings.append(judge_skew(*skews[0]))
+    return findings
+
+
+def _upstream(upstream: Upstream) -> tuple[Finding, float | None]:
+    check = f"upstream {upstream.name}"
+    if upstream.key_variable and not os.environ.get(upstream.key_variable):
+        next_step = f"export {upstream.key_variable}=..., or set [upstreams.{upstream.name}] key."
+        return Finding(check, BAD, f"its key is missing: ${upstream.key_variable} is not set.", next_step), None
+    before_s = time.time()
+    try:
+        answer = httpx.get(upstream.root, timeout=5)
+    except httpx.HTTPError as error:
+        what = f"{upstream.root} cannot be reached: {type(error).__name__}: {error}"
+        return Finding(check, BAD, what, f"Check the network, or [upstreams.{upstream.name}] url."), None
+    skew_s = skew_of(answer.headers.get("date", ""), (before_s + time.time()) / 2)
+    key = "needs no key" if upstream.key == NO_KEY else f"key from {upstream.key}"
+    return Finding(check, OK, f"{upstream.root} answers ({upstream.protocol}, {key})"), skew_s
+
+
+def check_engine(settings: Settings) -> list[Finding]:
+    """Whether the engine answers, or why it does not."""
+    engine = settings.section("engine", EngineSettings)
+    if engine.is_external:
+        from serve.engine import EngineClient
+
+        with EngineClient(engine.address) as client:
+            if client.health():
+                return [Finding("engine", OK, f"{engine.address} answers")]
+        return [Finding("engine", BAD, f"{engine.address} does not answer.", "Start it there, or mend [engine] url.")]
+    state = read_state(settings.data_folder)
+    if state is None:
+        has_vllm = (Path(sys.executable).parent / "vllm").exists()
+        what = "never started" if has_vllm else "never started; vLLM is not installed"
+        return [Finding("engine", NOTE, what, "Start it when you have a release: potstill engine --base-model NAME")]
+    if state.state == FAILED:
+        return [Finding("engine", BAD, f"failed: {state.message}", f"See {settings.data_folder / 'engine' / 'output.txt'}")]
+    verdict = OK if state.state == READY else NOTE
+    what = f"{state.state} at {state.url} with {state.base_model}"
+    return [Finding("engine", verdict, what, "" if verdict == OK else "Start it: potstill engine")]

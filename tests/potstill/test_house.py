@@ -1,0 +1,113 @@
+"""`verify`, `losses` and `import` as commands: exit codes, JSON, and words with a next step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from capture import ids, store_rows
+from capture.database import open_database
+from capture.records import Gap
+from capture.settings import load_settings
+from capture.spool_reader import SpooledGap
+from potstill.cli import run_command
+from potstill.output import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POTSTILL_CONFIG", raising=False)
+    return tmp_path
+
+
+def write(path: Path, count: int) -> Path:
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        asked = {"model": "gpt-4o", "messages": [{"role": "user", "content": f"question {number} " + "and more " * 20}]}
+        message = {"role": "assistant", "content": f"answer {number}"}
+        told = {"model": "gpt-4o", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        rows.append({"timestamp": 1_716_990_000 + number, "request": asked, "response": told, "task": "triage"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def output_of(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_import_stores_counts_and_is_idempotent(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(here / "calls.jsonl", 5)
+    assert run_command(["import", str(path), "--dry-run", "--json"]) == ExitCode.OK
+    dry = output_of(capsys)
+    assert (dry["is_dry_run"], dry["read"], dry["stored"]) == (True, 5, 0)
+    assert dry["groups"] == [{"task": "triage", "model": "gpt-4o", "exchanges": 5}]
+    assert not (here / ".potstill" / "potstill.db").exists()
+    assert run_command(["import", str(path), "--json"]) == ExitCode.OK
+    assert output_of(capsys)["stored"] == 5
+    assert run_command(["import", str(path)]) == ExitCode.OK
+    assert "0 exchanges imported, 5 known already, 0 bad lines" in capsys.readouterr().out
+
+
+def test_import_tells_bad_lines_and_keeps_the_good_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(here / "calls.jsonl", 2)
+    path.write_text(path.read_text() + "broken\n")
+    assert run_command(["import", str(path)]) == ExitCode.OK
+    told = capsys.readouterr().out
+    assert "line 3: is not JSON" in told and "2 exchanges imported" in told
+
+
+def test_import_of_nothing_readable_fails_with_a_next_step(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "odd.jsonl").write_text('{"name": "Ada"}\n')
+    assert run_command(["import", "odd.jsonl"]) == ExitCode.FAILED
+    assert "--format" in capsys.readouterr().err.splitlines()[-1]
+    assert run_command(["import", "odd.jsonl", "--format", "litellm"]) == ExitCode.FAILED
+    assert "line 1" in capsys.readouterr().err
+
+
+def test_verify_is_content_with_a_whole_store_and_fails_on_a_broken_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(["import", str(write(here / "calls.jsonl", 5))])
+    capsys.readouterr()
+    assert run_command(["verify"]) == ExitCode.OK
+    assert "5 exchanges: 5 byte for byte as relayed" in capsys.readouterr().out
+    database = open_database(load_settings(environ={}).database_url)
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM pieces WHERE number = 1"))
+    database.close()
+    assert run_command(["verify", "--json"]) == ExitCode.FAILED
+    report = output_of(capsys)
+    assert report["fault_count"] == 2 and {fault["kind"] for fault in report["faults"]} == {"body", "use"}
+    assert run_command(["verify"]) == ExitCode.FAILED
+    assert "backup" in capsys.readouterr().out
+
+
+def test_verify_takes_an_age_and_a_limit_and_refuses_others(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(["import", str(write(here / "calls.jsonl", 5))])
+    capsys.readouterr()
+    assert run_command(["verify", "--since", "7d", "--json"]) == ExitCode.OK
+    assert output_of(capsys)["exchanges"] == 0
+    assert run_command(["verify", "--limit", "3", "--json"]) == ExitCode.OK
+    assert output_of(capsys)["exchanges"] == 3
+    assert run_command(["verify", "--since", "yesterday"]) == ExitCode.FAILED
+    assert run_command(["verify", "--limit", "0"]) == ExitCode.FAILED
+    assert "7d" in capsys.readouterr().err
+
+
+def test_losses_are_told_and_tried_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["losses"]) == ExitCode.OK
+    assert "Nothing was ever dropped" in capsys.readouterr().out
+    database = open_database(load_settings(environ={}).database_url)
+    letter = store_rows.DeadLetter(ids.new_id("ex"), "no place for it", b"")
+    store_rows.write(database, (), [letter], [("sp_a", SpooledGap("gap_1", Gap(1, 2, 5, "disk full")))])
+    database.close()
+    assert run_command(["losses"]) == ExitCode.OK
+    told = capsys.readouterr().out
+    assert "5 exchanges dropped" in told and "disk full" in told and "no place for it" in told
+    assert run_command(["losses", "--retry", "--json"]) == ExitCode.OK
+    losses = output_of(capsys)
+    assert losses["retried"]["stored"] == 0 and len(losses["retried"]["refused"]) == 1
+    assert (losses["lost"], losses["dead_letter_count"]) == (5, 1)
