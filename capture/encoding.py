@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zlib
 from dataclasses import dataclass
 
+import brotli
 import zstandard
 
-_HAS_BROTLI = importlib.util.find_spec("brotli") is not None
-DECODABLE = frozenset({"identity", "gzip", "deflate", "zstd", *(["br"] if _HAS_BROTLI else [])})
+DECODABLE = frozenset({"identity", "gzip", "deflate", "zstd", "br"})
 """Encodings that can be read later; the relay asks upstreams for no others."""
 LIMIT = 64 * 1024 * 1024
-_ZSTD_STEP = 64
+_STEP = 64
+_PIECE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _unzstd(body: bytes, limit: int) -> tuple[bytes, bool]:
     while start < len(body):
         if reader.eof:
             reader = zstandard.ZstdDecompressor().decompressobj()
-        step = body[start : start + _ZSTD_STEP]
+        step = body[start : start + _STEP]
         try:
             parts.append(reader.decompress(step))
         except zstandard.ZstdError:
@@ -80,20 +80,20 @@ def _unzstd(body: bytes, limit: int) -> tuple[bytes, bool]:
 
 
 def _unbrotli(body: bytes, limit: int) -> tuple[bytes, bool]:
-    import brotli
-
-    reader, size = brotli.Decompressor(), 0
-    parts: list[bytes] = []
-    for start in range(0, len(body), 4096):
-        try:
-            part = reader.process(body[start : start + 4096])
-        except brotli.error:
-            return b"".join(parts), False
-        parts.append(part)
-        size += len(part)
-        if size >= limit:
-            return b"".join(parts)[:limit], False
-    return b"".join(parts), bool(reader.is_finished())
+    """One stream. Fed in small steps, so that damage costs little of what came before it; output comes in bounded pieces."""
+    reader, parts, size = brotli.Decompressor(), list[bytes](), 0
+    for start in range(0, len(body), _STEP):
+        step = body[start : start + _STEP]
+        while step or not reader.can_accept_more_data():
+            try:
+                parts.append(reader.process(step, output_buffer_limit=_PIECE))
+            except brotli.error:
+                return b"".join(parts), False
+            step = b""
+            size += len(parts[-1])
+            if size >= limit:
+                return b"".join(parts)[:limit], False
+    return b"".join(parts), reader.is_finished() or not body
 
 
 _READERS = {"gzip": _inflate, "deflate": _inflate, "zstd": _unzstd, "br": _unbrotli}

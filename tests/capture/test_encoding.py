@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import zlib
 
+import brotli
 import pytest
 import zstandard
 from hypothesis import given
@@ -30,6 +31,8 @@ def raw_deflate(data: bytes) -> bytes:
         ("deflate", raw_deflate(TEXT)),
         ("zstd", zstandard.compress(TEXT)),
         ("zstd", zstandard.compress(TEXT[:1000]) + zstandard.compress(TEXT[1000:])),
+        ("br", brotli.compress(TEXT)),
+        ("BR", brotli.compress(TEXT, quality=1)),
         ("gzip, zstd", zstandard.compress(gzip.compress(TEXT))),
     ],
 )
@@ -39,7 +42,13 @@ def test_every_encoding_is_taken_off(encoding: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", gzip.compress(TEXT)), ("zstd", zstandard.compress(TEXT)), ("deflate", zlib.compress(TEXT))]
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("zstd", zstandard.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT)),
+        ("br", brotli.compress(TEXT)),
+    ],
 )
 def test_a_cut_body_gives_what_came_before_and_is_not_whole(encoding: str, body: bytes) -> None:
     for cut in range(len(body)):
@@ -49,7 +58,12 @@ def test_a_cut_body_gives_what_came_before_and_is_not_whole(encoding: str, body:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", gzip.compress(bytes(10_000_000))), ("zstd", zstandard.compress(bytes(10_000_000)))]
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(bytes(10_000_000))),
+        ("zstd", zstandard.compress(bytes(10_000_000))),
+        ("br", brotli.compress(bytes(10_000_000))),
+    ],
 )
 def test_a_bomb_is_cut_at_the_limit(encoding: str, body: bytes) -> None:
     decoded = decode(body, encoding, limit=100_000)
@@ -59,9 +73,9 @@ def test_a_bomb_is_cut_at_the_limit(encoding: str, body: bytes) -> None:
 
 def test_an_unknown_encoding_is_named_as_such() -> None:
     assert not decode(b"x", "compress").is_known
-    assert {"gzip", "deflate", "zstd", "identity"} <= DECODABLE
+    assert {"gzip", "deflate", "zstd", "br", "identity"} == DECODABLE
 
 
-@given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "zstd"]))
+@given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "zstd", "br"]))
 def test_any_bytes_are_decoded_without_an_error(body: bytes, encoding: str) -> None:
     assert decode(body, encoding).is_known
