@@ -1,7 +1,8 @@
 """How the store keeps what an exchange carried: one compressed record beside its row, and pieces shared with others.
 
-A record is one byte for its dictionary, then a zstd frame over msgpack. It holds headers, hashes and the skeletons of both
-bodies with the numbers of their pieces.
+A record holds headers, hashes and the skeletons of both bodies with the numbers of their pieces. It is one byte that says which
+hashes follow, the hashes as they are (they cannot be compressed, and would spoil the statistics of what can), then a packed
+value: one byte for its dictionary and a zstd frame over msgpack.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from capture.errors import StoreError
 from capture.exchange import Content
 from capture.pieces import put_together
 
-_LEVEL = 3
+_LEVEL = 6
+_HASH_BYTES = 32
 _MOST_BYTES = 1 << 30
 _MANY = 500
 _RECORDS = text("SELECT number, zstd FROM contents WHERE number IN :numbers").bindparams(bindparam("numbers", expanding=True))
@@ -58,11 +60,11 @@ class StoredContent(msgspec.Struct, array_like=True, frozen=True):
 
 _decoder = msgspec.msgpack.Decoder(StoredContent)
 _encoder = msgspec.msgpack.Encoder()
-_written_with = zstandard.ZstdCompressionDict(DICTIONARIES[LATEST], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+_written_with = zstandard.ZstdCompressionDict(DICTIONARIES[LATEST], dict_type=zstandard.DICT_TYPE_FULLDICT)
 _written_with.precompute_compress(level=_LEVEL)
-_compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_written_with, write_checksum=False)
+_compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_written_with, write_checksum=False, write_dict_id=False)
 _decompressors = {
-    number: zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT))
+    number: zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_FULLDICT))
     for number, data in DICTIONARIES.items()
 }
 
@@ -82,15 +84,24 @@ def unpack(packed: bytes) -> bytes:
 
 def encode(content: StoredContent) -> bytes:
     """The record as the store keeps it."""
-    return pack(_encoder.encode(content))
+    hashes = (content.request_sha256, content.response_sha256)
+    bare = msgspec.structs.replace(content, request_sha256=b"", response_sha256=b"")
+    present = sum(1 << position for position, hash in enumerate(hashes) if hash)
+    return bytes((present,)) + b"".join(hashes) + pack(_encoder.encode(bare))
 
 
-def decode(packed: bytes) -> StoredContent:
+def decode(record: bytes) -> StoredContent:
     """The record that `encode` made; StoreError when it is damaged."""
+    hashes, position = [b"", b""], 1
+    for which in range(len(hashes)):
+        if record[:1] and record[0] >> which & 1:
+            hashes[which] = record[position : position + _HASH_BYTES]
+            position += _HASH_BYTES
     try:
-        return _decoder.decode(unpack(packed))
+        bare = _decoder.decode(unpack(record[position:]))
     except msgspec.MsgspecError as error:
         raise StoreError(f"A content record in the store cannot be read: {error}.", "Run `potstill verify`.") from error
+    return msgspec.structs.replace(bare, request_sha256=hashes[0], response_sha256=hashes[1])
 
 
 def assemble_content(stored: StoredContent, pieces: Mapping[int, bytes]) -> Content:
