@@ -10,6 +10,7 @@ with the reason.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,7 @@ _AS_TAGS = ("environment", "observationId", "configId", "queueId", "weight")
 """Fields of other products that we have no use for; they are kept as tags."""
 _DATA_TYPES = {"BOOLEAN": BOOLEAN, "NUMERIC": FLOAT, "CATEGORICAL": CATEGORY, "TEXT": COMMENT}
 _MAX_ID, _MAX_NAME, _MAX_WORDS, _MAX_TAGS, _MAX_TAG_KEY = 200, 100, 512, 64, 64
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MISSING = object()
 
@@ -158,8 +160,8 @@ def _tags(given: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for key, value in given.items():
         text = whole(value if isinstance(value, str) else compact_json(value, "tags"))
-        if not (0 < len(key) <= _MAX_TAG_KEY and whole(key).isprintable()):
-            refuse(f"A tag's name must have 1 to {_MAX_TAG_KEY} printable characters.", "Shorten or mend it.")
+        if not 0 < len(key) <= _MAX_TAG_KEY or _CONTROL.search(key):
+            refuse(f"A tag's name must have 1 to {_MAX_TAG_KEY} characters and no control character.", "Mend it.")
         if len(text) > _MAX_WORDS:
             refuse(f"Tag {whole(key)!r} has {len(text)} characters; at most {_MAX_WORDS} are kept.", "Shorten it.")
         found[whole(key)] = text
@@ -201,7 +203,7 @@ def _words(fields: Mapping[str, Any], name: str, most: int) -> str:
     text = whole(value).strip()
     if len(text) > most:
         refuse(f"{name} has {len(text)} characters; at most {most} are kept.", "Shorten it.")
-    if not text.isprintable():
+    if _CONTROL.search(text):
         refuse(f"{name} has a control character or a line break.", "Leave it out.")
     return text
 

@@ -18,7 +18,7 @@ from tui.widgets.virtual_table import Column
 
 _NARROW = 66
 _WIDE = 110
-_MOST_TOLD, _MOST_WORDS = 2, 200
+_MOST_WORDS = 200
 _NO_BODY = "(the body is not stored any more)"
 
 
@@ -85,8 +85,9 @@ def detail(exchange: Exchange, found: Detail, width: int, height: int) -> list[s
     answer, when = _answer(exchange, conversation), timing(exchange)
     cells = width - 11
     times = len(wrap(when, cells, max(height - 6, 1)))
-    told = "   ".join(_told(each) for each in reversed(found.feedback))
-    for_told = len(wrap(told, cells, _MOST_TOLD)) if told else 0
+    newest_first = sorted(found.feedback, key=lambda each: (_is_long(each), -each.created_us, -each.number))
+    told = "   ".join(map(_told, newest_first))
+    for_told = len(wrap(told, cells, max(height // 5, 2))) if told else 0
     room = max(height - 1 - times - for_told, 3)
     wanted_output, wanted_question = (len(wrap(text, cells, room)) for text in (answer, question))
     for_output = min(wanted_output, max(room // 2, room - 1 - wanted_question, 1))
@@ -122,10 +123,14 @@ def timing(exchange: Exchange) -> str:
 def _told(each: Feedback) -> str:
     """One feedback in a few words: what is judged unless that is the answer as such, what was said, by whom."""
     said = one_line(feedback.words(each), _MOST_WORDS)
-    if each.kind in (COMMENT, DEMONSTRATION):
+    if _is_long(each):
         said = f'{"should be " if each.kind == DEMONSTRATION else ""}"{said}"'
     about = "" if each.name == DEFAULT_NAME else f"{one_line(each.name, 20)}: "
     return f"{about}{said}" + (f" ({one_line(each.who, 20)})" if each.who else "")
+
+
+def _is_long(each: Feedback) -> bool:
+    return each.kind in (COMMENT, DEMONSTRATION)
 
 
 def whole(exchange: Exchange, found: Detail) -> str:
@@ -142,10 +147,10 @@ def whole(exchange: Exchange, found: Detail) -> str:
         ("tags", ", ".join(f"{key}={value}" for key, value in exchange.tags.items())),
     ]  # fmt: skip
     parts = ["\n".join(f"{name:9}{value}" for name, value in facts if value)]
-    parts += [f"-- {message.role}\n{said(message)}" for message in (conversation.asked if conversation else ())]
-    parts.append(f"-- output\n{_answer(exchange, conversation)}")
     if found.feedback:
         parts.append("-- feedback\n" + "\n".join(f"{words.moment(each.created_us)}  {_told(each)}" for each in found.feedback))
+    parts += [f"-- {message.role}\n{said(message)}" for message in (conversation.asked if conversation else ())]
+    parts.append(f"-- output\n{_answer(exchange, conversation)}")
     content = found.content
     for title, headers in (("request", content.request_headers), ("response", content.response_headers)) if content else ():
         if headers:
