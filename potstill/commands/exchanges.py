@@ -7,7 +7,7 @@ import threading
 from contextlib import closing
 from typing import Any
 
-from capture import clock, feed
+from capture import clock, feed, feedback
 from capture.database import open_database
 from capture.errors import SettingsError
 from capture.exchange import Exchange
@@ -87,10 +87,12 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
             sys.stdout.buffer.write(feed.body(database, getattr(exchange, f"{arguments.raw}_body")))
             return ExitCode.OK
         conversation = feed.conversation(database, exchange)
+        told = feedback.of_exchange(database, exchange.id)
     finally:
         database.close()
     if output.as_json:
-        output.json({**plain(exchange), "asked": plain(conversation.asked), "answer": plain(conversation.answer)})
+        shown = {"asked": plain(conversation.asked), "answer": plain(conversation.answer), "feedback": plain(told)}
+        output.json({**plain(exchange), **shown})
         return ExitCode.OK
     for name, value in plain(exchange).items():
         if value not in ("", None, {}, []) and name != "output_text":
@@ -100,6 +102,10 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
         output.say(message.text)
         for tool_call in message.tool_calls:
             output.say(f"-> {tool_call.name}({tool_call.arguments})")
+    if told:
+        output.heading("feedback")
+        for each in told:
+            output.say(f"{clock.iso(each.created_us)}  {each.name} {each.kind}: {feedback.words(each)}  {each.who}".rstrip())
     return ExitCode.OK
 
 

@@ -101,6 +101,19 @@ def test_people_read_what_was_said(exchanges: list[str], capsys: pytest.CaptureF
     assert "0 of 1" in capsys.readouterr().out
 
 
+def test_an_exchange_is_shown_with_its_feedback(exchanges: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "feedback", "add", exchanges[0], "--bad", "--comment", "wrong queue", "--who", "ana")
+    shown = said(capsys, "exchanges", "show", exchanges[0])
+    assert [(each["kind"], each["value"], each["who"]) for each in shown["feedback"]] == [
+        ("boolean", 0.0, "ana"),
+        ("comment", None, "ana"),
+    ]
+    assert run_command(["exchanges", "show", exchanges[0]]) == 0
+    told = capsys.readouterr().out.partition("feedback\n")[2]
+    assert "feedback boolean: bad  ana" in told
+    assert "feedback comment: wrong queue  ana" in told
+
+
 def test_the_same_id_again_changes_nothing(exchanges: list[str], store: Database, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "feedback", "add", exchanges[0], "--good", "--id", "mine") == {"id": "mine", "is_new": True}
     assert said(capsys, "feedback", "add", exchanges[0], "--bad", "--id", "mine") == {"id": "mine", "is_new": False}
