@@ -23,9 +23,7 @@ from capture.writer import StoreWriter
 
 CHUNK = 20_000
 """Exchanges that wait in the spool at a time."""
-_TASKS, _USERS, _RARE_EVERY, _FAILED_EVERY = 20, 5_000, 10_000, 100
-_VOCABULARY = 20_000
-_WORD_SHAPE = 1.1
+_TASKS, _USERS, _NAMES, _RARE_EVERY, _FAILED_EVERY = 20, 5_000, 2_000, 10_000, 100
 PAGE_FILTERS = (
     "task:task03",
     "task:task03 status>=400",
@@ -51,21 +49,23 @@ class Filled:
     resident_mib: tuple[float, ...]
 
 
+_COMMON = ["the", "to", "and", "I", "my", "is", "it", "in", "of", "for", "a", "you", "not", "that", "on", "was", "have", "with", "but", "this", "order", "me", "please", "be", "can", "your", "are", "at", "we", "has", "still", "no", "from", "been", "would", "so", "will", "do", "when", "as", "what", "if", "they", "parcel", "just", "get", "out", "back", "received", "yet", "day", "still", "account", "help", "need", "money", "one", "refund", "could", "two", "days", "says", "after", "because", "only", "week", "there", "email", "all", "more", "now", "time", "been", "card", "number", "again", "had", "which", "about", "tracking", "delivery", "address", "payment", "wrong", "box", "item", "sent", "got", "page", "delivered", "late", "charged", "customer", "does", "any", "how", "want", "send", "new", "their", "said", "last", "who", "up", "an", "after", "first", "by", "waiting", "or", "asked", "before", "paid", "service", "know", "shipping", "here", "were", "cannot", "am", "why", "some", "shop", "today", "return", "phone", "password", "since", "log", "code", "went", "changed", "ordered", "product", "very", "date", "broken", "color", "size", "ago", "price", "them", "neighbour", "missing", "open", "thanks", "hello", "regards", "monday", "tuesday", "friday", "month", "try", "tried", "link", "app", "website", "screen", "error", "works", "works", "bought", "gift", "card", "discount", "invoice", "cancel", "subscription", "renewed", "plan", "bank", "statement", "twice", "once", "exchange", "label", "store", "warehouse", "damaged", "packaging", "photo", "picture", "attached", "reply", "answer", "somebody", "call", "called", "told", "promise", "three", "four", "hours", "minutes", "morning", "evening", "weekend", "house", "door", "street", "city", "country", "customs", "office", "pick", "point", "driver", "left", "right", "side", "bottom", "top", "small", "large", "red", "blue", "green", "black", "white", "shoes", "shirt", "jacket", "lamp", "chair", "table", "sofa", "kettle", "phone", "charger", "cable", "battery", "screen", "keyboard", "laptop"]
+
+
 @cache
 def vocabulary() -> tuple[list[str], list[float]]:
-    """Made-up words and how often each comes, by Zipf's law, with a few real ones to look for."""
+    """Words of customers, by Zipf's law, and made-up names and codes: one word in twenty."""
     chance = random.Random(4)
     letters = "aeioutnrslcdmpgbhfvk"
-    words = ["".join(chance.choices(letters, k=chance.randint(3, 9))) for _ in range(_VOCABULARY)]
-    words[40:43] = ["refund", "could", "not"]
-    weights = [1 / (rank + 10) ** _WORD_SHAPE for rank in range(_VOCABULARY)]
-    return words, list(accumulate(weights))
+    words = [*_COMMON, *("".join(chance.choices(letters, k=chance.randint(4, 9))) for _ in range(_NAMES))]
+    common = [1 / (rank + 10) for rank in range(len(_COMMON))]
+    return words, list(accumulate([*common, *[sum(common) / 19 / _NAMES] * _NAMES]))
 
 
 def text(chance: random.Random, count: int) -> str:
-    """`count` words, the common ones often."""
+    """`count` words, the common ones often, and a number."""
     words, weights = vocabulary()
-    return " ".join(chance.choices(words, cum_weights=weights, k=count))
+    return " ".join(chance.choices(words, cum_weights=weights, k=count)) + f" {chance.randrange(10**6)}"
 
 
 def made_traffic(start: int, count: int, prompt_words: int, system_bytes: int) -> Iterator[Made]:
@@ -126,7 +126,7 @@ def _system_prompt(number: int, size: int) -> str:
 
 
 def _answer(said: str) -> bytes:
-    message = {"role": "assistant", "content": said, "refusal": None, "annotations": []}
+    message: dict[str, object] = {"role": "assistant", "content": said, "refusal": None, "annotations": []}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     details = {"prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
     usage = {"prompt_tokens": 1900, "completion_tokens": 40, "total_tokens": 1940, **details}

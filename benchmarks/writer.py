@@ -15,6 +15,7 @@ from capture.database import open_database
 from capture.pricing import PriceSettings, load_price_table
 from capture.writer import StoreWriter
 
+JSON, STREAMS, PER_SECOND = "JSON exchanges of 3 KB", "streams of 100 events", "exchanges / CPU s"
 _PARTS = 10
 _WARM_UP = 20
 
@@ -23,29 +24,32 @@ _WARM_UP = 20
 class Counts:
     """Exchanges in one round, by kind."""
 
-    json: int = 2_000
-    streams: int = 300
+    json: int = 6_000
+    streams: int = 1_500
 
     def scaled(self, scale: float) -> Counts:
         """As many exchanges times `scale`, and at least a few."""
         return Counts(*(max(10, round(each * scale)) for each in (self.json, self.streams)))
 
 
-def measure(rounds: int, counts: Counts, tell: Tell) -> Result:
-    """`rounds` rounds, each with a full spool and an empty store of its own for each kind of exchange."""
+def measure(rounds: int, counts: Counts, tell: Tell, url: str | None = None) -> Result:
+    """`rounds` rounds, each with a full spool and an empty store of its own for each kind of exchange.
+
+    `url` is the address of a store to use in place of new SQLite ones; it fills up.
+    """
     kinds: tuple[tuple[str, int, Callable[[int], Iterator[Made]]], ...] = (
-        ("JSON exchanges of 3 KB", counts.json, made_json),
-        ("streams of 100 events", counts.streams, made_streams),
+        (JSON, counts.json, made_json),
+        (STREAMS, counts.streams, made_streams),
     )
     speeds: dict[str, list[float]] = {name: [] for name, _, _ in kinds}
-    _drain(kinds[0][2](_WARM_UP), _WARM_UP)
+    _drain(kinds[0][2](_WARM_UP), _WARM_UP, url)
     for number in range(rounds):
         for name, count, make in kinds:
-            spent = _drain(make(count), count)
+            spent = _drain(make(count), count, url)
             speeds[name].append(count / spent)
             tell(f"round {number + 1}: {name}: {speeds[name][-1]:.0f} / CPU s")
-    group = "spool to SQLite"
-    per_second = [Figure(group, name, "exchanges / CPU s", tuple(values)) for name, values in speeds.items()]
+    group = "spool to SQLite" if url is None else "spool to PostgreSQL"
+    per_second = [Figure(group, name, PER_SECOND, tuple(values)) for name, values in speeds.items()]
     each = [Figure(group, name, "us CPU / exchange", tuple(1e6 / value for value in values)) for name, values in speeds.items()]
     return Result("writer", {"json": counts.json, "streams": counts.streams}, (*per_second, *each))
 
@@ -68,13 +72,13 @@ def made_streams(count: int) -> Iterator[Made]:
         yield Made(TASK, f"user_{number % 300:03d}", request_body(number, is_stream=True), parts, is_stream=True)
 
 
-def _drain(made: Iterator[Made], count: int) -> float:
+def _drain(made: Iterator[Made], count: int, url: str | None) -> float:
     """CPU seconds that the store writer takes for `made`; RuntimeError when it does not store all of them."""
     prices = load_price_table(PriceSettings())
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         root = Path(folder)
         spool_exchanges(root / "spool", made)
-        database = open_database(f"sqlite:///{root / 'potstill.db'}", is_checkpointer=True)
+        database = open_database(url or f"sqlite:///{root / 'potstill.db'}", is_checkpointer=True)
         writer = StoreWriter(database, root / "spool", prices)
         before = time.process_time()
         stored = writer.drain()
