@@ -49,7 +49,20 @@ class Filled:
     resident_mib: tuple[float, ...]
 
 
-_COMMON = ["the", "to", "and", "I", "my", "is", "it", "in", "of", "for", "a", "you", "not", "that", "on", "was", "have", "with", "but", "this", "order", "me", "please", "be", "can", "your", "are", "at", "we", "has", "still", "no", "from", "been", "would", "so", "will", "do", "when", "as", "what", "if", "they", "parcel", "just", "get", "out", "back", "received", "yet", "day", "still", "account", "help", "need", "money", "one", "refund", "could", "two", "days", "says", "after", "because", "only", "week", "there", "email", "all", "more", "now", "time", "been", "card", "number", "again", "had", "which", "about", "tracking", "delivery", "address", "payment", "wrong", "box", "item", "sent", "got", "page", "delivered", "late", "charged", "customer", "does", "any", "how", "want", "send", "new", "their", "said", "last", "who", "up", "an", "after", "first", "by", "waiting", "or", "asked", "before", "paid", "service", "know", "shipping", "here", "were", "cannot", "am", "why", "some", "shop", "today", "return", "phone", "password", "since", "log", "code", "went", "changed", "ordered", "product", "very", "date", "broken", "color", "size", "ago", "price", "them", "neighbour", "missing", "open", "thanks", "hello", "regards", "monday", "tuesday", "friday", "month", "try", "tried", "link", "app", "website", "screen", "error", "works", "works", "bought", "gift", "card", "discount", "invoice", "cancel", "subscription", "renewed", "plan", "bank", "statement", "twice", "once", "exchange", "label", "store", "warehouse", "damaged", "packaging", "photo", "picture", "attached", "reply", "answer", "somebody", "call", "called", "told", "promise", "three", "four", "hours", "minutes", "morning", "evening", "weekend", "house", "door", "street", "city", "country", "customs", "office", "pick", "point", "driver", "left", "right", "side", "bottom", "top", "small", "large", "red", "blue", "green", "black", "white", "shoes", "shirt", "jacket", "lamp", "chair", "table", "sofa", "kettle", "phone", "charger", "cable", "battery", "screen", "keyboard", "laptop"]
+_COMMON = (
+    "the to and I my is it in of for a you not that on was have with but this order me please be can your are at we has "
+    "still no from been would so will do when as what if they parcel just get out back received yet day account help need "
+    "money one refund could two days says after because only week there email all more now time card number again had which "
+    "about tracking delivery address payment wrong box item sent got page delivered late charged customer does any how want "
+    "send new their said last who up an first by waiting or asked before paid service know shipping here were cannot am why "
+    "some shop today return phone password since log code went changed ordered product very date broken color size ago "
+    "price them neighbour missing open thanks hello regards monday tuesday friday month try tried link app website screen "
+    "error works bought gift discount invoice cancel subscription renewed plan bank statement twice once exchange label "
+    "store warehouse damaged packaging photo picture attached reply answer somebody call called told promise three four "
+    "hours minutes morning evening weekend house door street city country customs office pick point driver left right side "
+    "bottom top small large red blue green black white shoes shirt jacket lamp chair table sofa kettle charger cable "
+    "battery keyboard laptop"
+)
 
 
 @cache
@@ -57,8 +70,9 @@ def vocabulary() -> tuple[list[str], list[float]]:
     """Words of customers, by Zipf's law, and made-up names and codes: one word in twenty."""
     chance = random.Random(4)
     letters = "aeioutnrslcdmpgbhfvk"
-    words = [*_COMMON, *("".join(chance.choices(letters, k=chance.randint(4, 9))) for _ in range(_NAMES))]
-    common = [1 / (rank + 10) for rank in range(len(_COMMON))]
+    common_words = _COMMON.split()
+    words = [*common_words, *("".join(chance.choices(letters, k=chance.randint(4, 9))) for _ in range(_NAMES))]
+    common = [1 / (rank + 10) for rank in range(len(common_words))]
     return words, list(accumulate([*common, *[sum(common) / 19 / _NAMES] * _NAMES]))
 
 
