@@ -88,9 +88,20 @@ def size_at(data: bytes, position: int, salt: int) -> int:
     return HEADER_SIZE + length if _is_header(magic, flags, salt) and length <= MAX_PAYLOAD else 0
 
 
-def seek(data: bytes, position: int, salt: int) -> Record | None:
-    """The first readable record that begins at `position` or later."""
-    return _seek(data, position, salt, salt ^ OLD_MAGIC) or _seek(data, position, salt, OLD_MAGIC)
+def is_old(segment: bytes) -> bool:
+    """Whether a segment that begins with these bytes was written with the older magic and check."""
+    return segment[:2] == OLD_MAGIC.to_bytes(2, "little") and segment[3:4] == bytes([_OLD_FLAGS])
+
+
+def seek(data: bytes, position: int, salt: int, *, is_old: bool = False) -> Record | None:
+    """The first readable record that begins at `position` or later; of more than a MiB, none is found."""
+    pattern = ((OLD_MAGIC if is_old else salt ^ OLD_MAGIC) & 0xFFFF).to_bytes(2, "little")
+    while (position := data.find(pattern, position)) >= 0:
+        record = read_at(data, position, salt, _MOST_TO_SEEK)
+        if record is not None:
+            return record
+        position += 1
+    return None
 
 
 def scan(data: bytes, position: int, salt: int) -> Iterator[Record | Damage]:
@@ -98,7 +109,7 @@ def scan(data: bytes, position: int, salt: int) -> Iterator[Record | Damage]:
     while True:
         record = read_at(data, position, salt)
         if record is None:
-            record = seek(data, position + 1, salt)
+            record = seek(data, position + 1, salt, is_old=is_old(data))
             if record is None:
                 return
             yield Damage(position, record.position)
@@ -110,13 +121,3 @@ def _is_header(magic: int, flags: int, salt: int) -> bool:
     if flags == _FLAGS:
         return magic == (salt ^ OLD_MAGIC) & 0xFFFF
     return flags == _OLD_FLAGS and magic == OLD_MAGIC
-
-
-def _seek(data: bytes, position: int, salt: int, magic: int) -> Record | None:
-    pattern = (magic & 0xFFFF).to_bytes(2, "little")
-    while (position := data.find(pattern, position)) >= 0:
-        record = read_at(data, position, salt, _MOST_TO_SEEK)
-        if record is not None:
-            return record
-        position += 1
-    return None

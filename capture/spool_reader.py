@@ -1,7 +1,8 @@
 """The store writer's side of a spool: follows the segments of one relay and gathers records into whole exchanges.
 
-`low_water` is where reading must begin again after a crash: the oldest BEGIN that is not finished. Segments wholly before
-it hold nothing that is not in the store, once what was handed out has been committed.
+`low_water` is where reading must begin again after a crash: the oldest BEGIN that is not finished, or where the open
+exchanges were carried to. Segments wholly before it hold nothing that is not in the store, once what was handed out has
+been committed.
 """
 
 from __future__ import annotations
@@ -9,104 +10,52 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from capture import frames, ids, records
+from capture import frames, ids, quarantine, records
+from capture.carried import carry, drop_carried, pick_up
 from capture.errors import SpoolError
-from capture.frames import Damage, Record
+from capture.frames import Record
 from capture.records import Begin, End, Gap, Head, Note
 from capture.reserve import RESERVE_NAME
 from capture.spool import LOCK_NAME, SEGMENT_SUFFIX, segment_name
+from capture.spooled import Position, SpoolBatch, SpooledExchange, SpooledGap, SpooledNote
+
+__all__ = ["Position", "SpoolBatch", "SpoolReader", "SpooledExchange", "SpooledGap", "SpooledNote"]
 
 _log = logging.getLogger(__name__)
-_BATCH_BYTES = 64 * 1024 * 1024
-Position = tuple[int, int]
-"""Segment number and byte offset in it."""
-
-
-@dataclass(slots=True)
-class SpooledExchange:
-    """The records of one exchange. `end` is None when its relay died before it was over.
-
-    `is_damaged`: records of its spool were unreadable while it was open, or its relay could not write some of them.
-    """
-
-    id: str
-    begin: Begin
-    begin_at: Position
-    started_us: int
-    begin_ns: int
-    last_ns: int
-    head: Head | None = None
-    parts: list[bytes] = field(default_factory=list)
-    end: End | None = None
-    is_damaged: bool = False
-    body_parts: list[bytes] = field(default_factory=list)
-
-    def request_body(self) -> bytes:
-        """All of the request body that was captured."""
-        return b"".join((self.begin.body, *self.body_parts)) if self.body_parts else self.begin.body
-
-    def response_body(self) -> bytes:
-        """All of the response body that was captured, as relayed."""
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-
-    @property
-    def ended_us(self) -> int:
-        """When its last record was written, by the monotonic clock, so never before its start."""
-        return self.started_us + max(0, self.last_ns - self.begin_ns) // 1000
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledGap:
-    """A loss, with an id that is the same however often it is read."""
-
-    id: str
-    gap: Gap
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledNote:
-    """Feedback, with an id that is the same however often it is read."""
-
-    id: str
-    note: Note
-
-
-@dataclass(slots=True)
-class SpoolBatch:
-    """What one reading of a spool gave, and how many bytes of bodies that is."""
-
-    finished: list[SpooledExchange] = field(default_factory=list)
-    gaps: list[SpooledGap] = field(default_factory=list)
-    size: int = 0
-    notes: list[SpooledNote] = field(default_factory=list)
-
-    def add(self, exchange: SpooledExchange) -> None:
-        """Takes in one more exchange that is over."""
-        self.finished.append(exchange)
-        self.size += len(exchange.begin.body) + sum(map(len, exchange.body_parts)) + sum(map(len, exchange.parts))
-
-    def is_enough(self, want: int) -> bool:
-        """Whether there are `want` exchanges, or so many bytes that memory would suffer."""
-        return len(self.finished) >= want or self.size >= _BATCH_BYTES
+_WINDOW = 1024 * 1024
+_CARRY_AFTER = 8
+_MOST_HOLES = 100_000
 
 
 class SpoolReader:
-    """Follows the spool in `folder` from `start` on (from its first segment when None)."""
+    """Follows the spool in `folder` from `start` on (from its first segment when None).
 
-    def __init__(self, folder: Path, start: Position | None) -> None:
+    An exchange that stays open over `carry_after` segments no longer holds them back. Damaged segments are copied to the
+    quarantine beside the spool.
+    """
+
+    def __init__(self, folder: Path, start: Position | None, *, carry_after: int = _CARRY_AFTER) -> None:
         self.folder = folder
         self.spool_id = folder.name
         self.is_dead = False
         """Its relay is gone and everything was read: the folder may be removed once the store has it all."""
         self._salt = frames.salt_of(self.spool_id)
+        self._carry_after = carry_after
         self._open: dict[bytes, SpooledExchange] = {}
         self._lock: int | None = None
+        self._segment: tuple[int, int] | None = None
+        self._is_sealed = False
+        self._damaged: set[int] = set()
         self._wall_us = 0
+        self._next_seq = -1
+        self._excused_seq = -1
+        self._holes: set[int] = set()
+        self._early: list[SpooledGap] = []
         oldest = min(self._segments(), default=1)
         self._cursor = start if start is not None and start[0] >= oldest else (oldest, 0)
+        self._pick_up()
 
     @property
     def cursor(self) -> Position:
@@ -115,28 +64,29 @@ class SpoolReader:
 
     @property
     def low_water(self) -> Position:
-        """Everything before this position is finished."""
+        """Everything before this position is finished, or was carried to it."""
         return min((exchange.begin_at for exchange in self._open.values()), default=self._cursor)
 
     def read(self, want: int) -> SpoolBatch:
         """The next exchanges that are over: about `want` of them, the rest next time; none when nothing new is there."""
         batch = SpoolBatch()
+        batch.gaps, self._early = self._early, []
         has_no_relay = self._take_lock()
         while not batch.is_enough(want):
-            number, position = self._cursor
             # Asked before reading: once there is a next segment, nothing more is written to this one.
-            is_sealed = (self.folder / segment_name(number + 1)).exists()
-            is_through = self._read_segment(number, position, is_sealed, want, batch)
+            following = self._following()
+            self._is_sealed = following is not None
+            is_through = self._read_segment(want, batch)
             if not is_through:
                 return batch
-            if not is_sealed:
+            if following is None:
                 if has_no_relay:
                     for exchange in self._open.values():
                         batch.add(exchange)
                     self._open.clear()
                     self.is_dead = True
                 return batch
-            self._cursor = (number + 1, 0)
+            self._leave_segment(following)
         return batch
 
     def drop_before(self, low_water: Position) -> None:
@@ -144,6 +94,7 @@ class SpoolReader:
         numbers = self._segments() if self.is_dead else [number for number in self._segments() if number < low_water[0]]
         for number in numbers:
             (self.folder / segment_name(number)).unlink(missing_ok=True)
+        drop_carried(self.folder, None if self.is_dead else low_water)
         if self.is_dead:
             for name in (RESERVE_NAME, LOCK_NAME):
                 (self.folder / name).unlink(missing_ok=True)
@@ -154,7 +105,8 @@ class SpoolReader:
                 _log.warning("spool: the empty folder %s stays: %s", self.folder, error)
 
     def close(self) -> None:
-        """Lets go of the lock that a dead relay left."""
+        """Lets go of the files, and of the lock that a dead relay left."""
+        self._close_segment()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -175,78 +127,177 @@ class SpoolReader:
         self._lock = fd
         return True
 
-    def _read_segment(self, number: int, position: int, is_sealed: bool, want: int, batch: SpoolBatch) -> bool:
-        """Reads on in segment `number`; False when `want` was reached before its end."""
-        path = self.folder / segment_name(number)
+    def _open_segment(self, number: int) -> int | None:
+        """The descriptor of segment `number`, kept open while it is read; None when it is gone."""
+        if self._segment is not None and self._segment[0] == number:
+            return self._segment[1]
+        self._close_segment()
         try:
-            with path.open("rb") as file:
-                file.seek(position)
-                data = file.read()
+            fd = os.open(self.folder / segment_name(number), os.O_RDONLY)
         except FileNotFoundError:
-            return True
+            return None
+        self._segment = (number, fd)
+        return fd
+
+    def _close_segment(self) -> None:
+        if self._segment is not None:
+            os.close(self._segment[1])
+            self._segment = None
+
+    def _following(self) -> int | None:
+        """The segment after the one of the cursor; None when that is the last."""
+        number = self._cursor[0]
+        if (self.folder / segment_name(number + 1)).exists():
+            return number + 1
+        if self._lock is None and (self.folder / segment_name(number)).exists():
+            return None
+        return min((each for each in self._segments() if each > number), default=None)
+
+    def _leave_segment(self, following: int) -> None:
+        """On to the next segment; what has been open for long is carried along."""
+        number = self._cursor[0]
+        if number in self._damaged:
+            self._damaged.discard(number)
+            quarantine.put_aside(self.folder / segment_name(number), quarantine.quarantine_of(self.folder.parent))
+        self._close_segment()
+        self._cursor = (following, 0)
+        if following - self.low_water[0] < self._carry_after:
+            return
+        try:
+            carry(self.folder, self._cursor, self._open)
         except OSError as error:
+            _log.warning("spool %s: open exchanges hold segments back: %s", self.spool_id, error)
+            return
+        for exchange in self._open.values():
+            exchange.begin_at = self._cursor
+
+    def _pick_up(self) -> None:
+        """Takes the exchanges that were carried to where reading begins."""
+        self._open, is_whole = pick_up(self.folder, self._cursor)
+        if not is_whole:
+            gap = Gap(self._wall_us, self._wall_us, 1, "exchanges carried out of old segments cannot be read")
+            self._early.append(SpooledGap(f"gap_{self.spool_id}_carried_{self._cursor[0]}_{self._cursor[1]}", gap))
+
+    def _read_segment(self, want: int, batch: SpoolBatch) -> bool:
+        """Reads on in the segment of the cursor, a window at a time; False when `want` was reached before its end."""
+        number, position = self._cursor
+        try:
+            fd = self._open_segment(number)
+            if fd is None:
+                return True
+            while data := os.pread(fd, _WINDOW, position):
+                used = self._take_all(data, number, position, want, batch) or self._take_hard(fd, number, position, batch)
+                position += used
+                self._cursor = (number, position)
+                if batch.is_enough(want):
+                    return False
+                if not used:
+                    return True
+        except OSError as error:
+            path = self.folder / segment_name(number)
             raise SpoolError(f"The spool segment {path} cannot be read: {error}.", "Check the disk.") from error
-        last = 0
-        for found in frames.scan(data, 0, self._salt):
-            last = found.end
-            if isinstance(found, Damage):
-                self._damage((number, position + found.position), found.end - found.position, batch)
-            else:
-                self._take_or_damage(found, (number, position + found.position), batch)
-            self._cursor = (number, position + last)
-            if batch.is_enough(want):
-                return False
-        if last < len(data) and (is_sealed or self._lock is not None):
-            self._damage((number, position + last), len(data) - last, batch, is_tail=not is_sealed)
-            self._cursor = (number, position + len(data))
         return True
+
+    def _take_all(self, data: bytes, number: int, base: int, want: int, batch: SpoolBatch) -> int:
+        """Takes the whole records at the beginning of `data`; how many bytes they are."""
+        position, salt, read_at = 0, self._salt, frames.read_at
+        while (record := read_at(data, position, salt)) is not None:
+            self._take_or_damage(record, (number, base + position), batch)
+            position = record.end
+            if batch.is_enough(want):
+                break
+        return position
+
+    def _take_hard(self, fd: int, number: int, position: int, batch: SpoolBatch) -> int:
+        """Takes what begins no readable record within a window: a long record, or damage. How many bytes; 0 to wait."""
+        left = os.fstat(fd).st_size - position
+        size = frames.size_at(os.pread(fd, frames.HEADER_SIZE, position), 0, self._salt)
+        if size <= left:
+            record = frames.read_at(os.pread(fd, size, position), 0, self._salt)
+            if record is not None:
+                self._take_or_damage(record, (number, position), batch)
+                return record.end
+        data = os.pread(fd, left, position)
+        found = frames.seek(data, 1, self._salt, is_old=frames.is_old(os.pread(fd, frames.HEADER_SIZE, 0)))
+        if found is not None:
+            self._damage((number, position), found.position, batch)
+            return found.position
+        if self._is_sealed or self._lock is not None:
+            self._damage((number, position), len(data), batch, is_tail=not self._is_sealed)
+            return len(data)
+        return 0
 
     def _damage(self, at: Position, size: int, batch: SpoolBatch, is_tail: bool = False) -> None:
         """Notes unreadable bytes. A torn tail is what a killed relay leaves; its last write reached nobody."""
         _log.warning("spool %s: %d unreadable bytes in segment %d at %d", self.spool_id, size, *at)
         if is_tail:
             return
+        kept = "in the segment that is being written"
+        if self._is_sealed:
+            path = self.folder / segment_name(at[0])
+            kept = quarantine.put_aside(path, quarantine.quarantine_of(self.folder.parent))
+        else:
+            self._damaged.add(at[0])
+        self._excused_seq = self._next_seq
+        self._lose(at, f"{size} unreadable bytes in the spool, {kept}", batch)
+
+    def _lose(self, at: Position, reason: str, batch: SpoolBatch) -> None:
         for exchange in self._open.values():
             exchange.is_damaged = True
-        gap = Gap(self._wall_us, self._wall_us, 1, f"{size} unreadable bytes in the spool")
+        gap = Gap(self._wall_us, self._wall_us, 1, reason)
         batch.gaps.append(SpooledGap(f"gap_{self.spool_id}_{at[0]}_{at[1]}", gap))
 
     def _take_or_damage(self, record: Record, at: Position, batch: SpoolBatch) -> None:
+        if record.seq != self._next_seq and not self._is_new(record.seq, at, batch):
+            return
+        self._next_seq = max(self._next_seq, record.seq + 1)
         try:
             self._take(record, at, batch)
         except ValueError:  # a payload that this version cannot read
             self._damage(at, record.end - record.position, batch)
 
+    def _is_new(self, seq: int, at: Position, batch: SpoolBatch) -> bool:
+        """Whether a record out of turn is seen for the first time: after a failed sync, records stand in the spool twice."""
+        expected = self._next_seq
+        if seq < expected:
+            is_new = seq in self._holes
+            self._holes.discard(seq)
+            return is_new
+        if expected >= 0:
+            self._holes.update(range(expected, min(seq, expected + _MOST_HOLES)))
+            if expected != self._excused_seq:
+                self._lose(at, f"{seq - expected} records are missing from the spool", batch)
+        return True
+
     def _take(self, record: Record, at: Position, batch: SpoolBatch) -> None:
+        kind = record.type
         self._wall_us = record.wall_ns // 1000
-        if record.type == records.BEGIN:
+        if kind == records.BEGIN:
             begin = records.decode(record.payload, Begin)
             id = ids.format_id("ex", record.exchange_id)
             exchange = SpooledExchange(id, begin, at, self._wall_us, record.monotonic_ns, record.monotonic_ns)
             self._open.setdefault(record.exchange_id, exchange)
             return
-        if record.type == records.GAP:
+        known = self._open.get(record.exchange_id)
+        if known is not None:
+            known.last_ns = record.monotonic_ns
+            if kind == records.PART:
+                known.parts.append(record.payload)
+            elif kind == records.HEAD:
+                known.head = records.decode(record.payload, Head)
+            elif kind == records.BODY:
+                known.body_parts.append(record.payload)
+            elif kind == records.END:
+                known.end = records.decode(record.payload, End)
+                self._finish(record.exchange_id, batch)
+        elif kind == records.GAP:
             gap = records.decode(record.payload, Gap)
             batch.gaps.append(SpooledGap(f"gap_{self.spool_id}_{record.seq}", gap))
             for raw_id in gap.broken:
                 self._finish(raw_id, batch, is_damaged=True)
-            return
-        if record.type == records.NOTE:
+        elif kind == records.NOTE:
             batch.notes.append(SpooledNote(ids.format_id("fb", record.exchange_id), records.decode(record.payload, Note)))
-            return
-        known = self._open.get(record.exchange_id)
-        if known is None:
-            return  # stored before a restart: reading began behind its BEGIN
-        known.last_ns = record.monotonic_ns
-        if record.type == records.HEAD:
-            known.head = records.decode(record.payload, Head)
-        elif record.type == records.BODY:
-            known.body_parts.append(record.payload)
-        elif record.type == records.PART:
-            known.parts.append(record.payload)
-        elif record.type == records.END:
-            known.end = records.decode(record.payload, End)
-            self._finish(record.exchange_id, batch)
+        # Any other record of an unknown exchange: stored before a restart, as reading began behind its BEGIN.
 
     def _finish(self, raw_id: bytes, batch: SpoolBatch, is_damaged: bool = False) -> None:
         exchange = self._open.pop(raw_id, None)
