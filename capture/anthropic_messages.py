@@ -46,7 +46,7 @@ def asked(request: object) -> tuple[Message, ...]:
         rest = [part for part in as_list(content) if as_object(part).get("type") != "tool_result"]
         messages += [_tool_result(as_object(part)) for part in results]
         if rest or not results:
-            messages.append(_from_blocks(as_text(entry.get("role")), content if isinstance(content, str) else rest))
+            messages.append(_from_blocks(whole(as_text(entry.get("role"))), content if isinstance(content, str) else rest))
     return tuple(messages)
 
 
@@ -164,7 +164,7 @@ def _message(role: str, blocks: list[_Block]) -> Message:
             thoughts.append(as_text(block.start.get("thinking")) + "".join(block.thought))
         elif kind != "redacted_thinking":
             source = block.start.get("source", block.start.get("content", block.start))
-            other.append(named_part(kind or "part", source) if role != "assistant" else kind or "part")
+            other.append(named_part(kind or "part", source) if role != "assistant" else whole(kind) or "part")
             media += media_of(kind, source) if "source" in block.start else ()
     text, thought = whole("\n".join(texts)), whole("\n".join(thoughts))
     return Message(role, text, tuple(calls), tuple(other), thought, media=tuple(media))

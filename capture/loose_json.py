@@ -29,8 +29,11 @@ def _number(digits: str) -> float:
 
 
 def compact(value: object) -> str:
-    """`value` as JSON without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """`value` as JSON without blanks; what is nested too deep to be written says so instead."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return '"nested too deep"'
 
 
 def is_valid(text: str) -> bool:

@@ -24,12 +24,12 @@ def part_name(kind: str) -> str:
 
 def named_part(name: str, content: object) -> str:
     """The name of a part that is not text, with enough of its content hash to tell two of them apart."""
-    return f"{name}:{content_hash(compact(content).encode('utf-8', 'replace'))[3:15]}"
+    return f"{whole(name)}:{content_hash(compact(content).encode('utf-8', 'replace'))[3:15]}"
 
 
 def media_of(kind: str, content: object) -> tuple[Media, ...]:
     """The reference of a provider's `kind` of part; its `content` is a URL, or an object with one, a file id or inline data."""
-    kind = _KINDS.get(kind, kind or "part")
+    kind = whole(_KINDS.get(kind, kind or "part"))
     if isinstance(content, str):
         return (_located(kind, content, ""),)
     part = as_object(content)

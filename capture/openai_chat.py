@@ -251,5 +251,5 @@ def _tool_call(call: _Call, choice: _Choice) -> ToolCall:
 def _asked_message(item: Mapping[str, Any]) -> Message:
     choice = _Choice(is_whole=True)
     _read_delta(choice, item, is_delta=False)
-    role = as_text(item.get("role"))
+    role = whole(as_text(item.get("role")))
     return replace(_message(choice), role=ROLES.get(role, role), tool_call_id=whole(as_text(item.get("tool_call_id"))))

@@ -144,7 +144,7 @@ def _from_items(items: list[Any]) -> list[Message]:
 
 def _said_to_model(item: Mapping[str, Any]) -> Message | None:
     """The message of an item that the model did not make; None for its own."""
-    kind, role = as_text(item.get("type")), as_text(item.get("role"))
+    kind, role = as_text(item.get("type")), whole(as_text(item.get("role")))
     role = ROLES.get(role, role)
     if (kind or "message") == "message" and role != "assistant":
         turn = _Turn()
@@ -175,7 +175,7 @@ def _read_item(turn: _Turn, item: Mapping[str, Any], is_answer: bool) -> None:
     elif kind == "item_reference":
         turn.other.append(whole(f"{kind}:{as_text(item.get('id'))}"))
     else:
-        turn.other.append(kind if is_answer else named_part(kind, item))
+        turn.other.append(whole(kind) if is_answer else named_part(kind, item))
         turn.media += media_of(kind, item) if kind == "image_generation_call" else ()
 
 
