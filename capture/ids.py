@@ -12,11 +12,13 @@ from hashlib import blake2b
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE = {letter: number for number, letter in enumerate(_ALPHABET)}
+_SHIFTS = range(120, -1, -10)
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def new_raw_id() -> bytes:
-    """16 bytes of UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits."""
-    raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
+    """16 bytes of UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits. A clock before 1970 counts as 1970."""
+    raw = bytearray(max(0, time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
     raw[6] = 0x70 | (raw[6] & 0x0F)
     raw[8] = 0x80 | (raw[8] & 0x3F)
     return bytes(raw)
@@ -25,8 +27,7 @@ def new_raw_id() -> bytes:
 def format_id(noun: str, raw: bytes) -> str:
     """`noun_` and the 26 letters of `raw` (16 bytes)."""
     number = int.from_bytes(raw, "big")
-    letters = [_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)]
-    return f"{noun}_{''.join(letters)}"
+    return f"{noun}_{''.join([_PAIRS[(number >> shift) & 1023] for shift in _SHIFTS])}"
 
 
 def parse_id(text: str) -> bytes:

@@ -5,13 +5,14 @@ Fields are only ever appended, with a default, so that an older spool stays read
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-BEGIN, HEAD, PART, END, GAP, NOTE, BODY = 1, 2, 3, 4, 5, 6, 7
+BEGIN, HEAD, PART, END, GAP, NOTE, BODY, ERASED = 1, 2, 3, 4, 5, 6, 7, 8
 """Types of spool records. The payload of a PART is response bytes as they are, that of a BODY the next bytes of a large
-request body, after BEGIN and before HEAD; the others are the structs below."""
+request body, after BEGIN and before HEAD. An ERASED stands in the place of a forgotten record and says nothing. The others
+are the structs below."""
 
 CUT = "cut"
 """`End.captured` when the captured copy of a body stops at the cap, while the relay passed on all of it."""
@@ -118,6 +119,7 @@ class Note(msgspec.Struct, array_like=True, frozen=True):
 Payload = Begin | Head | End | Gap | Note
 T = TypeVar("T", Begin, Head, End, Gap, Note)
 _encoder = msgspec.msgpack.Encoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {cls: msgspec.msgpack.Decoder(cls) for cls in (Begin, Head, End, Gap, Note)}
 
 
 def encode(payload: Payload) -> bytes:
@@ -130,7 +132,7 @@ def encode(payload: Payload) -> bytes:
 
 def decode(data: bytes, cls: type[T]) -> T:
     """The struct that `encode` made; ValueError when `data` is not one."""
-    return msgspec.msgpack.decode(data, type=cls)
+    return _decoders[cls].decode(data)  # type: ignore[no-any-return]
 
 
 def _clean(value: object) -> object:

@@ -202,9 +202,10 @@ class SpoolReader:
         """Takes the whole records at the beginning of `data`; how many bytes they are."""
         position, salt, read_at = 0, self._salt, frames.read_at
         while (record := read_at(data, position, salt)) is not None:
-            self._take_or_damage(record, (number, base + position), batch)
+            if record.seq == self._next_seq or self._is_new(record.seq, (number, base + position), batch):
+                self._take(record, (number, base + position), batch)
             position = record.end
-            if batch.is_enough(want):
+            if record.type != records.PART and batch.is_enough(want):
                 break
         return position
 
@@ -215,7 +216,8 @@ class SpoolReader:
         if size <= left:
             record = frames.read_at(os.pread(fd, size, position), 0, self._salt)
             if record is not None:
-                self._take_or_damage(record, (number, position), batch)
+                if self._is_new(record.seq, (number, position), batch):
+                    self._take(record, (number, position), batch)
                 return record.end
         data = os.pread(fd, left, position)
         found = frames.seek(data, 1, self._salt, is_old=frames.is_old(os.pread(fd, frames.HEADER_SIZE, 0)))
@@ -247,18 +249,11 @@ class SpoolReader:
         gap = Gap(self._wall_us, self._wall_us, 1, reason)
         batch.gaps.append(SpooledGap(f"gap_{self.spool_id}_{at[0]}_{at[1]}", gap))
 
-    def _take_or_damage(self, record: Record, at: Position, batch: SpoolBatch) -> None:
-        if record.seq != self._next_seq and not self._is_new(record.seq, at, batch):
-            return
-        self._next_seq = max(self._next_seq, record.seq + 1)
-        try:
-            self._take(record, at, batch)
-        except ValueError:  # a payload that this version cannot read
-            self._damage(at, record.end - record.position, batch)
-
     def _is_new(self, seq: int, at: Position, batch: SpoolBatch) -> bool:
         """Whether a record out of turn is seen for the first time: after a failed sync, records stand in the spool twice."""
         expected = self._next_seq
+        if seq == expected:
+            return True
         if seq < expected:
             is_new = seq in self._holes
             self._holes.discard(seq)
@@ -270,37 +265,43 @@ class SpoolReader:
         return True
 
     def _take(self, record: Record, at: Position, batch: SpoolBatch) -> None:
-        kind = record.type
-        self._wall_us = record.wall_ns // 1000
-        if kind == records.BEGIN:
-            begin = records.decode(record.payload, Begin)
-            id = ids.format_id("ex", record.exchange_id)
-            exchange = SpooledExchange(id, begin, at, self._wall_us, record.monotonic_ns, record.monotonic_ns)
-            self._open.setdefault(record.exchange_id, exchange)
-            return
-        known = self._open.get(record.exchange_id)
-        if known is not None:
-            known.last_ns = record.monotonic_ns
+        kind, seq, monotonic_ns, wall_ns, raw_id, payload, position, end = record
+        if seq >= self._next_seq:
+            self._next_seq = seq + 1
+        self._wall_us = wall_ns // 1000
+        known = self._open.get(raw_id)
+        try:
+            if known is None:
+                self._take_first(record, at, batch)
+                return
+            known.last_ns = monotonic_ns
             if kind == records.PART:
-                known.parts.append(record.payload)
+                known.parts.append(payload)
             elif kind == records.HEAD:
-                known.head = records.decode(record.payload, Head)
+                known.head = records.decode(payload, Head)
             elif kind == records.BODY:
-                known.body_parts.append(record.payload)
+                known.body_parts.append(payload)
             elif kind == records.END:
-                known.end = records.decode(record.payload, End)
-                self._finish(record.exchange_id, batch)
-        elif kind == records.GAP:
+                known.end = records.decode(payload, End)
+                del self._open[raw_id]
+                batch.add(known)
+        except ValueError:  # a payload that this version cannot read
+            self._damage(at, end - position, batch)
+
+    def _take_first(self, record: Record, at: Position, batch: SpoolBatch) -> None:
+        """Takes a record of no open exchange. Parts and ends of one were stored before a restart."""
+        raw_id = record.exchange_id
+        if record.type == records.BEGIN:
+            begin = records.decode(record.payload, Begin)
+            id, now = ids.format_id("ex", raw_id), record.monotonic_ns
+            self._open[raw_id] = SpooledExchange(id, begin, at, self._wall_us, now, now)
+        elif record.type == records.GAP:
             gap = records.decode(record.payload, Gap)
             batch.gaps.append(SpooledGap(f"gap_{self.spool_id}_{record.seq}", gap))
-            for raw_id in gap.broken:
-                self._finish(raw_id, batch, is_damaged=True)
-        elif kind == records.NOTE:
-            batch.notes.append(SpooledNote(ids.format_id("fb", record.exchange_id), records.decode(record.payload, Note)))
-        # Any other record of an unknown exchange: stored before a restart, as reading began behind its BEGIN.
-
-    def _finish(self, raw_id: bytes, batch: SpoolBatch, is_damaged: bool = False) -> None:
-        exchange = self._open.pop(raw_id, None)
-        if exchange is not None:
-            exchange.is_damaged = exchange.is_damaged or is_damaged
-            batch.add(exchange)
+            for broken in gap.broken:
+                exchange = self._open.pop(broken, None)
+                if exchange is not None:
+                    exchange.is_damaged = True
+                    batch.add(exchange)
+        elif record.type == records.NOTE:
+            batch.notes.append(SpooledNote(ids.format_id("fb", raw_id), records.decode(record.payload, Note)))

@@ -41,7 +41,8 @@ class SpooledExchange:
     @property
     def size(self) -> int:
         """Bytes of both bodies."""
-        return len(self.begin.body) + sum(map(len, self.body_parts)) + sum(map(len, self.parts))
+        request = len(self.begin.body) + (sum(map(len, self.body_parts)) if self.body_parts else 0)
+        return request + (len(self.parts[0]) if len(self.parts) == 1 else sum(map(len, self.parts)))
 
     @property
     def ended_us(self) -> int:
