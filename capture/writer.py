@@ -241,8 +241,16 @@ class StoreWriter:
             _log.warning("nothing is removed: %s", error)
 
     def _checkpoint_when_idle(self) -> None:
+        if self._written_ns is None and self._has_wal():  # others write too, and none but us may empty it
+            self._written_ns = clock.monotonic_ns()
         if self._written_ns is not None and clock.monotonic_ns() - self._written_ns > _IDLE_NS:
             self._checkpoint()
+
+    def _has_wal(self) -> bool:
+        try:
+            return self._database.is_sqlite and Path(self._database.url.removeprefix("sqlite:///") + "-wal").stat().st_size > 0
+        except FileNotFoundError:
+            return False
 
     def _checkpoint(self) -> None:
         """Empties SQLite's WAL when nobody reads it just now; never waits, for that would hold up other writers."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from capture import clock
+
 _PERSONAL = {
     "pseudonymise": "replaced by tokens such as `<EMAIL_1>`, in prompt and target alike",
     "drop": "such examples were dropped",
@@ -50,4 +52,15 @@ Hash `{manifest["hash"]}`.
 
 ## Warnings
 
-{warnings}"""
+{warnings}{_erasures(manifest)}"""
+
+
+def _erasures(manifest: Mapping[str, Any]) -> str:
+    """What was taken out after the version was frozen."""
+    told = manifest.get("erasures", [])
+    if not told:
+        return ""
+    lines = "".join(
+        f"- {clock.iso(each['at_us'])[:10]}: {each['examples']} examples; the hash was `{each['hash_before']}`\n" for each in told
+    )
+    return f"\n## Erased after it was frozen\n\n{lines}"

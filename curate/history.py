@@ -90,11 +90,11 @@ def _notes(draft: Draft) -> dict[str, tuple[int, str]]:
     notes = {candidate.exchange_id: (1, "reads like a refusal") for candidate in draft.candidates if candidate.looks_refused}
     targets = {candidate.exchange_id: candidate.target for candidate in draft.candidates}
     for left, right in draft.disagreements:
-        notes[left] = (1, f"a near duplicate was answered: {_short(targets[right])}")
-        notes[right] = (1, f"a near duplicate was answered: {_short(targets[left])}")
+        notes[left] = (1, f"a near duplicate was answered: {short(targets[right])}")
+        notes[right] = (1, f"a near duplicate was answered: {short(targets[left])}")
     for contradiction in draft.contradictions:
         rows = (contradiction.winner, *contradiction.losers)
-        counts = ", ".join(f"{_short(draft.candidates[row].target)} {count}" for row, count in _by_count(contradiction.counts))
+        counts = ", ".join(f"{short(draft.candidates[row].target)} {count}" for row, count in _by_count(contradiction.counts))
         for row in rows:
             exchange_id = draft.candidates[row].exchange_id
             notes[exchange_id] = (0, f"same input seen {sum(contradiction.counts.values())} times: {counts}")
@@ -105,7 +105,8 @@ def _by_count(counts: Mapping[int, int]) -> list[tuple[int, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """`text` as notes quote it: on one line of at most 60 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:59] + "…"
 

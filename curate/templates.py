@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,24 @@ def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_S
     segments = _frequent(({key for text in texts for _, key in _segments(text)} for texts in documents), minimum)
     remaining = [{_without_segments(text, segments) for text in texts} for texts in documents]
     return Template(distinct, minimum, context, frames, segments, _mine_phrases(remaining, minimum))
+
+
+def still_said(template: Mapping[str, Any], inputs: Sequence[Sequence[Message]]) -> dict[str, Any]:
+    """`template` as it stands in a file, without the pieces that none of `inputs` says any more."""
+    asked = [read_input(messages) for messages in inputs]
+    context = {piece for each in asked for piece in each.context}
+    said = "\n".join(f" {normalise(text)} " for each in asked for text in (each.question, *each.context))
+    words = set(said.split())
+    joined = f" {' '.join(filter(None, map(_key, said.split())))} "
+    return {
+        **template,
+        "context": {piece: count for piece, count in template["context"].items() if piece in context},
+        "frames": {
+            first: [word for word in held if word in words] for first, held in template["frames"].items() if first in words
+        },
+        "segments": {piece: count for piece, count in template["segments"].items() if f" {piece} " in said},
+        "phrases": {piece: count for piece, count in template["phrases"].items() if f" {piece} " in joined},
+    }
 
 
 class Stripper:

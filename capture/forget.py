@@ -1,0 +1,174 @@
+"""Takes exchanges out of the store for good: rows, bodies, words of the index, feedback, dead letters, and the log of all that.
+
+SQLite overwrites what it deletes (`secure_delete`); the index is rewritten and the WAL emptied, so that no byte is left.
+PostgreSQL is vacuumed; its own WAL archives and backups are beyond our reach.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import zstandard
+from sqlalchemy import Connection, bindparam, text
+
+from capture import clock
+from capture.content import read_content
+from capture.database import Database
+from capture.exchange_rows import delete_exchanges, merge_words, take_turn
+from capture.pieces import take_apart
+from capture.subject import Subject, Target
+
+_CHUNK = 200
+_PENDING = "erasure:"
+_WAL_WAIT_S = 30.0
+_TABLES = (
+    "exchanges", "contents", "pieces", "piece_uses", "exchange_words", "feedback", "pseudonyms", "dead_letters", "examples",
+    "reviews", "splits", "dataset_versions", "exports", "meta",
+)  # fmt: skip
+
+
+def begin_erasure(connection: Connection, erasure_id: str, exchange_ids: Iterable[str]) -> None:
+    """Notes what is about to be erased, so that an erasure that is cut short can be finished."""
+    values = {"name": _PENDING + erasure_id, "value": json.dumps(sorted(exchange_ids))}
+    connection.execute(text("INSERT INTO meta (name, value) VALUES (:name, :value)"), values)
+
+
+def unfinished(connection: Connection) -> dict[str, list[str]]:
+    """Erasures that were cut short: their ids, with those of their exchanges."""
+    rows = connection.execute(text("SELECT name, value FROM meta WHERE name LIKE :start"), {"start": f"{_PENDING}%"})
+    return {row[0].removeprefix(_PENDING): json.loads(row[1]) for row in rows}
+
+
+def end_erasures(connection: Connection, finished: Iterable[str], erasure_id: str, receipt: str) -> None:
+    """Keeps the receipt and drops the notes of the erasures that it is about."""
+    for id in (*finished, erasure_id):
+        connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _PENDING + id})
+    values = {"id": erasure_id, "receipt": receipt, "us": clock.now_us()}
+    connection.execute(text("INSERT INTO erasures (id, receipt, created_us) VALUES (:id, :receipt, :us)"), values)
+
+
+def remove_rows(database: Database, targets: Sequence[Target], on_progress: Callable[[int, int], None]) -> int:
+    """Removes stored exchanges a few at a time, oldest first; how many. What was removed stays removed if it is cut short."""
+    removed = 0
+    for start in range(0, len(targets), _CHUNK):
+        with database.write() as connection:
+            take_turn(connection)
+            removed += delete_exchanges(connection, [target.number for target in targets[start : start + _CHUNK]])
+        on_progress(min(start + _CHUNK, len(targets)), len(targets))
+    return removed
+
+
+def remove_feedback(connection: Connection, subject: Subject, exchange_ids: Sequence[str], sessions: Sequence[str]) -> int:
+    """Removes feedback that the subject gave, or that is about these exchanges or sessions; how many."""
+    removed = 0
+    for column, values in (
+        ("exchange_id", exchange_ids),
+        ("session_name", sessions),
+        ("who", [subject.user] if subject.user else ()),
+    ):
+        for start in range(0, len(values), _CHUNK):
+            sql = text(f"DELETE FROM feedback WHERE {column} IN :values").bindparams(bindparam("values", expanding=True))  # noqa: S608
+            removed += connection.execute(sql, {"values": list(values[start : start + _CHUNK])}).rowcount
+    return removed
+
+
+def find_letters(database: Database, subject: Subject, exchange_ids: Iterable[str]) -> list[str]:
+    """Ids of the dead letters that are about the subject."""
+    known, found = set(exchange_ids), []
+    with database.read() as connection:
+        letter_ids = [row[0] for row in connection.execute(text("SELECT exchange_id FROM dead_letters ORDER BY exchange_id"))]
+        for id in letter_ids:
+            if id in known:
+                found.append(id)
+                continue
+            sql = text("SELECT record FROM dead_letters WHERE exchange_id = :id")
+            user, session = _named_in(bytes(connection.execute(sql, {"id": id}).scalar_one()))
+            if subject.matches(user, session, id):
+                found.append(id)
+    return found
+
+
+def remove_letters(connection: Connection, exchange_ids: Sequence[str]) -> int:
+    """Removes these dead letters; how many."""
+    return sum(
+        connection.execute(text("DELETE FROM dead_letters WHERE exchange_id = :id"), {"id": id}).rowcount for id in exchange_ids
+    )
+
+
+def sessions_left_empty(connection: Connection, sessions: Iterable[str]) -> list[str]:
+    """Those of `sessions` that no stored exchange belongs to."""
+    sql = text("SELECT 1 FROM exchanges WHERE session_name = :session LIMIT 1")
+    named = sorted({session for session in sessions if session})
+    return [session for session in named if connection.execute(sql, {"session": session}).first() is None]
+
+
+def find_repeats(database: Database, targets: Sequence[Target]) -> set[int]:
+    """Numbers of other exchanges whose requests hold, byte for byte, what the targets newly said: later turns, mostly."""
+    own, found = {target.number for target in targets}, set[int]()
+    sql = (
+        "SELECT piece_uses.exchange FROM piece_uses JOIN pieces ON pieces.number = piece_uses.piece WHERE pieces.hash IN :hashes"
+    )
+    users = text(sql).bindparams(bindparam("hashes", expanding=True))
+    with database.read() as connection:
+        for start in range(0, len(targets), _CHUNK):
+            contents = read_content(connection, [target.number for target in targets[start : start + _CHUNK]])
+            hashes = sorted({hash for content in contents.values() for hash in _fresh_pieces(content.request_body)})
+            for first in range(0, len(hashes), _CHUNK):
+                found |= {int(row[0]) for row in connection.execute(users, {"hashes": hashes[first : first + _CHUNK]})}
+    return found - own
+
+
+def merge(database: Database) -> None:
+    """Rewrites the full-text index where words of removed exchanges might still be in it."""
+    with database.write() as connection:
+        take_turn(connection)
+        merge_words(connection)
+
+
+def wipe(database: Database, *, is_alone: bool) -> bool:
+    """Has what was deleted leave the files: empties SQLite's WAL, vacuums PostgreSQL. False when the WAL could not be emptied.
+
+    Only one process may ever empty the WAL: us when we hold the place of the store writer (`is_alone`), else the store
+    writer does, soon, and this waits for it.
+    """
+    if not database.is_sqlite:
+        _vacuum(database)
+        return True
+    deadline = time.monotonic() + _WAL_WAIT_S
+    wal = Path(database.url.removeprefix("sqlite:///") + "-wal")
+    while True:
+        if is_alone:
+            with database.read() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+        if not wal.exists() or wal.stat().st_size == 0:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+
+
+def _fresh_pieces(body: bytes) -> list[bytes]:
+    parts = take_apart(body)
+    return [hash for piece, hash in zip(parts.pieces, parts.hashes, strict=True) if piece.is_fresh]
+
+
+def _vacuum(database: Database) -> None:
+    with database.engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        for name in _TABLES:
+            connection.exec_driver_sql(f"VACUUM {name}")
+        connection.invalidate()  # nobody else shall get it without its timeout
+
+
+def _named_in(record: bytes) -> tuple[str, str]:
+    """User and session in a dead letter; empty when it cannot be read."""
+    try:
+        begin = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(record, max_output_size=1 << 30))[0]
+        return str(begin[7]), str(begin[8])
+    except (msgspec.DecodeError, zstandard.ZstdError, IndexError, TypeError):
+        return "", ""

@@ -1,0 +1,238 @@
+"""Takes exchanges out of everything that was made of them here: dataset versions, examples, reviews, split keys.
+
+A version keeps its number and stays loadable. Its files lose the rows, its manifest gets an entry under `erasures` that says how
+many and what its hash was before, and its hash is made anew: it is that of what is there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, text
+
+from capture import clock
+from capture.database import Database
+from capture.errors import StoreError
+from capture.ids import content_hash
+from curate.card import write_card
+from curate.datasets import DatasetVersion, versions
+from curate.examples import Example, from_line
+from curate.freeze import CARD, DROPPED, MANIFEST, TEMPLATE, hashed, to_json
+from curate.history import short
+from curate.splits import SPLITS
+from curate.templates import still_said
+
+ERASED = "erased"
+"""What stands in a manifest's bill, and in the place of an id, for an exchange that was forgotten."""
+_MANY = 400
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedVersion:
+    """A dataset version that lost `examples` rows, and `listed` lines about exchanges that it had left out."""
+
+    id: str
+    task: str
+    number: int
+    examples: int
+    listed: int
+    hash_before: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedExamples:
+    """What went out of the store's tables about datasets."""
+
+    examples: int
+    reviews: int
+    split_keys: int
+
+
+def touched_versions(database: Database, exchange_ids: Iterable[str]) -> list[DatasetVersion]:
+    """The dataset versions whose files name one of these exchanges."""
+    wanted = set(exchange_ids)
+    return [version for version in versions(database) if wanted and any(_lines_about(version, wanted))]
+
+
+def erased_examples(version: DatasetVersion, exchange_ids: Iterable[str]) -> list[Example]:
+    """The examples of `version` that were made of these exchanges."""
+    wanted = set(exchange_ids)
+    found = []
+    for split in SPLITS:
+        lines = (line for line in _read(version.folder / f"{split}.jsonl") if _id_of(line) in wanted)
+        found += [from_line(line, version.task, split) for line in lines]
+    return found
+
+
+def erase_from_version(database: Database, version: DatasetVersion, exchange_ids: Iterable[str], user: str = "") -> ErasedVersion:
+    """Rewrites the files of `version` without these exchanges; a filter by `user` loses the name.
+
+    StoreError while another version of the task is built.
+    """
+    wanted = set(exchange_ids)
+    with _alone(version.folder.parent, version.task):
+        for draft in version.folder.parent.glob(".v*.draft"):  # what a crashed build left
+            shutil.rmtree(draft)
+        files, gone = _without(version, wanted)
+        manifest = _amended(version, files, gone, wanted, user)
+        with database.write() as connection:
+            _update(connection, version.id, manifest)
+        _write(version.folder, manifest, files)
+    examples = sum(gone[split] for split in SPLITS)
+    return ErasedVersion(version.id, version.task, version.number, examples, gone[DROPPED], version.hash, str(manifest["hash"]))
+
+
+def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable[tuple[str, str]] = ()) -> ErasedExamples:
+    """Removes examples and reviews of these exchanges, notes that quote them, and the split keys of inputs nobody else sent.
+
+    `inputs` are further (task, input key) of theirs, out of dataset versions.
+    """
+    examples = reviews = 0
+    own = set(inputs)
+    with database.write() as connection:
+        for start in range(0, len(exchange_ids), _MANY):
+            some = {"ids": list(exchange_ids[start : start + _MANY])}
+            rows = connection.execute(
+                _among("SELECT task, input_key, target FROM examples WHERE exchange_id IN :ids"), some
+            ).all()
+            examples += connection.execute(_among("DELETE FROM examples WHERE exchange_id IN :ids"), some).rowcount
+            reviews += connection.execute(_among("DELETE FROM reviews WHERE exchange_id IN :ids"), some).rowcount
+            own |= {(row[0], row[1]) for row in rows}
+            _unquote(connection, rows)
+        sql = """DELETE FROM splits WHERE task = :task AND input_key = :key AND NOT EXISTS
+            (SELECT 1 FROM examples WHERE examples.task = :task AND examples.input_key = :key)"""
+        keys = sum(connection.execute(text(sql), {"task": task, "key": key}).rowcount for task, key in sorted(own))
+    return ErasedExamples(examples, reviews, keys)
+
+
+def _unquote(connection: Connection, rows: Sequence[Any]) -> None:
+    """Empties the notes of other examples where they quote an erased target."""
+    quoted: dict[str, set[str]] = {}
+    for task, _, target in rows:
+        if target.strip():
+            quoted.setdefault(task, set()).add(short(target))
+    for task, targets in quoted.items():
+        noted = connection.execute(text("SELECT id, note FROM examples WHERE task = :task AND note <> ''"), {"task": task}).all()
+        stale = [{"id": id} for id, note in noted if any(target in note for target in targets)]
+        if stale:
+            connection.execute(text("UPDATE examples SET note = '' WHERE id = :id"), stale)
+
+
+def _lines_about(version: DatasetVersion, wanted: set[str]) -> Iterator[str]:
+    for name in (*(f"{split}.jsonl" for split in SPLITS), DROPPED):
+        yield from (line for line in _read(version.folder / name) if _id_of(line) in wanted)
+    told = to_json(version.manifest["contradictions"]["first"])
+    yield from (id for id in wanted if id in told)
+
+
+def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str], dict[str, int]]:
+    """The text of each file without these exchanges, and how many lines of it went."""
+    files: dict[str, str] = {}
+    gone: dict[str, int] = {}
+    kept: list[Example] = []
+    for split in SPLITS:
+        lines = _read(version.folder / f"{split}.jsonl")
+        left = [line for line in lines if _id_of(line) not in wanted]
+        files[f"{split}.jsonl"], gone[split] = "".join(f"{line}\n" for line in left), len(lines) - len(left)
+        kept += [from_line(line, version.task, split) for line in left if _id_of(line)]
+    lines = _read(version.folder / DROPPED)
+    left = [line for line in lines if _id_of(line) not in wanted]
+    files[DROPPED], gone[DROPPED] = "".join(f"{_without_because(line, wanted)}\n" for line in left), len(lines) - len(left)
+    template = version.folder / TEMPLATE
+    if template.is_file():
+        said = still_said(json.loads(template.read_text("utf-8")), [example.messages for example in kept])
+        files[TEMPLATE] = to_json(said, indent=2) + "\n"
+    return files, gone
+
+
+def _without_because(line: str, wanted: set[str]) -> str:
+    if not any(id in line for id in wanted):
+        return line
+    return to_json({**json.loads(line), "because": ERASED})
+
+
+def _amended(
+    version: DatasetVersion, files: Mapping[str, str], gone: Mapping[str, int], wanted: set[str], user: str
+) -> dict[str, Any]:
+    manifest = json.loads(to_json(version.manifest))
+    manifest.pop("hash", None)
+    examples = sum(gone[split] for split in SPLITS)
+    manifest["counts"] = {split: manifest["counts"][split] - gone[split] for split in SPLITS}
+    manifest["bill"]["kept"] -= examples
+    if examples:
+        dropped = manifest["bill"]["dropped"]
+        dropped[ERASED] = dropped.get(ERASED, 0) + examples
+    listed = manifest["contradictions"]["first"]
+    manifest["contradictions"]["first"] = [each for each in listed if wanted.isdisjoint((each["kept"], *each["dropped"]))]
+    if user and user in manifest["settings"].get("filter", ""):
+        manifest["settings"]["filter"] = manifest["settings"]["filter"].replace(user, ERASED)
+    if TEMPLATE in files:
+        template = json.loads(files[TEMPLATE])
+        manifest["template"] |= {
+            "hash": content_hash(files[TEMPLATE].encode()), "context": len(template["context"]),
+            "frames": sorted(template["frames"]), "segments": len(template["segments"]), "phrases": len(template["phrases"]),
+        }  # fmt: skip
+    note = {"at_us": clock.now_us(), "examples": examples, "listed": gone[DROPPED], "hash_before": version.hash}
+    manifest["erasures"] = [*manifest.get("erasures", []), note]
+    return hashed(manifest, files)
+
+
+def _update(connection: Connection, version_id: str, manifest: Mapping[str, Any]) -> None:
+    values = {"id": version_id, "hash": manifest["hash"], "manifest": to_json(manifest), **manifest["counts"]}
+    connection.execute(
+        text(
+            "UPDATE dataset_versions SET hash = :hash, manifest = :manifest, train = :train, val = :val, test = :test "
+            "WHERE id = :id"
+        ),
+        values,
+    )
+
+
+def _write(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """File by file, the manifest last; a file that was lost stays lost."""
+    if not folder.is_dir():
+        return
+    for name, content in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
+        path, part = folder / name, folder / f".{name}.part"
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+
+
+def _read(path: Path) -> list[str]:
+    return [line for line in path.read_text("utf-8").split("\n") if line] if path.is_file() else []
+
+
+def _id_of(line: str) -> str:
+    """The exchange that a line is about; '' for a line that somebody has changed beyond reading."""
+    try:
+        return str(json.loads(line)["exchange_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _among(sql: str) -> Any:
+    return text(sql).bindparams(bindparam("ids", expanding=True))
+
+
+@contextmanager
+def _alone(folder: Path, task: str) -> Iterator[None]:
+    """Keeps builds of the task out meanwhile."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"A build of dataset {task!r} is under way.", "Wait for it to end, then forget again.") from error
+        yield

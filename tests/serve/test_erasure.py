@@ -1,0 +1,210 @@
+"""Somebody is forgotten: a marker is planted in everything that Potstill keeps, and looked for afterwards in every byte of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from capture import exported, ids
+from capture.database import Database, open_database
+from capture.errors import NotFoundError
+from capture.records import Begin, Note
+from capture.settings import Settings, load_settings
+from capture.spool import SpoolWriter
+from capture.subject import Subject
+from curate import datasets, formats, review
+from curate.settings import CurateSettings
+from serve.erasure import Receipt, erase, receipts
+from tests.capture.planting import MARK, answer, chat, drain, everything, raw_bytes, write
+from tests.curate.sending import SYSTEM, mails
+
+USER = f"user-{MARK}"
+CURATE = CurateSettings(minimum_examples=3)
+
+
+@dataclass
+class House:
+    """A store with its data folder."""
+
+    database: Database
+    settings: Settings
+
+    @property
+    def spool_root(self) -> Path:
+        return self.settings.data_folder / "spool"
+
+    def forget(self, **subject: str) -> Receipt:
+        return erase(self.database, self.settings, Subject(**subject), who="tester")
+
+    def bytes(self) -> bytes:
+        """Every byte on disk, without what PostgreSQL keeps."""
+        return raw_bytes(self.settings.folder)
+
+    def scalar(self, sql: str) -> int:
+        with self.database.read() as connection:
+            return int(connection.execute(text(sql)).scalar_one())
+
+
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    """A house whose SQLite file lies in its data folder."""
+    path = tmp_path / "potstill.toml"
+    lines = ["[store]", 'data_folder = "data"', *([f'database_url = "{database_url}"'] if "sqlite" not in database_url else [])]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    settings = load_settings(path, environ={})
+    database = open_database(settings.database_url)
+    yield House(database, settings)
+    database.close()
+
+
+def fill(house: House, count: int = 90) -> list[str]:
+    """Mails of many users; those of `USER` hold the marker. Returns the ids of his."""
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    own = []
+    for number, mail in enumerate(mails(count)):
+        is_own = number % 30 == 7
+        question = f"{mail.question} {MARK}q{number}" if is_own else mail.question
+        said = f"{MARK}a{number}" if is_own else mail.answer
+        user = USER if is_own else f"u{1000 + number}"
+        id = write(spool, chat(question, SYSTEM), answer(said), task="mail", user_name=user, session_name=f"s{number}")
+        own += [id] if is_own else []
+    spool.close()
+    drain(house.database, house.spool_root)
+    return own
+
+
+def test_a_forgotten_user_leaves_no_byte_in_the_store(house: House) -> None:
+    own = fill(house)
+    before = everything(house.database)
+    assert MARK in before
+    receipt = house.forget(user=USER)
+    assert receipt.places["exchanges"] == len(own) == 3
+    assert MARK not in everything(house.database) and MARK.encode() not in house.bytes()
+    assert house.scalar("SELECT COUNT(*) FROM exchanges") == 87
+    assert house.scalar("SELECT COUNT(*) FROM erasures") == 1
+    assert all(id not in everything(house.database) and id.encode() not in house.bytes() for id in own)
+    assert MARK not in repr(receipt) and receipts(house.database)[0]["id"] == receipt.id
+
+
+def test_forgetting_again_does_nothing_and_says_so(house: House) -> None:
+    fill(house)
+    first, second = house.forget(user=USER), house.forget(user=USER)
+    assert second.id != first.id and second.subject == first.subject
+    assert not any(second.places.values()) and second.versions == second.left == ()
+    assert [each["id"] for each in receipts(house.database)] == [second.id, first.id]
+
+
+def test_what_comes_later_is_captured_again(house: House) -> None:
+    fill(house, 10)
+    house.forget(user=USER)
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    write(spool, chat("again"), answer("yes"), user_name=USER)
+    spool.close()
+    drain(house.database, house.spool_root)
+    assert house.scalar(f"SELECT COUNT(*) FROM exchanges WHERE user_name = '{USER}'") == 1
+
+
+def test_one_exchange_is_forgotten_and_later_turns_are_named(house: House) -> None:
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    first = {"role": "user", "content": f"{MARK}, and some more words so that it is a piece of its own, and long enough"}
+    id = write(spool, json.dumps({"messages": [first]}).encode(), answer("yes"), session_name="s")
+    turns = [first, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "go on"}]
+    write(spool, json.dumps({"messages": turns}).encode(), answer("more"), session_name="s")
+    spool.close()
+    drain(house.database, house.spool_root)
+    receipt = house.forget(exchange_id=id)
+    assert receipt.places["exchanges"] == 1 and "1 other exchanges repeat" in " ".join(receipt.left)
+    assert MARK in everything(house.database)
+    assert house.forget(session="s").places["exchanges"] == 1
+    assert MARK not in everything(house.database) and MARK.encode() not in house.bytes()
+
+
+def test_a_living_spool_dead_letters_and_feedback_are_cleaned(house: House) -> None:
+    spool = SpoolWriter(house.spool_root)
+    write(spool, chat("before"), answer("fine"), user_name="other")
+    own = [write(spool, chat(f"{MARK}{number}"), answer(MARK), user_name=USER, session_name="s7") for number in range(3)]
+    letter = write(spool, chat(f"{MARK} refused"), answer(MARK), user_name=USER, status=2**63)
+    spool.note(ids.new_raw_id(), Note("comment", "note", text=MARK, exchange_id=own[0], created_us=1))
+    spool.note(ids.new_raw_id(), Note("comment", "note", text=MARK, who=USER, created_us=1))
+    spool.note(ids.new_raw_id(), Note("comment", "note", text=MARK, session_name="s7", created_us=1))
+    under_way = ids.new_raw_id()
+    spool.begin(under_way, Begin("POST", "/v1/x", "", "openai", user_name="other", body=b"slow"))
+    drain(house.database, house.spool_root)
+    assert house.scalar("SELECT COUNT(*) FROM dead_letters") == 1 and house.scalar("SELECT COUNT(*) FROM feedback") == 3
+    receipt = house.forget(user=USER)
+    assert receipt.places["dead_letters"] == 1 and receipt.places["exchanges"] == 3 and receipt.places["spool"] >= 12
+    assert MARK not in everything(house.database) and MARK.encode() not in house.bytes()
+    assert house.scalar("SELECT COUNT(*) FROM feedback") == 0 and letter not in everything(house.database)
+    write(spool, chat("after"), answer("fine"), user_name="other")
+    spool.close()
+    drain(house.database, house.spool_root)
+    assert house.scalar("SELECT COUNT(*) FROM exchanges") == 3
+    assert house.scalar("SELECT COUNT(*) FROM gaps") == 0
+
+
+def test_what_is_under_way_is_named(house: House) -> None:
+    spool = SpoolWriter(house.spool_root)
+    spool.begin(ids.new_raw_id(), Begin("POST", "/v1/x", "", "openai", user_name=USER, body=MARK.encode()))
+    receipt = house.forget(user=USER)
+    assert receipt.left == ("1 exchanges are under way and not erased: run potstill forget again when they are over.",)
+    spool.close()
+    assert house.forget(user=USER).places["exchanges"] == 1 and MARK.encode() not in house.bytes()
+
+
+def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House) -> None:
+    own = fill(house, 300)
+    folder = house.settings.data_folder
+    first = datasets.build(house.database, folder, "mail", CURATE)
+    kept = [example for split in ("train", "val", "test") for example in datasets.load_split(first, split)]
+    taught = [example.id for example in kept if example.exchange_id in own]
+    assert taught
+    review.record(house.database, "mail", kept[0].exchange_id, review.ACCEPT)
+    card = next(card for card in review.queue(house.database, "mail", 1000) if card.exchange_id in own)
+    review.record(house.database, "mail", card.exchange_id, review.EDIT, target=f"{MARK} better", note=MARK)
+    out = house.settings.folder / "out"
+    formats.export_openai_jsonl(first, out)
+    for split in ("train", "val", "test"):
+        exported.remember(house.database, out / f"{split}.jsonl", exported.DATASET, "mail/v1")
+    listed = house.settings.folder / "exchanges.jsonl"
+    listed.write_text("".join(json.dumps({"id": id, "text": MARK}) + "\n" for id in own) + '{"id": "ex_other"}\n', "utf-8")
+    exported.remember(house.database, listed, exported.JSONL, "task:mail")
+    assert MARK.encode() in b"".join(path.read_bytes() for path in out.iterdir())
+
+    planned = erase(house.database, house.settings, Subject(user=USER), is_dry_run=True)
+    assert [version.number for version in planned.versions] == [1] and MARK.encode() in house.bytes()
+    receipt = house.forget(user=USER)
+    assert MARK.encode() not in house.bytes() and MARK not in everything(house.database)
+    assert [(version.number, version.examples) for version in receipt.versions] == [(1, len(taught))]
+    assert receipt.places["reviews"] == 1 and listed.read_text("utf-8") == '{"id": "ex_other"}\n'
+
+    again = datasets.get_version(house.database, "mail", 1)
+    left = [example for split in ("train", "val", "test") for example in datasets.load_split(again, split)]
+    assert [example.id for example in left] == [example.id for example in kept if example.id not in taught]
+    assert again.hash != first.hash and again.train + again.val + again.test == len(left)
+    bill = again.manifest["bill"]
+    assert bill["kept"] == len(left) and bill["selected"] == bill["kept"] + sum(bill["dropped"].values())
+    assert again.manifest["erasures"][0]["hash_before"] == first.hash
+    assert "Erased after it was frozen" in (again.folder / "card.md").read_text("utf-8")
+    following = datasets.build(house.database, folder, "mail", CURATE)
+    assert following.number == 2 and following.train + following.val + following.test == len(left)
+
+
+def test_an_erasure_that_was_cut_short_is_finished(house: House) -> None:
+    own = fill(house)
+    with house.database.write() as connection:
+        from capture import forget
+
+        forget.begin_erasure(connection, "er_cut", own)
+    receipt = house.forget(user="nobody")
+    assert receipt.places["exchanges"] == 3 and MARK.encode() not in house.bytes()
+    assert house.scalar("SELECT COUNT(*) FROM meta WHERE name LIKE 'erasure:%'") == 0
+
+
+def test_a_subject_that_is_nobody_is_refused() -> None:
+    with pytest.raises(NotFoundError, match="Nobody is named"):
+        Subject()
