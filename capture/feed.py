@@ -75,17 +75,17 @@ def content(database: Database, exchange: Exchange) -> Content:
 
     Bodies are empty where the content was omitted. NotFoundError when the exchange is no longer in the store.
     """
-    return contents(database, [exchange])[0]
+    found = contents(database, [exchange])
+    if exchange.number not in found:
+        raise NotFoundError(f"The content of {exchange.id} is not in the store.", "It may have been erased meanwhile.")
+    return found[exchange.number]
 
 
-def contents(database: Database, exchanges: Sequence[Exchange]) -> list[Content]:
-    """The content of each of `exchanges`, read together; as `content`."""
+def contents(database: Database, exchanges: Sequence[Exchange]) -> dict[int, Content]:
+    """The content of each of `exchanges` by number, read together; of one that is no longer in the store there is none."""
+    omitted = {exchange.number: _NO_CONTENT for exchange in exchanges if exchange.content == OMITTED}
     with database.read() as connection:
-        found = read_content(connection, [exchange.number for exchange in exchanges])
-    for exchange in exchanges:
-        if exchange.number not in found and exchange.content != OMITTED:
-            raise NotFoundError(f"The content of {exchange.id} is not in the store.", "It may have been erased meanwhile.")
-    return [found.get(exchange.number, _NO_CONTENT) for exchange in exchanges]
+        return omitted | read_content(connection, [exchange.number for exchange in exchanges])
 
 
 def conversation(database: Database, exchange: Exchange) -> Conversation:

@@ -309,10 +309,10 @@ def _moment(name: str, value: str) -> int:
         return max(0, clock.now_us() - int(match[1]) * _DURATION_US[match[2]])
     try:
         moment = datetime.fromisoformat(value)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1_000_000)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise FilterError(f"{value!r} is not a time for {name}.", "Write it like 2d, 30m or 2026-01-31T12:00.") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1_000_000)
 
 
 def _truth(name: str, operator: str, values: list[str]) -> Condition:

@@ -106,7 +106,8 @@ def _filter(task: str, settings: CurateSettings) -> Filter:
 def _exchanges(database: Database, chosen: Filter) -> Iterator[tuple[Exchange, Content]]:
     last = 0
     while batch := feed.after(database, chosen, after=last, limit=_BATCH):
-        yield from zip(batch, feed.contents(database, batch), strict=True)
+        contents = feed.contents(database, batch)
+        yield from ((exchange, contents[exchange.number]) for exchange in batch if exchange.number in contents)
         last = batch[-1].number
 
 

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from capture import feed
+from capture import feed, ids
 from capture.database import Database
 from capture.errors import NotFoundError
+from capture.exchange import OMITTED, Conversation, Exchange
 from capture.filters import parse_filter
 from capture.messages import Message
 from capture.pricing import PriceTable
+from capture.records import End
 from capture.writer import StoreWriter
 
 ALL = parse_filter("")
@@ -30,19 +35,30 @@ def filled(database: Database, spool_root: Path, relay: Any) -> Iterator[Databas
     writer.close()
 
 
-def test_pages_go_back_in_time_without_holes(filled: Database, relay: Any) -> None:
-    seen: list[str] = []
-    while page := feed.page(filled, ALL, before=seen[-1] if seen else "", limit=3):
-        seen += [exchange.id for exchange in page]
-    assert seen == sorted(relay.sent, reverse=True)
+def test_pages_go_back_in_the_order_of_storing_without_holes(filled: Database, relay: Any) -> None:
+    seen: list[Exchange] = []
+    while page := feed.page(filled, ALL, before=seen[-1].number if seen else 0, limit=3):
+        seen += page
+    assert [exchange.id for exchange in seen] == relay.sent[::-1]
 
 
 def test_following_goes_forward(filled: Database, relay: Any) -> None:
-    sent = sorted(relay.sent)
-    assert [exchange.id for exchange in feed.after(filled, ALL, sent[2], 10)] == sent[3:]
-    assert [exchange.id for exchange in feed.after(filled, parse_filter("task:parcels"), "", 1)] == [
-        min(exchange.id for exchange in feed.page(filled, parse_filter("task:parcels")))
-    ]
+    third = feed.get(filled, relay.sent[2])
+    assert [exchange.id for exchange in feed.after(filled, ALL, after=third.number, limit=10)] == relay.sent[3:]
+    assert [exchange.id for exchange in feed.after(filled, parse_filter("task:parcels"), limit=1)] == [relay.sent[1]]
+
+
+def test_following_sees_a_slow_exchange_that_began_before_the_last_one(database: Database, spool_root: Path, relay: Any) -> None:
+    slow = relay.open(task="parcels")
+    relay.exchange()
+    with closing(StoreWriter(database, spool_root, PriceTable({}))) as writer:
+        writer.drain()
+        (last,) = feed.page(database, ALL, limit=1)
+        relay.spool.end(slow, End(200, "complete"))
+        writer.drain()
+    (new,) = feed.after(database, ALL, after=last.number)
+    assert new.id == ids.format_id("ex", slow)
+    assert new.started_us < last.started_us
 
 
 def test_an_exchange_is_found_by_its_id_or_a_unique_beginning(filled: Database, relay: Any) -> None:
@@ -72,9 +88,28 @@ def test_a_conversation_is_read_from_the_bodies(filled: Database, relay: Any) ->
     assert got.answer == Message("assistant", "On its way.")
 
 
-def test_a_body_that_is_not_there_says_so(filled: Database) -> None:
-    with pytest.raises(NotFoundError, match="no body"):
-        feed.body(filled, "b2:0")
+def test_content_is_read_with_headers_and_hashes(filled: Database, relay: Any) -> None:
+    exchange = feed.get(filled, relay.sent[0])
+    got = feed.content(filled, exchange)
+    assert json.loads(got.request_body)["messages"][0]["content"] == "Where is my parcel?"
+    assert got.response_headers == {"content-type": "application/json"}
+    assert feed.contents(filled, [exchange]) == {exchange.number: got}
+
+
+def test_content_that_is_gone_says_so_and_omitted_content_is_empty(filled: Database, relay: Any) -> None:
+    gone = replace(feed.get(filled, relay.sent[0]), number=10_000)
+    assert feed.contents(filled, [gone]) == {}
+    with pytest.raises(NotFoundError, match="is not in the store"):
+        feed.content(filled, gone)
+    omitted = replace(gone, content=OMITTED)
+    assert feed.content(filled, omitted).request_body == b""
+    assert feed.conversation(filled, omitted) == Conversation((), None)
+
+
+def test_odd_ids_are_not_found(filled: Database) -> None:
+    for id in ("\x00", "ex_\ud800", "ex_%", "ü", "' OR 1=1 --"):
+        with pytest.raises(NotFoundError):
+            feed.get(filled, id)
 
 
 def test_the_revision_changes_with_every_change_and_only_then(filled: Database, spool_root: Path, relay: Any) -> None:
