@@ -100,7 +100,7 @@ class Disk:
 
     @contextmanager
     def watching(self) -> Iterator[Disk]:
-        """Listens to the `os` module while the context lasts; syncs are believed and not done."""
+        """Listens to the `os` module while the context lasts; syncs are believed and not done. Space put aside is no content."""
         listeners: dict[str, Callable[[Any, tuple[Any, ...]], None]] = {
             "open": self._opened,
             "close": lambda _, arguments: self._open.pop(arguments[0], None) and None,
@@ -108,7 +108,6 @@ class Disk:
             "writev": lambda size, arguments: self._wrote(arguments[0], arguments[1], size),
             "pwrite": lambda size, arguments: self._wrote(arguments[0], [arguments[1]], size, arguments[2]),
             "ftruncate": lambda _, arguments: self._resized(arguments[0], arguments[1]),
-            "posix_fallocate": lambda _, arguments: self._resized(arguments[0], arguments[1] + arguments[2]),
             "mkdir": lambda _, arguments: self._made(Path(arguments[0])),
             "unlink": lambda _, arguments: self._removed(Path(arguments[0])),
             "rmdir": lambda _, arguments: self._removed(Path(arguments[0])),

@@ -70,15 +70,23 @@ class FaultyNetwork:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(5):  # a closed transport lets go of its socket in a later turn of the loop
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        their_reader, their_writer = await asyncio.open_unix_connection(self._target)
-        self._writers |= {writer, their_writer}
+        self._writers.add(writer)
         try:
-            await asyncio.gather(self._pass(reader, their_writer), self._pass(their_reader, writer))
+            their_reader, their_writer = await asyncio.open_unix_connection(self._target)
+            self._writers.add(their_writer)
+            try:
+                await asyncio.gather(self._pass(reader, their_writer), self._pass(their_reader, writer))
+            finally:
+                self._writers.discard(their_writer)
+                their_writer.transport.abort()
         finally:
-            self._writers -= {writer, their_writer}
+            self._writers.discard(writer)
+            writer.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -86,7 +94,7 @@ class FaultyNetwork:
                 await self._passes.wait()
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+        writer.close()  # passes the end on
 
 
 def socket_of(url: str) -> str:

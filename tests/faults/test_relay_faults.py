@@ -16,9 +16,47 @@ from capture.settings import Settings
 from proxy import worker as worker_module
 from proxy.worker import Worker, start_worker
 from tests.faults.relay_process import ASK, CHAT, KEY, MIB, RelayProcess, relay_process
-from tests.proxy.scripting import Received, Upstream, chunk, chunked_head, http_answer, kept, talk, until
+from tests.proxy.scripting import (
+    Received,
+    Upstream,
+    chunk,
+    chunked_head,
+    http_answer,
+    kept,
+    relay_settings,
+    relaying,
+    talk,
+    until,
+)
 
 STREAMS = 50
+
+
+@pytest.mark.faults
+async def test_f10_a_client_that_leaves_takes_the_upstream_with_it(
+    relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    async def silent(_received: Received, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async def started(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked_head() + chunk(b"data: 1\n\n"))
+        await asyncio.sleep(60)
+
+    for script in (silent, started):
+        upstream.script = script
+        upstream.received.clear()
+        upstream.closed.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        writer.write(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+        await until(lambda: upstream.received)
+        if script is started:
+            await until(lambda: kept(relay_config)[-1].body)
+        writer.transport.abort()
+        await asyncio.wait_for(upstream.closed.wait(), 0.5)
+    await until(lambda: all(exchange.end is not None for exchange in kept(relay_config)))
+    assert [exchange.end.state for exchange in kept(relay_config) if exchange.end] == ["client_closed"] * 2
+    assert [exchange.body for exchange in kept(relay_config)] == [b"", b"data: 1\n\n"], "what had come is kept"
 
 
 @pytest.mark.faults
@@ -44,6 +82,28 @@ async def test_f11_a_reset_by_the_upstream_in_a_stream_is_told_and_never_stored_
     assert exchange.end is not None
     assert exchange.end.state == "upstream_aborted"
     assert exchange.body == reply.body
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("when", ["before the head", "in the stream"])
+async def test_f12_a_silent_upstream_is_a_timeout(when: str, tmp_path: Path, upstream: Upstream) -> None:
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        if when == "in the stream":
+            writer.write(chunked_head() + chunk(b"data: 1\n\n"))
+        await asyncio.sleep(60)
+
+    upstream.script = script
+    settings = relay_settings(tmp_path, upstream.url, idle_timeout_s=0.2)
+    async with relaying(tmp_path) as worker:
+        reply = await talk(worker.port, CHAT, KEY, ASK)
+    assert b"sent nothing for 0.2 s" in reply.body
+    if when == "before the head":
+        assert reply.status == 504
+    else:
+        assert not reply.is_whole
+    (exchange,) = kept(settings)
+    assert exchange.end is not None
+    assert (exchange.end.state, exchange.end.error_kind) == ("timeout", "upstream_timeout")
 
 
 @pytest.mark.faults
@@ -126,6 +186,39 @@ async def test_f16_a_client_that_never_finishes_its_headers_is_closed(
         assert (await talk(relay.port, CHAT, KEY, ASK)).status == 200
     finally:
         await relay.drain(0.0)
+
+
+@pytest.mark.faults
+async def test_f17_a_body_that_stands_still_is_refused(tmp_path: Path, upstream: Upstream) -> None:
+    relay_settings(tmp_path, upstream.url, body_idle_s=0.2)
+    async with relaying(tmp_path) as worker:
+        reply = await talk(worker.port, CHAT, KEY + "Content-Length: 99\r\n")
+    assert reply.status == 408
+    assert upstream.received == []
+
+
+@pytest.mark.faults
+async def test_f18_a_client_that_reads_slowly_slows_the_upstream(relay: Worker, upstream: Upstream) -> None:
+    sent = 0
+
+    async def flood(_received: Received, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(chunked_head())
+        while True:
+            writer.write(chunk(bytes(65_536)))
+            await writer.drain()
+            sent += 65_536
+
+    upstream.script = flood
+    client = socket.create_connection(("127.0.0.1", relay.port))
+    client.sendall(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
+    previous = -1
+    while sent != previous:
+        previous = sent
+        await asyncio.sleep(0.2)
+    assert 0 < sent < 32 * 2**20
+    client.close()
+    await asyncio.wait_for(upstream.closed.wait(), 2)
 
 
 class _Gate:

@@ -205,35 +205,6 @@ async def test_an_upstream_that_cannot_be_reached_is_named_and_the_question_is_k
     assert (exchange.end.state, exchange.end.error_kind) == ("upstream_aborted", "upstream_unreachable")
 
 
-@pytest.mark.parametrize("when", ["before the head", "in the stream"])
-async def test_a_silent_upstream_is_a_timeout(when: str, tmp_path: Path, upstream: Upstream) -> None:
-    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
-        if when == "in the stream":
-            writer.write(chunked_head() + chunk(b"data: 1\n\n"))
-        await asyncio.sleep(60)
-
-    upstream.script = script
-    settings = relay_settings(tmp_path, upstream.url, idle_timeout_s=0.2)
-    async with relaying(tmp_path) as worker:
-        reply = await talk(worker.port, CHAT, KEY, ASK)
-    assert b"sent nothing for 0.2 s" in reply.body
-    if when == "before the head":
-        assert reply.status == 504
-    else:
-        assert not reply.is_whole
-    exchange = only(settings)
-    assert exchange.end is not None
-    assert (exchange.end.state, exchange.end.error_kind) == ("timeout", "upstream_timeout")
-
-
-async def test_a_body_that_stands_still_is_refused(tmp_path: Path, upstream: Upstream) -> None:
-    relay_settings(tmp_path, upstream.url, body_idle_s=0.2)
-    async with relaying(tmp_path) as worker:
-        reply = await talk(worker.port, CHAT, KEY + "Content-Length: 99\r\n")
-    assert reply.status == 408
-    assert upstream.received == []
-
-
 async def test_an_overlong_chunked_body_is_refused(tmp_path: Path, upstream: Upstream) -> None:
     relay_settings(tmp_path, upstream.url, max_body_mib=1)
     async with relaying(tmp_path) as worker:

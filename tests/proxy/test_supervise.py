@@ -180,7 +180,8 @@ async def test_no_child_outlives_a_supervisor_that_was_killed(tmp_path: Path, up
         await until(lambda: not any(is_alive(pid) for pid in pids), 10)
 
 
-async def test_sigterm_lets_a_stream_finish_and_says_so_to_probes(tmp_path: Path, upstream: Upstream) -> None:
+@pytest.mark.faults
+async def test_f21_sigterm_lets_a_stream_finish_and_says_so_to_probes(tmp_path: Path, upstream: Upstream) -> None:
     go_on = asyncio.Event()
 
     async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
