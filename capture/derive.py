@@ -20,7 +20,7 @@ from capture.personal_bodies import hide, hide_in_encoded
 from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.pricing import PriceTable
 from capture.pseudonyms import PersonalPolicy, Pseudonym
-from capture.records import CUT, OMIT, End, Head
+from capture.records import CUT, OMIT, Begin, End, Head
 from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
 from capture.withhold import kept_headers, withhold, without_content
@@ -57,9 +57,15 @@ class StoredExchange:
     pseudonyms: tuple[Pseudonym, ...] = ()
 
 
-def derive(spooled: SpooledExchange, prices: PriceTable, personal: PersonalPolicy = _KEEP_PERSONAL) -> StoredExchange:
+def derive(
+    spooled: SpooledExchange,
+    prices: PriceTable,
+    personal: PersonalPolicy = _KEEP_PERSONAL,
+    tokens_per_second: float | None = None,
+) -> StoredExchange:
     """Everything that the store keeps of an exchange. Bodies are byte for byte as relayed unless a secret was in them, or
-    `personal` wants personal data out of them; without any content where the relay was told so.
+    `personal` wants personal data out of them; without any content where the relay was told so. `tokens_per_second` is the
+    measured throughput of the student's machine, None before it is known.
     """
     raw_request, raw_response = spooled.request_body(), spooled.response_body()
     cleaned, hiding = clean(spooled), personal.hiding()
@@ -130,7 +136,9 @@ def derive(spooled: SpooledExchange, prices: PriceTable, personal: PersonalPolic
         tokens_cache_written=usage.tokens_cache_written,
         tokens_reasoning=usage.tokens_reasoning,
         usage_source=usage.source,
-        cost_microusd=_cost(begin.variant == CANDIDATE and not fallback_reason, end, assembled, begin.model_asked, prices),
+        cost_microusd=prices.student_cost_microusd(end.latency_us, usage.tokens_out, tokens_per_second)
+        if begin.variant == CANDIDATE and not fallback_reason
+        else _cost(end, begin, assembled, prices),
         input_hash=input_hash(assembled.conversation),
         output_text=shortened(said),
         content=CONTENT_CUT if end.captured == CUT else MASKED if hiding is not None and hiding.count else KEPT,
@@ -312,10 +320,8 @@ def shortened(said: str) -> str:
     return f"{said[:MOST_OUTPUT_TEXT]}… [{content_hash(said.encode('utf-8', 'replace'))[:19]}]"
 
 
-def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, prices: PriceTable) -> int | None:
-    if is_student:
-        return prices.student_cost_microusd(end.latency_us)
-    for model in (assembled.model, end.model_served, model_asked):
+def _cost(end: End, begin: Begin, assembled: Assembled, prices: PriceTable) -> int | None:
+    for model in (assembled.model, end.model_served, begin.model_asked):
         cost = prices.cost_microusd(
             model,
             assembled.usage.tokens_in,
@@ -323,6 +329,7 @@ def _cost(is_student: bool, end: End, assembled: Assembled, model_asked: str, pr
             tokens_cached=assembled.usage.tokens_cached,
             tokens_cache_written=assembled.usage.tokens_cache_written,
             tokens_reasoning=assembled.usage.tokens_reasoning,
+            provider=end.upstream or begin.upstream,
         )
         if cost is not None:
             return cost

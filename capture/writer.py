@@ -24,6 +24,7 @@ from capture.capture_settings import CaptureSettings
 from capture.database import Database, open_database
 from capture.derive import StoredExchange, dead_letter, derive
 from capture.errors import PotstillError, RetentionError, SpoolError
+from capture.exchange import CANDIDATE
 from capture.pricing import PriceSettings, PriceTable, load_price_table
 from capture.pseudonyms import PersonalPolicy, read_policy
 from capture.records import OMIT, Gap
@@ -31,6 +32,7 @@ from capture.redact import redact_text
 from capture.retention import Retention
 from capture.settings import Settings, load_settings
 from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpooledNote, SpoolReader
+from capture.throughput import BusySpan, StudentThroughput
 
 _log = logging.getLogger("capture.writer")
 _BATCH = 1_000
@@ -66,6 +68,7 @@ class StoreWriter:
         self._gaps: list[tuple[str, SpooledGap]] = []
         self._notes: list[SpooledNote] = []
         self._positions: dict[str, Position] = {}
+        self._throughput = StudentThroughput()
         self._written_ns: int | None = None
         self._lock: int | None = _take_lock(spool_root, lock_timeout_s)
         _remove_stillborn(spool_root)
@@ -117,8 +120,10 @@ class StoreWriter:
         for reader in self._find_spools():
             want = _BATCH - len(self._batch)
             found = reader.read(want)
+            before = len(self._batch)
             for spooled in found.finished:
                 self._derive(spooled)
+            self._measure_student(self._batch[before:])
             self._gaps.extend((reader.spool_id, gap) for gap in found.gaps)
             self._notes.extend(found.notes)
             if found.finished or found.gaps or found.notes or self._is_due(reader):
@@ -146,11 +151,17 @@ class StoreWriter:
 
     def _derive(self, spooled: SpooledExchange) -> None:
         try:
-            self._batch.append(derive(spooled, self._prices, self._personal))
+            self._batch.append(derive(spooled, self._prices, self._personal, self._throughput.tokens_per_second))
         except Exception as error:  # kept aside and counted: one exchange must not stop the others
             shown = error if _is_quotable(spooled, self._personal) else None
             _log.error("exchange %s cannot be read: %s", spooled.id, type(error).__name__, exc_info=shown)
             self._letters.append(_letter(spooled, error, self._personal))
+
+    def _measure_student(self, fresh: Sequence[StoredExchange]) -> None:
+        answered = [each.exchange for each in fresh if each.exchange.variant == CANDIDATE and not each.exchange.fallback_reason]
+        spans = [BusySpan(one.ended_us, one.started_us, one.tokens_out) for one in answered if one.is_success and one.tokens_out]
+        if spans:
+            self._throughput = self._throughput.including(spans)
 
     def _commit(self) -> int:
         """One transaction for rows and positions, then the segments go. After a StoreError all is kept for the next try."""

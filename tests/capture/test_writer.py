@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 import zstandard
 from sqlalchemy import text
 
-from capture import feed, ids, records
+from capture import clock, feed, ids, records
+from capture.content import decode, unpack
 from capture.database import Database, open_database
 from capture.errors import SpoolError, StoreError
 from capture.exchange import Exchange
@@ -73,17 +76,18 @@ def test_an_exchange_is_stored_as_it_was_relayed(database: Database, writer: Sto
     got = feed.get(database, id)
     assert (got.task, got.user_name, got.tags, got.purpose, got.state) == ("parcels", "u1", {"team": "grüße"}, "eval", "complete")
     assert (got.status, got.latency_us, got.tokens_in, got.tokens_out, got.output_text) == (200, 1500, 9, 4, "On its way.")
-    assert feed.body(database, got.request_body).startswith(b'{"model"')
-    assert feed.body(database, got.response_body).endswith(b'"completion_tokens":4}}')
+    assert feed.content(database, got).request_body.startswith(b'{"model"')
+    assert feed.content(database, got).response_body.endswith(b'"completion_tokens":4}}')
     assert feed.conversation(database, got).asked[0].text == "Where is my parcel?"
     assert got.started_us <= got.ended_us
 
 
-def test_a_repeated_body_is_kept_once(database: Database, writer: StoreWriter, relay: Any) -> None:
+def test_a_repeated_message_is_kept_once(database: Database, writer: StoreWriter, relay: Any) -> None:
+    long = b"The same long question, which many customers ask in these very words, about parcels that are late."
     for _ in range(5):
-        relay.exchange()
+        relay.exchange(body=b'{"messages":[{"role":"user","content":"' + long + b'"}]}')
     assert writer.drain() == 5
-    assert count(database, "bodies") == 2
+    assert count(database, "pieces") == 1
 
 
 def test_what_runs_is_not_stored_before_it_ends(database: Database, writer: StoreWriter, relay: Any) -> None:
@@ -120,7 +124,7 @@ def test_what_a_dead_relay_left_open_is_stored_with_what_had_arrived(
     assert writer.drain() == 1
     (got,) = everything(database)
     assert got.state == state
-    assert feed.body(database, got.response_body) == b"".join(parts)
+    assert feed.content(database, got).response_body == b"".join(parts)
 
 
 def test_the_spool_of_a_dead_relay_is_removed_and_of_a_living_one_kept(writer: StoreWriter, relay: Any, spool_root: Path) -> None:
@@ -166,7 +170,7 @@ def test_a_restarted_writer_goes_on_where_it_was(database: Database, spool_root:
     assert second.drain() == 1
     second.close()
     got = feed.get(database, ids.format_id("ex", raw_id))
-    assert feed.body(database, got.response_body) == b'{"a":1}'
+    assert feed.content(database, got).response_body == b'{"a":1}'
     assert len(everything(database)) == 3
 
 
@@ -251,11 +255,13 @@ def test_no_secret_reaches_the_file_of_the_store(tmp_path: Path, spool_root: Pat
     assert writer.drain() == 2
     writer.close()
     with database.read() as connection:
-        packed = connection.execute(text("SELECT zstd FROM bodies UNION ALL SELECT record FROM dead_letters")).scalars().all()
-    assert len(packed) == 4
+        contents = [decode(bytes(row[0])) for row in connection.execute(text("SELECT zstd FROM contents"))]
+        pieces = [unpack(bytes(row[0])) for row in connection.execute(text("SELECT zstd FROM pieces"))]
+        letters = connection.execute(text("SELECT record FROM dead_letters")).scalars().all()
+    assert len(letters) == 1
     database.close()
     files = [path.read_bytes() for path in tmp_path.glob("potstill.db*")]
-    kept = b"".join([*files, *(zstandard.decompress(data) for data in packed)])
+    kept = b"".join([*files, *pieces, repr(contents).encode(), *(zstandard.decompress(data) for data in letters)])
     assert b"[redacted:openai-key]" in kept
     assert secret[9:].encode() not in kept
 
@@ -268,7 +274,7 @@ def test_nul_and_broken_text_are_stored_readable_and_the_bytes_stay(database: Da
     assert writer.drain() == 1
     got = feed.get(database, id)
     assert (got.user_name, got.tags, got.output_text) == ("u\ufffdx", {"a\ufffd": "\ufffd"}, "a\ufffdb\ufffd")
-    assert feed.body(database, got.response_body) == answer[:-1]
+    assert feed.content(database, got).response_body == answer[:-1]
 
 
 def test_a_damaged_segment_costs_only_what_was_damaged(
@@ -351,7 +357,8 @@ def test_a_running_writer_keeps_up_with_a_relay(
     assert {got.id for got in everything(database)} == set(relay.sent)
 
 
-def test_while_sqlite_is_locked_nothing_is_lost(tmp_path: Path, spool_root: Path, relay: Any) -> None:
+@pytest.mark.faults
+def test_f05_while_sqlite_is_locked_nothing_is_lost(tmp_path: Path, spool_root: Path, relay: Any) -> None:
     url = f"sqlite:///{tmp_path / 'potstill.db'}"
     database, other = open_database(url, busy_timeout_ms=50), open_database(url)
     writer = StoreWriter(database, spool_root, PriceTable({}))
@@ -454,3 +461,22 @@ def test_the_process_says_when_its_settings_are_wrong(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "student_usd_per_hour" in done.stderr
+
+
+def test_the_students_cost_follows_its_measured_throughput(
+    database: Database, spool_root: Path, relay: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(time.monotonic_ns(), 200_000_000)
+    monkeypatch.setattr(clock, "monotonic_ns", lambda: next(ticks))
+    monkeypatch.setattr(clock, "now_us", lambda: 1_700_000_000_000_000 + next(ticks) // 1_000)
+    with closing(StoreWriter(database, spool_root, PriceTable({}, student_usd_per_hour=3.6))) as writer:
+        for _ in range(30):
+            relay.exchange(variant="candidate", release_id="rel_1")
+        writer.drain()
+        measured = everything(database)
+        last = relay.exchange(variant="candidate", release_id="rel_1")
+        writer.drain()
+    assert {exchange.cost_microusd for exchange in measured} == {2}, "before it is known: the machine for 1.5 ms"
+    busy_s = sum(exchange.ended_us - exchange.started_us for exchange in measured) / 1e6  # none of them overlap
+    tokens_per_second = 30 * 4 / busy_s
+    assert feed.get(database, last).cost_microusd == pytest.approx(4 / tokens_per_second * 1_000, abs=2)
