@@ -19,10 +19,10 @@ def skew_of(date_header: str, now_s: float) -> float | None:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() - now_s
 
 
-def judge_skew(whose: str, ahead_s: float) -> Finding:
+def judge_skew(whose: str, ahead_s: float, check: str = "clock") -> Finding:
     """Whether the clock of `whose`, `ahead_s` seconds ahead of ours, agrees with it."""
     if abs(ahead_s) <= MOST_SKEW_S:
-        return Finding("clock", OK, f"agrees with {whose} (within {max(1, round(abs(ahead_s)))} s)")
+        return Finding(check, OK, f"agrees with {whose} (within {max(1, round(abs(ahead_s)))} s)")
     words = "behind" if ahead_s > 0 else "ahead of"
     what = f"this machine's clock is {abs(ahead_s):.0f} s {words} that of {whose}."
     return Finding(

@@ -157,7 +157,7 @@ def _judge_clock(database: Database) -> Finding:
     with database.read() as connection:
         theirs = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one()
     host = urlsplit(str(database.engine.url)).hostname or "this machine"
-    return judge_skew(f"PostgreSQL on {host}", float(theirs) - (before_us + clock.now_us()) / 2e6)
+    return judge_skew(f"PostgreSQL on {host}", float(theirs) - (before_us + clock.now_us()) / 2e6, "store clock")
 
 
 def check_spool(settings: Settings) -> list[Finding]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from sqlalchemy import bindparam, text
 
 from capture import store_rows
 from capture.database import Database
@@ -25,6 +26,7 @@ from capture.imports.spooled import to_spooled
 from capture.pricing import PriceTable
 from capture.pseudonyms import PersonalPolicy
 from capture.records import OMIT
+from capture.spool_reader import SpooledExchange
 
 AUTO = "auto"
 OnProgress = Callable[[Path, int, int], None]
@@ -180,11 +182,11 @@ class _Wishes:
     personal: PersonalPolicy
     omitted: re.Pattern[str] | None
 
-    def derive(self, imported: ImportedExchange, prices: PriceTable) -> StoredExchange:
+    def spool(self, imported: ImportedExchange) -> SpooledExchange:
         spooled = to_spooled(self.format, imported, task=self.task, fallback_us=self.fallback_us)
         if self.omitted is not None and self.omitted.fullmatch(spooled.begin.task):
             spooled.begin = msgspec.structs.replace(spooled.begin, content=OMIT)
-        return derive(spooled, prices, self.personal)
+        return spooled
 
 
 def _pattern(tasks: Sequence[str]) -> re.Pattern[str] | None:
@@ -201,19 +203,19 @@ def _import_file(
     requests: BatchRequests,
     on_progress: OnProgress | None,
 ) -> None:
-    batch: list[tuple[int, StoredExchange]] = []
+    batch: list[tuple[int, SpooledExchange]] = []
     size = 0
     for entry, imported in _parsed(path, tally, requests, on_progress):
         tally.accept(wishes.task, imported)
         if database is None:
             continue
-        batch.append((entry.line, wishes.derive(imported, prices)))
+        batch.append((entry.line, wishes.spool(imported)))
         size += len(imported.request) + len(imported.response)
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
-            _store(database, path, batch, tally)
+            _store(database, path, _derived(database, prices, path, wishes, batch, tally), tally)
             batch, size = [], 0
     if database is not None:
-        _store(database, path, batch, tally)
+        _store(database, path, _derived(database, prices, path, wishes, batch, tally), tally)
     if on_progress is not None:
         total = path.stat().st_size
         on_progress(path, total, total)
@@ -232,6 +234,34 @@ def _parsed(
             yield entry, formats.parse(tally.formats[str(path)], entry.record, requests.find)
         except LineError as error:
             tally.reject(path, entry.line, error)
+
+
+def _derived(
+    database: Database,
+    prices: PriceTable,
+    path: Path,
+    wishes: _Wishes,
+    batch: list[tuple[int, SpooledExchange]],
+    tally: _Tally,
+) -> list[tuple[int, StoredExchange]]:
+    """What of `batch` is not in the store yet, derived; an exchange that cannot be derived is a bad line."""
+    known = _known(database, [spooled.id for _, spooled in batch])
+    found = []
+    for line, spooled in batch:
+        if spooled.id in known:
+            continue
+        try:
+            found.append((line, derive(spooled, prices, wishes.personal)))
+        except Exception as error:  # told by its line: one exchange must not stop the others
+            tally.read -= 1
+            tally.reject(path, line, LineError(f"cannot be read: {type(error).__name__}"))
+    return found
+
+
+def _known(database: Database, exchange_ids: list[str]) -> set[str]:
+    query = text("SELECT id FROM exchanges WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
+    with database.read() as connection:
+        return {str(row[0]) for row in connection.execute(query, {"ids": exchange_ids})} if exchange_ids else set()
 
 
 def _store(database: Database, path: Path, batch: list[tuple[int, StoredExchange]], tally: _Tally) -> None:

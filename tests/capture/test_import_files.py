@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from capture.filters import parse_filter
 from capture.imports.importing import import_files
 from capture.pricing import PriceSettings, PriceTable, load_price_table
 from capture.pseudonyms import PersonalPolicy
+from capture.verify import verify
+from capture.writer import StoreWriter
+from tests.capture.conftest import Relay
 
 HOUR_US = 3_600_000_000
 
@@ -50,7 +54,7 @@ def write(path: Path, rows: Iterable[Any]) -> Path:
 
 
 def stored(database: Database) -> list[Exchange]:
-    return feed.page(database, parse_filter(""), limit=1000)
+    return feed.page(database, parse_filter(""), limit=2000)
 
 
 def test_an_imported_exchange_is_derived_as_captured_ones_are(database: Database, prices: PriceTable, tmp_path: Path) -> None:
@@ -206,6 +210,20 @@ def test_a_time_that_the_log_lacks_is_that_of_the_file(sqlite: Database, prices:
     assert import_files(sqlite, prices, [copied]).known == 1
 
 
+def test_a_relayed_stream_in_a_log_is_put_together(sqlite: Database, prices: PriceTable, tmp_path: Path) -> None:
+    pieces = [{"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": word}}]} for word in ("On ", "its ", "way.")]
+    pieces.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    events = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
+    asked = pair(1)["request"] | {"stream": True}
+    row = {"request_id": "q", "request_created_at": "2024-05-29T13:46:19Z", "request_body": asked, "response_status": 200}
+    rows = [row | {"response_body": {"streamed_data": events}}, pair(2) | {"request": asked, "response": events}]
+    for number, each in enumerate(rows):
+        import_files(sqlite, prices, [write(tmp_path / f"{number}.jsonl", [each])])
+    assert [(exchange.output_text, exchange.state, exchange.is_stream) for exchange in stored(sqlite)] == [
+        ("On its way.", "complete", True)
+    ] * 2
+
+
 def test_csv_of_litellm_is_read(sqlite: Database, prices: PriceTable, tmp_path: Path) -> None:
     row = pair(1)
     columns = ["request_id", "call_type", "spend", "prompt_tokens", "completion_tokens", "startTime", "endTime", "model"]
@@ -251,6 +269,31 @@ def test_a_row_that_the_store_refuses_is_told_and_its_neighbours_are_kept(
     report = import_files(sqlite, prices, [write(tmp_path / "calls.jsonl", rows)])
     assert (report.stored, report.bad) == (19, 1)
     assert report.problems[0].line == 8 and "no poison" in report.problems[0].reason
+
+
+def test_an_import_beside_a_store_writer_loses_and_mixes_up_nothing(
+    database: Database, prices: PriceTable, tmp_path: Path, spool_root: Path, relay: Relay
+) -> None:
+    path = write(tmp_path / "calls.jsonl", map(pair, range(450)))
+    writer = StoreWriter(database, spool_root, prices, poll_s=0.001)
+    stop = threading.Event()
+    thread = threading.Thread(target=writer.run, args=(stop,))
+    thread.start()
+
+    def send(_path: Path, _done: int, _size: int) -> None:
+        for _ in range(40):
+            relay.exchange()
+
+    report = import_files(database, prices, [path, write(tmp_path / "more.jsonl", map(pair, range(440, 900)))], on_progress=send)
+    stop.set()
+    thread.join()
+    writer.close()
+    assert (report.read, report.stored, report.known) == (910, 900, 10)
+    found = stored(database)
+    assert sum(exchange.tags.get("imported_from") == "openai-jsonl" for exchange in found) == 900
+    assert {exchange.id for exchange in found} >= set(relay.sent)
+    assert len(found) == 900 + len(relay.sent) == len({exchange.number for exchange in found})
+    assert verify(database).faults == []
 
 
 def test_progress_reaches_the_size_of_each_file(sqlite: Database, prices: PriceTable, tmp_path: Path) -> None:

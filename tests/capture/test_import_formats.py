@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture import ids
+from capture.derive import derive
 from capture.imports import formats, helicone, langfuse, litellm, openai_jsonl
 from capture.imports.imported import FORMATS, HELICONE, LANGFUSE, LITELLM, OPENAI_JSONL, ImportedExchange, LineError
 from capture.imports.spooled import raw_id, to_spooled
+from capture.pricing import PriceTable
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Where is my parcel?"}], "temperature": 0.2}
 ANSWER = {
@@ -402,6 +404,7 @@ def test_whatever_a_line_holds_it_gives_an_exchange_or_a_reason(record: dict[str
     spooled = to_spooled(format, found, task="", fallback_us=1)
     assert len(spooled.begin.tags) <= 64 and spooled.ended_us >= spooled.started_us
     assert spooled.begin.tags["imported_from"] in FORMATS
+    assert derive(spooled, PriceTable({})).exchange.id == spooled.id
 
 
 @pytest.mark.parametrize("module", [helicone, langfuse, litellm])

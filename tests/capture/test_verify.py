@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy import text
 
@@ -125,7 +127,6 @@ def test_bodies_of_another_exchange_are_not_taken_for_its_own(database: Database
         stored = connection.execute(text("SELECT zstd FROM contents WHERE number = 4")).scalar_one()
         good = connection.execute(text("SELECT zstd FROM contents WHERE number = 1")).scalar_one()
 
-
     forged = replace(decode(bytes(good)), response=decode(bytes(stored)).response)
     change(database, "UPDATE contents SET zstd = :zstd WHERE number = 1", zstd=encode(forged))
     assert told(verify(database)) == {("body", plain)}
@@ -189,6 +190,17 @@ def test_progress_tells_both_stages_to_their_end(database: Database) -> None:
     seen: list[tuple[str, int, int]] = []
     report = verify(database, on_progress=lambda *step: seen.append(step))
     assert ("exchanges", 3, 3) in seen and seen[-1] == ("pieces", report.pieces, report.pieces)
+
+
+@settings(max_examples=40, deadline=None)
+@given(answers=st.lists(st.text(max_size=80) | st.text("żółw 東京 한국 ไทย ŉ ﬁ ½ a-b", max_size=30), min_size=1, max_size=20))
+def test_whatever_was_answered_is_whole_and_can_be_searched(tmp_path_factory: pytest.TempPathFactory, answers: list[str]) -> None:
+    opened = open_database(f"sqlite:///{tmp_path_factory.mktemp('any') / 'potstill.db'}")
+    try:
+        store_rows.write(opened, [exchange("question", answer) for answer in answers])
+        assert verify(opened).faults == []
+    finally:
+        opened.close()
 
 
 def test_every_kind_of_fault_has_a_next_step() -> None:

@@ -180,7 +180,7 @@ def test_postgresql_is_described_without_its_password_and_its_clock_compared(
     url = postgresql_url.replace("postgresql+psycopg://", "postgresql://")
     findings = check_store(house(f'[store]\ndatabase_url = "{url}"\n'))
     assert one(findings, "store").what.startswith("PostgreSQL ")
-    assert one(findings, "clock").verdict == OK
+    assert one(findings, "store clock").verdict == OK
 
 
 def test_a_writer_that_is_behind_is_bad(settings: Settings) -> None:
