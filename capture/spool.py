@@ -45,6 +45,14 @@ def read_records(path: Path, position: int = 0) -> Iterator[Record]:
             yield found
 
 
+def _close(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        try:
+            os.close(fd)
+        except OSError as error:  # the kernel has let go of it all the same
+            _log.error("spool: closing a segment said: %s", error)
+
+
 class SpoolWriter:
     """Writes one process's spool under `root`. All methods but `close` and `sync` belong to one thread, the event loop's.
 
@@ -72,6 +80,8 @@ class SpoolWriter:
         """How often the disk refused to make records durable, since the start."""
         self.unsure = 0
         """Records that a failed sync may have cost should the power fail, because they did not fit in memory any more."""
+        self.sync_us = 0
+        """How long the last sync took, in microseconds."""
         self.synced = (1, 0)
         """Segment and offset before which everything survives a power cut."""
         self._segment_bytes, self._segment_ns = segment_bytes, int(segment_seconds * 1e9)
@@ -306,6 +316,7 @@ class SpoolWriter:
             with self._files:
                 retired, self._retired = self._retired, []
                 fd, number, seq, at = self._fd, self._number, self._seq, (self._number, self._size)
+            started_ns = clock.monotonic_ns()
             try:
                 for each in (*retired, fd):
                     os.fdatasync(each)
@@ -318,8 +329,8 @@ class SpoolWriter:
                 self._start_over()
                 return False
             finally:
-                for each in retired:
-                    os.close(each)
+                _close(retired)
+                self.sync_us = (clock.monotonic_ns() - started_ns) // 1000
             with self._files:
                 self._ring.forget(seq)
             self._listed, self._synced_seq, self.synced = number, seq, at
@@ -336,8 +347,7 @@ class SpoolWriter:
                 _log.error("spool: no new segment in %s after a failed sync: %s", self.folder, error)
                 return
             self._retired = []
-            for fd in distrusted:
-                os.close(fd)
+            _close(distrusted)
             self.unsure += max(0, self._ring.first - self._synced_seq)
             self._synced_seq = max(self._synced_seq, self._ring.first)
             try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 RING_BYTES = 8 * 1024 * 1024
 _LONGEST_PAUSE_S = 30.0
-Tell = Callable[[bool], None]
+Tell = Callable[[bool], object]
 """Is told, on the thread that syncs, whether what was appended before is safe from a power cut."""
 
 

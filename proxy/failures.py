@@ -38,12 +38,13 @@ _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A refusal or a failure of ours: HTTP status, a kind to filter by, what happened, what to do next."""
+    """A refusal or a failure of ours: HTTP status, a kind to filter by, what happened, what to do next, seconds to wait."""
 
     status: int
     kind: str
     what: str
     next_step: str = ""
+    retry_after_s: int = 0
 
     @property
     def message(self) -> str:

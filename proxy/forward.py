@@ -63,6 +63,7 @@ async def forward(
         response.force_close()
     if length == 0 or asked.method == "HEAD" or upstream.status in _WITHOUT_BODY:
         recording.end(COMPLETE)
+        await recording.settle()
     await response.prepare(request)
     try:
         await _pump(relay, recording, answer, response, chunk, length)
@@ -89,11 +90,13 @@ async def _pump(
         passed += len(chunk)
         if passed == length or content.at_eof():
             recording.end(COMPLETE)
+            await recording.settle()
             await response.write_eof(chunk)
             return
         await response.write(chunk)
         chunk = b""
     recording.end(COMPLETE)
+    await recording.settle()
     await response.write_eof()
 
 
@@ -111,8 +114,11 @@ async def refuse(
     _add_ours(headers, assignment, recording, name)
     if failure.status in (401, 404):
         headers["x-should-retry"] = "false"
+    if failure.retry_after_s:
+        headers["Retry-After"] = str(failure.retry_after_s)
     recording.part(body)
     recording.end(state, failure.kind, failure.message)
+    await recording.settle()
     response = web.Response(status=failure.status, headers=headers, body=body)
     await response.prepare(request)
     await response.write_eof()
@@ -129,6 +135,7 @@ async def _break_off(
         words = failures.frame(asked.family, asked.target.path == RESPONSES, failure, recording.last)
         recording.part(words)
     recording.end(state, failure.kind, failure.message)
+    await recording.settle()
     transport = request.transport
     if transport is None:
         return

@@ -20,6 +20,7 @@ from proxy.route import STUDENT_PATHS, without_secrets
 from serve.flags import Assignment, assign
 
 _NOT_ASSIGNED = Assignment()
+_NOT_KEPT = Failure(503, "spool_full", "The relay cannot keep this exchange just now.", "Try again in a moment.", 1)
 _log = logging.getLogger(__name__)
 
 
@@ -44,11 +45,14 @@ async def serve_exchange(relay: Relay, request: web.BaseRequest) -> web.StreamRe
 
 
 async def _serve(relay: Relay, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
-    recording = Recording(relay.spool)
+    recording = Recording(relay.spool, relay.capture)
     assignment = _assign(relay, asked)
     answer: Answer | Failure | None = None
     try:
-        recording.begin(_begin(asked, assignment, relay.omission.content_of(asked)))
+        is_kept = recording.begin(_begin(asked, assignment, relay.omission.content_of(asked)))
+        if not is_kept and relay.capture.rejects_when_full:
+            return await refuse(request, asked, assignment, recording, _NOT_KEPT, COMPLETE)
+        await recording.rest(asked.body)
         answer = await _ask(relay, asked, assignment, recording)
         if isinstance(answer, Failure):
             return await refuse(request, asked, assignment, recording, answer, COMPLETE)

@@ -1,4 +1,5 @@
-"""One exchange on its way into the spool. Every method is plain and synchronous, so no cancellation can come between.
+"""One exchange on its way into the spool. What appends is plain and synchronous, so no cancellation can come between; only
+`rest` and `settle` let others work.
 
 The order is the promise: BEGIN before the upstream is asked, each PART before it is written to the client, END before the
 last byte is. Whoever holds a recording calls `end` in a `finally`; the first end counts.
@@ -6,17 +7,23 @@ last byte is. Whoever holds a recording calls `end` in a `finally`; the first en
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 
+import msgspec
+
 from capture import clock, ids
-from capture.records import Begin, End, Head
-from capture.spool import SpoolWriter
+from capture.capture_settings import CaptureSettings
+from capture.records import CUT, Begin, End, Head
+from capture.spool import PIECE_BYTES, SpoolWriter
+
+_AT_ONCE = 1024 * 1024
 
 
 class Recording:
     """What the spool is told about one exchange, with its clock and its hashes."""
 
-    def __init__(self, spool: SpoolWriter) -> None:
+    def __init__(self, spool: SpoolWriter, settings: CaptureSettings) -> None:
         self.raw_id = ids.new_raw_id()
         self.exchange_id = ids.format_id("ex", self.raw_id)
         self.status = 0
@@ -28,6 +35,9 @@ class Recording:
         self.last = self.tail = b""
         """The last piece of the answer, and its last four bytes across pieces."""
         self._spool = spool
+        self._is_strict, self._most = settings.is_strict, settings.max_body_mib * 2**20
+        self._kept_bytes = 0
+        self._captured = ""
         self._started_ns = clock.monotonic_ns()
         self._first_byte_us: int | None = None
         self._overhead_us: int | None = None
@@ -40,10 +50,27 @@ class Recording:
         """Microseconds of ours until the head went out; until now when it has not."""
         return self._now_us() - self.waited_ns // 1000 if self._overhead_us is None else self._overhead_us
 
-    def begin(self, begin: Begin) -> None:
-        """Keeps the request, as it came."""
-        self._request_sha256 = sha256(begin.body).hexdigest()
-        self._spool.begin(self.raw_id, begin)
+    def begin(self, begin: Begin) -> bool:
+        """Keeps the request, as it came; of a large body the first piece, so that `rest` must follow. False: it is not kept."""
+        body = begin.body
+        if len(body) > PIECE_BYTES:
+            begin = msgspec.structs.replace(begin, body=body[:PIECE_BYTES], body_size=len(body))
+        else:
+            self._request_sha256 = sha256(body).hexdigest()
+        return self._spool.begin(self.raw_id, begin)
+
+    async def rest(self, body: bytes) -> None:
+        """Keeps what `begin` left of a large body, without a copy and without holding up the event loop."""
+        if len(body) <= PIECE_BYTES:
+            return
+        view, digest = memoryview(body), sha256()
+        if len(body) > self._most:
+            self._captured = CUT
+        for start in range(0, len(body), _AT_ONCE):
+            digest.update(view[start : start + _AT_ONCE])
+            self._spool.body(self.raw_id, view[max(start, PIECE_BYTES) : min(start + _AT_ONCE, self._most)])
+            await asyncio.sleep(0)
+        self._request_sha256 = digest.hexdigest()
 
     def head(self, status: int, headers: dict[str, str], upstream: str, model: str = "") -> None:
         """Keeps the head of the answer and who gave it; `status` is 0 until then."""
@@ -58,7 +85,14 @@ class Recording:
             self._first_byte_us = self._now_us()
         self.last, self.tail = data, (self.tail + data[-4:])[-4:]
         self._response.update(data)
-        self._spool.part(self.raw_id, data)
+        room = self._most - self._kept_bytes
+        self._kept_bytes += len(data)
+        if len(data) <= room:
+            self._spool.part(self.raw_id, data)
+            return
+        self._captured = CUT
+        if room > 0:
+            self._spool.part(self.raw_id, data[:room])
 
     def end(self, state: str, error_kind: str = "", error_message: str = "") -> None:
         """Closes the exchange; only the first end counts. To be called before the last byte is written to the client."""
@@ -80,8 +114,21 @@ class Recording:
                 self._upstream,
                 self._model,
                 self.fallback_reason,
+                self._captured,
             ),
         )
+
+    async def settle(self) -> None:
+        """Waits in strict mode until all that was appended survives a power cut, or the disk refuses, which the spool counts.
+
+        To be called between `end` and the last byte.
+        """
+        if not self._is_strict:
+            return
+        loop = asyncio.get_running_loop()
+        settled = asyncio.Event()
+        self._spool.when_durable(lambda _is_durable: loop.call_soon_threadsafe(settled.set))
+        await settled.wait()
 
     def _now_us(self) -> int:
         return (clock.monotonic_ns() - self._started_ns) // 1000

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from capture import clock
+from capture.capture_settings import CaptureSettings
 from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
 from capture.spool import SpoolWriter
 from proxy.breaker import Breaker
@@ -62,12 +63,14 @@ class Relay:
         spool: SpoolWriter,
         flags: Callable[[], Snapshot],
         omission: Omission,
+        capture: CaptureSettings,
     ) -> None:
         self.settings = settings
         self.upstreams = upstreams
         self.spool = spool
         self.flags = flags
         self.omission = omission
+        self.capture = capture
         self.tasks: set[asyncio.Task[object]] = set()
         """Handlers at work, one per exchange in flight."""
         self.requests = 0

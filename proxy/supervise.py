@@ -49,7 +49,7 @@ class _House:
     def look(self) -> dict[str, Any]:
         """The status, as the admin listener shows it."""
         workers = [worker.status() for worker in self.workers]
-        counters = ("requests", "in_flight", "fallbacks", "dropped")
+        counters = ("requests", "in_flight", "fallbacks", "dropped", "sync_failures")
         engine = read_state(self.settings.data_folder) if self.engine is not None else None
         return {
             "is_ready": not self.is_stopping and any(worker.state == RUNNING for worker in self.workers),

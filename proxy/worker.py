@@ -26,8 +26,9 @@ from aiohttp import web
 from capture import clock
 from capture.capture_settings import CaptureSettings
 from capture.errors import PotstillError
+from capture.reserve import quota
 from capture.settings import Settings, load_settings
-from capture.spool import SpoolWriter
+from capture.spool import MIB, SpoolWriter
 from proxy.listen import claim_port, listen
 from proxy.omission import Omission
 from proxy.pipeline import serve_exchange
@@ -66,6 +67,8 @@ class Worker:
             "fallbacks": relay.fallbacks,
             "dropped": relay.spool.dropped,
             "sync_failures": relay.spool.sync_failures,
+            "unsure": relay.spool.unsure,
+            "sync_us": relay.spool.sync_us,
             "is_draining": relay.is_draining,
             "is_breaker_open": relay.breaker.is_open,
             "flag_revision": self._flags.current.revision,
@@ -113,12 +116,16 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
     relay_settings = settings.section("relay", RelaySettings)
     upstreams = read_upstreams(settings)
     engine = settings.section("engine", EngineSettings)
-    omission = Omission(settings.section("capture", CaptureSettings))
+    capture = settings.section("capture", CaptureSettings)
     listener = _listener(relay_settings, port)
-    spool = SpoolWriter(settings.data_folder / "spool")
+    spool = SpoolWriter(
+        settings.data_folder / "spool",
+        sync_interval_s=capture.sync_interval_ms / 1000,
+        max_bytes=quota(settings.data_folder, capture.spool_max_mib * MIB, relay_settings.workers),
+    )
     flags = FlagWatcher(settings.database_url)
     await asyncio.to_thread(flags.wait_until_read, _FLAGS_WAIT_S)
-    relay = Relay(relay_settings, upstreams, engine.address, spool, lambda: flags.current, omission)
+    relay = Relay(relay_settings, upstreams, engine.address, spool, lambda: flags.current, Omission(capture), capture)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return await serve_exchange(relay, request)
