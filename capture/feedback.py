@@ -221,7 +221,7 @@ def words(feedback: Feedback) -> str:
         yes, no = ("good", "bad") if feedback.name == DEFAULT_NAME else ("true", "false")
         return yes if feedback.value else no
     if feedback.kind == FLOAT:
-        return f"{feedback.value:g}"
+        return "" if feedback.value is None else f"{feedback.value:g}"
     if feedback.kind == DEMONSTRATION:
         message = read_message(feedback.text)
         calls = [f"-> {call.name}({call.arguments})" for call in message.tool_calls]

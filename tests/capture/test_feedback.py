@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from capture import feed, feedback, ids
+from capture import feed, feedback, ids, records
 from capture.database import Database
 from capture.demonstrations import make_demonstration, write_message
 from capture.feedback import BY_COMMAND, Figures
-from capture.feedback_forms import make_feedback
+from capture.feedback_forms import KINDS, make_feedback
 from capture.filters import parse_filter
 from capture.messages import Message, ToolCall
 from capture.pricing import PriceSettings, load_price_table
@@ -172,6 +174,25 @@ def test_no_secret_and_nothing_that_a_store_refuses_gets_in(database: Database) 
     found = feedback.demonstrations(database, ["ex_2", "ex_3"])
     assert found["ex_2"].tool_calls[0].arguments == '{"key":"[redacted:anthropic-key]"}'
     assert found["ex_3"].text == "-----BEGIN PRIVATE KEY-----", "one text never runs into the next"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    kind=st.sampled_from(KINDS),
+    said=st.lists(st.text(st.characters(codec=None), max_size=20), min_size=6, max_size=6),
+    value=st.none() | st.floats(allow_nan=False),
+)
+def test_every_note_that_a_spool_can_hold_is_stored(database: Database, kind: str, said: list[str], value: float | None) -> None:
+    id = ids.new_id("fb")
+    text, name, exchange_id, session, who, tag = said
+    note = records.decode(
+        records.encode(Note(kind, name, value, text, exchange_id, session, id, who, 1, "api", {tag: tag})), Note
+    )
+    assert feedback.add(database, [note]) == 1
+    stored = feedback.page(database, ALL, limit=1)[0]
+    assert (stored.id, stored.kind, stored.value) == (id, kind, value)
+    assert feedback.words(stored) is not None
+    assert feedback.add(database, [note]) == 0
 
 
 def test_a_note_of_another_kind_of_sender_is_stored_all_the_same(database: Database) -> None:

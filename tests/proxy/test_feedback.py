@@ -23,7 +23,7 @@ from capture.spool import read_records
 from capture.writer import StoreWriter
 from proxy.feedback import FeedbackTarget, find_target
 from proxy.worker import Worker, start_worker
-from tests.proxy.scripting import Reply, Upstream, free_port, kept, read_reply, relay_settings, talk, until
+from tests.proxy.scripting import Reply, Upstream, free_port, kept, read_reply, relay_settings, relaying, talk, until
 
 EXCHANGE = "ex_01kdwpw35ge00000000000000f"
 POST = "POST /feedback"
@@ -150,6 +150,15 @@ async def test_a_spool_that_cannot_be_written_is_answered_503_and_the_next_one_i
     assert json.loads(reply.body)["error"]["code"] == "spool_full"
     assert (await send(relay, session="s", value=1, id="f1")).status == 202
     assert [note.id for note in notes(relay_config)] == ["f1"]
+
+
+async def test_the_relay_takes_feedback_while_the_store_is_away(relay_config: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "potstill.toml"
+    away = 'database_url = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"\n'
+    path.write_text(path.read_text("utf-8").replace("[relay]", f"{away}[relay]"), "utf-8")
+    async with relaying(tmp_path) as relay:
+        assert (await send(relay, session="s", value=1)).status == 202
+        assert len(notes(relay_config)) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from tui.actions import OPENED, TRAFFIC, State
 from tui.background import in_thread
 from tui.clipboard import copy
 from tui.desk import Desk
-from tui.judging import judging
 from tui.reading import Detail
 from tui.screens import traffic_rows
+from tui.screens.judging import judging
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
 from tui.widgets.text_view import TextView

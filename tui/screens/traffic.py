@@ -23,9 +23,9 @@ from tui.actions import TRAFFIC, State
 from tui.background import in_thread
 from tui.clipboard import copy
 from tui.desk import Desk
-from tui.judging import judging
 from tui.reading import Detail
 from tui.screens import traffic_rows
+from tui.screens.judging import judging
 from tui.screens.opened import OpenedScreen
 from tui.text import one_line
 from tui.widgets.filter_bar import FilterBar
