@@ -95,17 +95,12 @@ def _input(call: ToolCall) -> Any:
 
 
 def _read_event(reader: _Reader, kind: str, body: Mapping[str, Any]) -> None:
-    index = as_count(body.get("index")) or 0
-    if kind == "message_start":
-        _start(reader, as_object(body.get("message")))
+    if kind == "content_block_delta":
+        _read_delta(reader, as_count(body.get("index")) or 0, as_object(body.get("delta")))
     elif kind == "content_block_start":
-        reader.blocks[index] = _Block(as_object(body.get("content_block")))
-    elif kind == "content_block_delta":
-        delta = as_object(body.get("delta"))
-        block = reader.blocks.setdefault(index, _Block({"type": "text"}))
-        block.text.append(as_text(delta.get("text")))
-        block.thought.append(as_text(delta.get("thinking")))
-        block.arguments.append(as_text(delta.get("partial_json")))
+        reader.blocks[as_count(body.get("index")) or 0] = _Block(as_object(body.get("content_block")))
+    elif kind == "message_start":
+        _start(reader, as_object(body.get("message")))
     elif kind == "message_delta":
         reader.stop_reason = as_text(as_object(body.get("delta")).get("stop_reason")) or reader.stop_reason
         final = {key: value for key, value in as_object(body.get("usage")).items() if value is not None}
@@ -115,6 +110,15 @@ def _read_event(reader: _Reader, kind: str, body: Mapping[str, Any]) -> None:
         reader.is_stopped = True
     elif kind == "error" or body.get("error"):
         reader.error = reader.error or error_text(body.get("error")) or "error"
+
+
+def _read_delta(reader: _Reader, index: int, delta: Mapping[str, Any]) -> None:
+    block = reader.blocks.get(index)
+    if block is None:
+        block = reader.blocks[index] = _Block({"type": "text"})
+    for key, texts in (("text", block.text), ("thinking", block.thought), ("partial_json", block.arguments)):
+        if key in delta:
+            texts.append(as_text(delta[key]))
 
 
 def _start(reader: _Reader, message: Mapping[str, Any]) -> None:

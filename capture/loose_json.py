@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 _MOST_DIGITS = 4_000
+_decode = msgspec.json.Decoder().decode
 
 
 def parse(data: bytes) -> Any:
     """The value of `data`; ValueError for everything that is not JSON, and for nesting too deep to read."""
     try:
-        return msgspec.json.decode(data)
+        return _decode(data)
     except (ValueError, RecursionError):
         pass
     try:

@@ -19,7 +19,9 @@ _CUT = ("length", "max_tokens")
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
+    """A tool call, as far as it has been read."""
+
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
@@ -27,7 +29,9 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Choice:
+class Choice:
+    """One of the answers, as far as it has been read; `is_whole` when it did not come in deltas."""
+
     is_whole: bool = False
     text: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
@@ -36,8 +40,8 @@ class _Choice:
     transcript: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
     media: list[Media] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
-    call_at: dict[int, _Call] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    call_at: dict[int, Call] = field(default_factory=dict)
     finish_reason: str = ""
 
 
@@ -115,7 +119,7 @@ class _Reader:
     """Collects choices by (choice index, call index); a whole message is read as one large delta."""
 
     def __init__(self) -> None:
-        self.choices: dict[int, _Choice] = {}
+        self.choices: dict[int, Choice] = {}
         self.model = self.error = ""
         self.usage: Mapping[str, Any] = {}
 
@@ -127,7 +131,7 @@ class _Reader:
         for position, item in enumerate(as_list(body.get("choices"))):
             entry = as_object(item)
             index = as_count(entry.get("index"))
-            choice = self.choices.setdefault(position if index is None else index, _Choice(is_whole=not is_delta))
+            choice = self.choices.setdefault(position if index is None else index, Choice(is_whole=not is_delta))
             self.error = self.error or error_text(entry.get("error"))
             choice.finish_reason = as_text(entry.get("finish_reason")) or choice.finish_reason
             choice.text.append(as_text(entry.get("text")))
@@ -138,7 +142,7 @@ class _Reader:
         choice = self.choices[min(self.choices)] if self.choices else None
         is_finished = bool(self.choices) and all(item.finish_reason for item in self.choices.values())
         return Answer(
-            message=_message(choice) if choice else None,
+            message=message_of(choice) if choice else None,
             model=whole(self.model),
             finish_reason=whole(choice.finish_reason) if choice and is_finished else "",
             usage=openai_usage(self.usage),
@@ -146,7 +150,7 @@ class _Reader:
         )
 
 
-def _read_delta(choice: _Choice, delta: Mapping[str, Any], is_delta: bool) -> None:
+def _read_delta(choice: Choice, delta: Mapping[str, Any], is_delta: bool) -> None:
     _read_content(choice, delta.get("content"), "" if is_delta else "\n")
     choice.refusal.append(as_text(delta.get("refusal")))
     # The two names of the same; who sends both sends it twice.
@@ -157,16 +161,16 @@ def _read_delta(choice: _Choice, delta: Mapping[str, Any], is_delta: bool) -> No
     for position, item in enumerate(as_list(delta.get("tool_calls"))):
         entry = as_object(item)
         index = as_count(entry.get("index")) if is_delta else position
-        call = _call(choice, index, as_text(entry.get("id")))
+        call = find_call(choice, index, as_text(entry.get("id")))
         custom = as_object(entry.get("custom"))
         call.is_custom = call.is_custom or (bool(custom) and not entry.get("function"))
         _read_function(call, as_object(entry.get("function")) or custom)
     legacy = as_object(delta.get("function_call"))
     if legacy.get("name") or legacy.get("arguments"):
-        _read_function(_call(choice, -1, ""), legacy)
+        _read_function(find_call(choice, -1, ""), legacy)
 
 
-def _read_content(choice: _Choice, content: object, joint: str) -> None:
+def _read_content(choice: Choice, content: object, joint: str) -> None:
     if isinstance(content, str):
         choice.text.append(content)
         return
@@ -187,7 +191,7 @@ def _read_content(choice: _Choice, content: object, joint: str) -> None:
     choice.text.append(joint.join(texts))
 
 
-def _read_other(choice: _Choice, part: Mapping[str, Any]) -> None:
+def _read_other(choice: Choice, part: Mapping[str, Any]) -> None:
     kind = as_text(part.get("type"))
     content = part.get(kind, part)
     choice.other.append(named_part(part_name(kind), content))
@@ -200,7 +204,7 @@ def _thought(content: object) -> str:
     return "".join(as_text(as_object(item).get("text")) for item in as_list(content))
 
 
-def _read_audio(choice: _Choice, audio: Mapping[str, Any]) -> None:
+def _read_audio(choice: Choice, audio: Mapping[str, Any]) -> None:
     """Spoken words: their transcript stands for the text. Some imitators send an audio object with nothing in it."""
     if any(audio.get(key) for key in ("id", "data", "transcript")):
         choice.transcript.append(as_text(audio.get("transcript")))
@@ -208,27 +212,28 @@ def _read_audio(choice: _Choice, audio: Mapping[str, Any]) -> None:
             choice.other.append("audio")
 
 
-def _call(choice: _Choice, index: int | None, id: str) -> _Call:
+def find_call(choice: Choice, index: int | None, id: str) -> Call:
     """The call that a fragment continues; another id at the same index starts a new one (Groq, Bedrock)."""
     known = choice.call_at.get(index) if index is not None else choice.calls[-1] if choice.calls and not id else None
     if known is not None and not (id and known.id and id != known.id):
         known.id = known.id or id
         return known
-    call = _Call(id)
+    call = Call(id)
     choice.calls.append(call)
     if index is not None:
         choice.call_at[index] = call
     return call
 
 
-def _read_function(call: _Call, function: Mapping[str, Any]) -> None:
+def _read_function(call: Call, function: Mapping[str, Any]) -> None:
     call.name += as_text(function.get("name"))
     arguments = function.get("arguments", function.get("input"))
     if arguments is not None:
         call.arguments.append(arguments if isinstance(arguments, str) else compact(arguments))
 
 
-def _message(choice: _Choice) -> Message:
+def message_of(choice: Choice) -> Message:
+    """What a choice says."""
     text, refusal = whole("".join(choice.text)), whole("".join(choice.refusal))
     return Message(
         "assistant",
@@ -241,7 +246,7 @@ def _message(choice: _Choice) -> Message:
     )
 
 
-def _tool_call(call: _Call, choice: _Choice) -> ToolCall:
+def _tool_call(call: Call, choice: Choice) -> ToolCall:
     arguments = whole("".join(call.arguments))
     is_ended = bool(choice.finish_reason) or choice.is_whole
     is_complete = is_valid(arguments) if arguments and not call.is_custom else is_ended and choice.finish_reason not in _CUT
@@ -249,7 +254,7 @@ def _tool_call(call: _Call, choice: _Choice) -> ToolCall:
 
 
 def _asked_message(item: Mapping[str, Any]) -> Message:
-    choice = _Choice(is_whole=True)
+    choice = Choice(is_whole=True)
     _read_delta(choice, item, is_delta=False)
     role = whole(as_text(item.get("role")))
-    return replace(_message(choice), role=ROLES.get(role, role), tool_call_id=whole(as_text(item.get("tool_call_id"))))
+    return replace(message_of(choice), role=ROLES.get(role, role), tool_call_id=whole(as_text(item.get("tool_call_id"))))

@@ -1,4 +1,4 @@
-"""Plain chat bodies, which most are, read in one go: text and reasoning, one choice, no tools.
+"""Plain chat bodies, which most are, read in one go: text, reasoning and function calls of one choice.
 
 Each function gives exactly what `capture.openai_chat` gives for the same bytes, or None for whatever is not plain. Fields
 that `openai_chat` heeds and that are not plain are declared as None, so that any value of theirs is refused.
@@ -12,7 +12,7 @@ import msgspec
 
 from capture.answer import NO_USAGE, Answer, openai_usage
 from capture.messages import Message, Usage
-from capture.openai_chat import ROLES
+from capture.openai_chat import ROLES, Choice, find_call, message_of
 
 _FIRST, _NEXT, _END, _DONE = b"data: {", b"}\n\ndata: {", b"}\n\n", b"data: [DONE]\n\n"
 
@@ -25,12 +25,25 @@ class _Groq(msgspec.Struct, gc=False):
     error: None = None
 
 
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+    input: None = None
+
+
+class _Fragment(msgspec.Struct, gc=False):
+    function: _Function
+    index: int = -1
+    id: str | None = None
+    custom: None = None
+
+
 class _Said(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: None = None
-    tool_calls: _Nothing = None
+    tool_calls: list[_Fragment] | None = None
     function_call: None = None
     audio: None = None
     images: _Nothing = None
@@ -110,8 +123,12 @@ def read_whole(body: bytes) -> Answer | None:
     choice = response.choices[0]
     said = choice.message
     usage = response.usage or (response.x_groq.usage if response.x_groq else None)
-    message = Message("assistant", said.content or "", reasoning=said.reasoning_content or said.reasoning or "")
-    return Answer(message, response.model, choice.finish_reason or "", _usage(usage), is_terminal=True)
+    finish_reason = choice.finish_reason or ""
+    read = Choice(is_whole=True, finish_reason=finish_reason)
+    for position, fragment in enumerate(said.tool_calls or ()):
+        _read_fragment(read, position, fragment)
+    message = _message([said.content or ""], [said.reasoning_content or said.reasoning or ""], read)
+    return Answer(message, response.model, finish_reason, _usage(usage), is_terminal=True)
 
 
 def read_events(body: bytes) -> Answer | None:
@@ -122,7 +139,7 @@ def read_events(body: bytes) -> Answer | None:
     texts: list[str] = []
     thoughts: list[str] = []
     usage: dict[str, object] | None = None
-    finish_reason = ""
+    read = Choice()
     is_begun = False
     for chunk in chunks:
         usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or usage
@@ -133,15 +150,36 @@ def read_events(body: bytes) -> Answer | None:
         if choice.index or len(choices) > 1:
             return None
         is_begun = True
-        finish_reason = choice.finish_reason or finish_reason
+        read.finish_reason = choice.finish_reason or read.finish_reason
         said = choice.delta
-        texts.append(said.content or "")
+        if said.content:
+            texts.append(said.content)
         if thought := said.reasoning_content or said.reasoning:
             thoughts.append(thought)
+        for fragment in said.tool_calls or ():
+            if fragment.index < 0:
+                return None
+            _read_fragment(read, fragment.index, fragment)
+    message = _message(texts, thoughts, read) if is_begun else None
     model = next((chunk.model for chunk in reversed(chunks) if chunk.model), "")
-    message = Message("assistant", "".join(texts), reasoning="".join(thoughts)) if is_begun else None
-    is_terminal = bool(finish_reason) or body.endswith(_DONE)
-    return Answer(message, model, finish_reason, _usage(usage), is_terminal)
+    is_terminal = bool(read.finish_reason) or body.endswith(_DONE)
+    return Answer(message, model, read.finish_reason, _usage(usage), is_terminal)
+
+
+def _read_fragment(choice: Choice, index: int, fragment: _Fragment) -> None:
+    call = find_call(choice, index, fragment.id or "")
+    function = fragment.function
+    if function.name:
+        call.name += function.name
+    if function.arguments:
+        call.arguments.append(function.arguments)
+
+
+def _message(texts: list[str], thoughts: list[str], choice: Choice) -> Message:
+    if not choice.calls:
+        return Message("assistant", "".join(texts), reasoning="".join(thoughts))
+    choice.text, choice.reasoning = texts, thoughts
+    return message_of(choice)
 
 
 def _read_chunks(body: bytes) -> list[_Chunk] | None:

@@ -10,7 +10,7 @@ from capture.answer import error_text
 from capture.loose_json import as_count, as_list, as_object, as_text
 
 ENDINGS = ("response.completed", "response.failed", "response.incomplete", "response.cancelled")
-# Event: the kind of item it belongs to, the item's list of parts, the kind of part, and the key of the part's text.
+# Event without its step: the kind of its item, the item's list of parts, the kind of part, and the key of the part's text.
 _PARTS = {
     "response.output_text": ("message", "content", "output_text", "text"),
     "response.refusal": ("message", "content", "refusal", "refusal"),
@@ -71,7 +71,9 @@ class Stream:
     def read(self, kind: str, body: Mapping[str, Any]) -> None:
         """Takes in one event."""
         name, _, step = kind.rpartition(".")
-        if isinstance(body.get("response"), dict):
+        if name in _PARTS:
+            self._read_part(_PARTS[name], step, body)
+        elif isinstance(body.get("response"), dict):
             self.response = as_object(body["response"]) or self.response
             self.is_ended = self.is_ended or kind in ENDINGS
         elif kind == "response.output_item.added":
@@ -79,8 +81,6 @@ class Stream:
         elif kind == "response.output_item.done":
             item = as_object(body.get("item"))
             self._find(body, item, as_text(item.get("type"))).done = item
-        elif name in _PARTS:
-            self._read_part(_PARTS[name], step, body)
         elif name in _ARGUMENTS:
             item_kind, key = _ARGUMENTS[name]
             texts = self._find(body, {}, item_kind).arguments
@@ -92,7 +92,10 @@ class Stream:
         item_kind, place, part_kind, key = form
         index = as_count(body.get("summary_index" if place == "summary" else "content_index")) or 0
         parts = self._find(body, {}, item_kind).parts
-        _take(parts.setdefault((place, index), _Part(part_kind, key)).text, step, body, key)
+        part = parts.get((place, index))
+        if part is None:
+            part = parts[place, index] = _Part(part_kind, key)
+        _take(part.text, step, body, key)
 
     def _find(self, body: Mapping[str, Any], item: Mapping[str, Any], kind: str) -> _Item:
         """The item that an event is about; a new one where no event has added it."""

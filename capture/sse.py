@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 _FIELDS = (b"data", b"event", b"id", b"retry")
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event. `is_torn`: no blank line ended it. `is_stray`: lines outside the format, such as a bare JSON error."""
 
     name: str
@@ -30,17 +30,23 @@ def parse_events(body: bytes) -> Iterator[Event]:
     body = body.removeprefix(_BOM)
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    *lines, last = body.split(b"\n")
+    *blocks, last = body.split(b"\n\n")
+    for block in blocks:
+        yield from _read_block(block, is_torn=False)
+    yield from _read_block(last, is_torn=True)
+
+
+def _read_block(block: bytes, is_torn: bool) -> tuple[Event, ...]:
+    """The events of what stands between two blank lines; nearly all are one line of data, behind a line with a name or not."""
+    first, _, second = block.partition(b"\n")
+    if not second and first.startswith(b"data: "):
+        return (Event("", first[6:], is_torn),)
+    if first.startswith(b"event: ") and second.startswith(b"data: ") and b"\n" not in second:
+        return (Event(first[7:].decode("utf-8", "replace"), second[6:], is_torn),)
     name, data, stray = "", list[bytes](), list[bytes]()
-    for line in lines:
-        if line:
-            name = _read_line(line, name, data, stray)
-        else:
-            yield from _events(name, data, stray, is_torn=False)
-            name, data, stray = "", [], []
-    if last:
-        name = _read_line(last, name, data, stray)
-    yield from _events(name, data, stray, is_torn=True)
+    for line in block.split(b"\n"):
+        name = _read_line(line, name, data, stray)
+    return tuple(_events(name, data, stray, is_torn))
 
 
 def _read_line(line: bytes, name: str, data: list[bytes], stray: list[bytes]) -> str:

@@ -46,7 +46,6 @@ _NAMES = st.sampled_from(["find", "book"])
 _CALLS = st.lists(st.tuples(_NAMES, _ARGUMENTS), max_size=3).map(tuple)
 _ANY_CALLS = st.lists(st.tuples(_NAMES, _ARGUMENTS | TEXTS), max_size=3).map(tuple)
 WORDS = st.builds(Said, text=TEXTS, usage=USAGES)
-PLAIN = st.builds(Said, text=TEXTS, thought=TEXTS, usage=USAGES)
 TOOLS = st.builds(Said, text=TEXTS, thought=TEXTS, calls=_CALLS, usage=USAGES)
 ANYTHING = st.builds(Said, text=TEXTS, thought=TEXTS, refusal=TEXTS, calls=_ANY_CALLS, usage=USAGES)
 

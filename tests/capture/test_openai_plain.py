@@ -12,7 +12,7 @@ from capture import openai_chat, openai_plain, sse
 from capture.answer import Answer
 from capture.loose_json import parse
 from capture.messages import Message
-from tests.capture.answers import ANYTHING, PLAIN, Said, chat_pair, chat_stream, delta
+from tests.capture.answers import ANYTHING, TOOLS, Said, chat_pair, chat_stream, delta
 
 
 def tolerant(body: bytes) -> Answer:
@@ -30,7 +30,7 @@ def agrees(body: bytes) -> None:
     assert asked is None or asked == openai_chat.asked(parse(body))
 
 
-@given(said=PLAIN, at=st.integers(0, 100))
+@given(said=TOOLS, at=st.integers(0, 100))
 def test_plain_answers_are_read_at_once(said: Said, at: int) -> None:
     whole, stream = chat_pair(said, at)
     read = openai_plain.read_events(stream.replace(b'"refusal": ""', b'"refusal": null'))
@@ -81,22 +81,10 @@ def test_damaged_bodies_are_read_as_the_tolerant_readers_read_them(said: Said, a
     agrees(body)
 
 
-FIELDS = [
-    "index",
-    "delta",
-    "message",
-    "content",
-    "finish_reason",
-    "model",
-    "usage",
-    "text",
-    "tool_calls",
-    "error",
-    "x_groq",
-    "refusal",
-    "reasoning",
-    "choices",
-]
+FIELDS = (
+    "index", "delta", "message", "content", "finish_reason", "model", "usage", "text", "tool_calls", "error", "x_groq", "refusal",
+    "reasoning", "choices", "function", "id", "name", "arguments",
+)  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "a", "stop"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3),
@@ -105,11 +93,16 @@ VALUES = st.recursive(
 FORMS = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3)
 
 
-@given(frames=st.lists(st.tuples(FORMS, FORMS, FORMS), max_size=3), done=st.booleans())
-def test_fields_of_any_form_are_read_as_the_tolerant_readers_read_them(frames: list[tuple[Any, Any, Any]], done: bool) -> None:
+@given(frames=st.lists(st.tuples(FORMS, FORMS, FORMS, FORMS), max_size=3), done=st.booleans())
+def test_fields_of_any_form_are_read_as_the_tolerant_readers_read_them(
+    frames: list[tuple[Any, Any, Any, Any]], done: bool
+) -> None:
     bodies = [
         {"choices": [{"delta": said, "message": said, **choice}], "messages": [{"role": "user", "content": "x", **said}], **frame}
-        for frame, choice, said in frames
+        for frame, choice, said in (
+            (frame, choice, {**said, "tool_calls": [{"index": 0, "function": {}, **calls}]} if calls else said)
+            for frame, choice, said, calls in frames
+        )
     ]
     agrees(chat_stream(*bodies, done=done))
     for body in bodies:
@@ -125,6 +118,8 @@ def test_fields_of_any_form_are_read_as_the_tolerant_readers_read_them(frames: l
         chat_stream(delta(content="a"), done=False)[:-1],
         chat_stream(delta(index=1, content="a")),
         chat_stream(delta(tool_calls=[{"index": 0}])),
+        chat_stream(delta(tool_calls=[{"function": {"name": "f"}}])),
+        chat_stream(delta(tool_calls=[{"index": 0, "custom": {"name": "f"}}])),
         chat_stream({"error": {"message": "overloaded"}}),
         b'data: {"choices":[]}{"choices":[]}\n\n',
         b'data: {"choices":[{"delta":{}\n\ndata: {}]}\n\n',
