@@ -110,18 +110,18 @@ class PersonalPolicy:
 
 def read_policy(settings: CaptureSettings, environ: Mapping[str, str]) -> PersonalPolicy:
     """What `settings` want; SettingsError for pseudonyms without a usable key in the environment."""
-    keys = read_keys(settings, environ) if settings.personal_data == PSEUDONYMS else None
+    name = settings.personal_data_key_env
+    new = f'Make one and keep it safe: export {name}=$(openssl rand -hex 32). Without a key: personal_data = "mask".'
+    keys = read_keys(settings, environ, next_step=new) if settings.personal_data == PSEUDONYMS else None
     return PersonalPolicy(settings.personal_data, keys)
 
 
-def read_keys(settings: CaptureSettings, environ: Mapping[str, str]) -> Keys:
-    """The keys from the environment; SettingsError when there is no secret, or a short one."""
+def read_keys(settings: CaptureSettings, environ: Mapping[str, str], *, next_step: str = "") -> Keys:
+    """The keys from the environment; SettingsError with `next_step` when there is no secret, or a short one."""
     name = settings.personal_data_key_env
     secret = environ.get(name, "")
     if len(secret) < LEAST_SECRET:
         what = f"has {len(secret)} characters, fewer than {LEAST_SECRET}" if secret else "is not set"
-        raise SettingsError(
-            f"Pseudonyms need a key, and environment variable {name} {what}.",
-            f'Make one and keep it safe: export {name}=$(openssl rand -hex 32). Without a key: personal_data = "mask".',
-        )
+        next_step = next_step or "Give the key that was set when it was captured."
+        raise SettingsError(f"Pseudonyms need a key, and environment variable {name} {what}.", next_step)
     return Keys(secret)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from capture.database import Database
+from capture.exported import DATASET, remember
 from curate.datasets import DatasetVersion, load_split
 from curate.examples import Example, prompt_of
 from curate.splits import SPLITS
@@ -20,6 +22,13 @@ def to_openai_lines(examples: Iterable[Example]) -> list[str]:
         )
         for example in examples
     ]  # fmt: skip
+
+
+def export_version(database: Database, version: DatasetVersion, out: Path) -> int:
+    """As `export_openai_jsonl`, and the store remembers the files, so that an erasure reaches them."""
+    for split in SPLITS:
+        remember(database, out / f"{split}.jsonl", DATASET, f"{version.task}/v{version.number}")
+    return export_openai_jsonl(version, out)
 
 
 def export_openai_jsonl(version: DatasetVersion, out: Path) -> int:

@@ -17,6 +17,7 @@ import httpx
 from capture import feed
 from capture.assemble import assemble
 from capture.errors import NotFoundError, UpstreamError
+from capture.subject import COPY_TAG
 
 if TYPE_CHECKING:
     from capture.database import Database
@@ -96,7 +97,12 @@ def _captured(database: Database, example: Example) -> dict[str, Any]:
 
 
 def _ask(client: httpx.Client, relay_url: str, example: Example, path: str, body: Mapping[str, Any]) -> str:
-    headers = {"x-potstill-purpose": "eval", "x-potstill-task": example.task, "accept-encoding": "identity"}
+    headers = {
+        "x-potstill-purpose": "eval",
+        "x-potstill-task": example.task,
+        f"x-potstill-tag-{COPY_TAG}": example.exchange_id,
+        "accept-encoding": "identity",
+    }
     if example.protocol == "anthropic":
         headers |= {"anthropic-version": "2023-06-01", "x-api-key": os.environ.get("ANTHROPIC_API_KEY", "")}
     else:

@@ -110,9 +110,9 @@ def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -
     database = open_database(settings.database_url)
     try:
         version = datasets.get_version(database, arguments.task, arguments.version)
+        written = formats.export_version(database, version, arguments.out)
     finally:
         database.close()
-    written = formats.export_openai_jsonl(version, arguments.out)
     if output.as_json:
         output.json({"task": version.task, "version": version.number, "examples": written, "folder": arguments.out})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from capture.settings import Settings
@@ -40,10 +41,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _up(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from capture.capture_settings import CaptureSettings
+    from capture.pseudonyms import read_policy
     from proxy import supervise
     from proxy.settings import RelaySettings
 
     relay = settings.section("relay", RelaySettings)
+    read_policy(settings.section("capture", CaptureSettings), os.environ)  # refuses pseudonyms without a key
 
     def say_ready() -> None:
         address = f"http://{relay.host}:{relay.port}"

@@ -167,9 +167,7 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     card = next(card for card in review.queue(house.database, "mail", 1000) if card.exchange_id in own)
     review.record(house.database, "mail", card.exchange_id, review.EDIT, target=f"{MARK} better", note=MARK)
     out = house.settings.folder / "out"
-    formats.export_openai_jsonl(first, out)
-    for split in ("train", "val", "test"):
-        exported.remember(house.database, out / f"{split}.jsonl", exported.DATASET, "mail/v1")
+    formats.export_version(house.database, first, out)
     listed = house.settings.folder / "exchanges.jsonl"
     listed.write_text("".join(json.dumps({"id": id, "text": MARK}) + "\n" for id in own) + '{"id": "ex_other"}\n', "utf-8")
     exported.remember(house.database, listed, exported.JSONL, "task:mail")
