@@ -1,14 +1,16 @@
 """POST /feedback: what an app's users thought of an answer, on its way into the spool. No upstream ever hears of it.
 
-The answer is 202 once the feedback is in the spool, so that it survives the death of this process; 503 with Retry-After when
-it could not be kept. Nobody asks the store, so feedback may come before its exchange, or for one that nobody knows.
+The answer is 202 once the feedback is in the spool, so that it survives the death of this process (in strict mode a power cut
+too); 503 with Retry-After when it could not be kept. Nobody asks the store, so feedback may come before its exchange, or for
+one that nobody knows. Where content is not to be stored, values are kept, but neither comments nor demonstrations.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 import msgspec
@@ -16,7 +18,7 @@ from aiohttp import web
 
 from capture import ids
 from capture.errors import FeedbackError
-from capture.feedback_forms import MAX_BYTES, Given, read_feedback
+from capture.feedback_forms import COMMENT, DEMONSTRATION, MAX_BYTES, Given, read_feedback
 from proxy import failures
 from proxy.budget import Holder
 from proxy.failures import Failure
@@ -28,13 +30,13 @@ from proxy.relay import Relay
 from proxy.route import RouteError, read_target
 from proxy.settings import OPENAI
 
+_CONTENT = (COMMENT, DEMONSTRATION)
 _PATHS = ("/feedback", "/v1/feedback")
 _OF_REQUEST = re.compile(r"/v1/request/([^/]+)/feedback")
 """Helicone's path, which names the exchange."""
-_RETRY_AFTER_S = "1"
 _TOO_LARGE = Failure(413, "body_too_large", f"The feedback has more than {MAX_BYTES} bytes.", "Send less at once.")
 _NOT_POST = Failure(405, "method_not_allowed", "Feedback is taken by POST only.", "Send it by POST.")
-_NOT_KEPT = Failure(503, "spool_full", "The feedback could not be kept just now.", "Send it again with the same id.")
+_NOT_KEPT = Failure(503, "spool_full", "The feedback could not be kept just now.", "Send it again with the same id.", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ async def take_feedback(relay: Relay, request: web.BaseRequest, target: Feedback
     body = b""
     if failure is None:
         body, failure = await read_body(request, relay.settings, holder, MAX_BYTES, _TOO_LARGE)
-    found = failure or _read(request.headers, target, body)
-    if not isinstance(found, Failure) and not _keep(relay, found):
+    found = failure or _read(relay, request.headers, target, body)
+    if not isinstance(found, Failure) and not (_keep(relay, found) and await _is_settled(relay)):
         found = _NOT_KEPT
     response = _refusal(found) if isinstance(found, Failure) else _acceptance(found, is_list=body.lstrip()[:1] == b"[")
     if relay.is_draining or failure is not None:  # of a request that was refused unread, the body may still come
@@ -89,18 +91,38 @@ def _refuse_page(headers: Mapping[str, str], hosts: tuple[str, ...]) -> Failure 
     )
 
 
-def _read(headers: Mapping[str, str], target: FeedbackTarget, body: bytes) -> list[Given] | Failure:
+def _read(relay: Relay, headers: Mapping[str, str], target: FeedbackTarget, body: bytes) -> list[Given] | Failure:
     try:
-        who = identify(headers.items(), target.task, Peek()).user
-        return read_feedback(body, source="api", exchange_id=target.exchange_id, who=who)
+        identity = identify(headers.items(), target.task, Peek())
+        found = read_feedback(body, source="api", exchange_id=target.exchange_id, who=identity.user)
     except BadTagError as error:
         return Failure(400, "bad_tag", f"Potstill cannot tag this feedback: {error}", "Mend the tag or leave it out.")
     except FeedbackError as error:
         return Failure(400, "bad_feedback", error.what, error.next_step)
+    if not relay.omission.omits(identity.task, headers):
+        return found
+    return [replace(each, notes=tuple(note for note in each.notes if note.kind not in _CONTENT)) for each in found]
 
 
 def _keep(relay: Relay, found: list[Given]) -> bool:
     return all(relay.spool.note(ids.new_raw_id(), note) for given in found for note in given.notes)
+
+
+async def _is_settled(relay: Relay) -> bool:
+    """Waits in strict mode until all that was appended survives a power cut; False when the disk refuses."""
+    if not relay.capture.is_strict:
+        return True
+    loop = asyncio.get_running_loop()
+    settled = asyncio.Event()
+    answers: list[bool] = []
+
+    def tell(is_durable: bool) -> None:
+        answers.append(is_durable)
+        loop.call_soon_threadsafe(settled.set)
+
+    relay.spool.when_durable(tell)
+    await settled.wait()
+    return answers[0]
 
 
 def _acceptance(found: list[Given], *, is_list: bool) -> web.Response:
@@ -110,8 +132,8 @@ def _acceptance(found: list[Given], *, is_list: bool) -> web.Response:
 
 def _refusal(failure: Failure) -> web.Response:
     headers = {}
-    if failure.status == 503:
-        headers["Retry-After"] = _RETRY_AFTER_S
+    if failure.retry_after_s:
+        headers["Retry-After"] = str(failure.retry_after_s)
     if failure.status == 405:
         headers["Allow"] = "POST"
     body = failures.body(OPENAI, failure, "")

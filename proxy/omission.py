@@ -38,11 +38,16 @@ class Omission:
 
     def content_of(self, asked: Asked) -> str:
         """`OMIT`, or '' where the content is stored. A refused request whose task is unknown counts as one of the tasks."""
-        if self._tasks is not None and (asked.failure is not None or self._tasks.fullmatch(asked.identity.task)):
-            return OMIT
-        if self._keys and not self._keys.isdisjoint(_key_hashes(asked.headers)):
-            return OMIT
-        return OMIT if asks_to_omit(asked.headers.items()) else ""
+        is_unknown = self._tasks is not None and asked.failure is not None
+        return OMIT if is_unknown or self.omits(asked.identity.task, asked.headers) else ""
+
+    def omits(self, task: str, headers: Mapping[str, str]) -> bool:
+        """Whether what came with these headers for `task` is stored without its content."""
+        if self._tasks is not None and self._tasks.fullmatch(task):
+            return True
+        if self._keys and not self._keys.isdisjoint(_key_hashes(headers)):
+            return True
+        return asks_to_omit(headers.items())
 
 
 def asks_to_omit(headers: Iterable[tuple[str, str]]) -> bool:

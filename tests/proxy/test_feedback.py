@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,6 +151,43 @@ async def test_a_spool_that_cannot_be_written_is_answered_503_and_the_next_one_i
     assert json.loads(reply.body)["error"]["code"] == "spool_full"
     assert (await send(relay, session="s", value=1, id="f1")).status == 202
     assert [note.id for note in notes(relay_config)] == ["f1"]
+
+
+async def test_in_strict_mode_202_comes_after_the_disk_and_503_when_it_refuses(
+    relay_config: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "potstill.toml"
+    path.write_text(path.read_text("utf-8") + '[capture]\ndurability = "strict"\nsync_interval_ms = 20\n', "utf-8")
+    synced = []
+    sync = os.fdatasync
+
+    def count(fd: int) -> None:
+        sync(fd)
+        synced.append(fd)
+
+    def refuse(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    async with relaying(tmp_path) as relay:
+        monkeypatch.setattr("os.fdatasync", count)
+        before = len(synced)
+        assert (await send(relay, session="s", value=1)).status == 202
+        assert len(synced) > before
+        monkeypatch.setattr("os.fdatasync", refuse)
+        reply = await send(relay, session="s", value=2)
+        assert (reply.status, reply.header("retry-after")) == (503, "1")
+        monkeypatch.setattr("os.fdatasync", sync)
+
+
+@pytest.mark.parametrize("way", ["header", "task"])
+async def test_where_content_is_not_stored_values_are_kept_but_no_words(way: str, relay_config: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "potstill.toml"
+    path.write_text(path.read_text("utf-8") + '[capture]\nomit_content_tasks = ["secret"]\n', "utf-8")
+    line, headers = ("POST /task/secret/feedback", "") if way == "task" else (POST, "x-potstill-store: no\r\n")
+    async with relaying(tmp_path) as relay:
+        reply = await send(relay, line=line, headers=headers, session="s", value=True, comment="my illness", demonstration="x")
+        assert reply.status == 202
+    assert [note.kind for note in notes(relay_config)] == ["boolean"]
 
 
 async def test_the_relay_takes_feedback_while_the_store_is_away(relay_config: Settings, tmp_path: Path) -> None:
