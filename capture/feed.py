@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import Row, text
 
 from capture import search
 from capture.assemble import assemble
@@ -21,6 +21,8 @@ from capture.filters import Filter
 _COLUMNS = ", ".join(field.name for field in fields(Exchange))
 _ID_LETTERS = 29  # ex_ and 26 letters
 _LAST = (1 << 63) - 1
+_BATCH = 500
+_BATCH_BYTES = 16 << 20
 _NO_CONTENT = Content({}, {}, b"", b"", "", "")
 
 
@@ -58,12 +60,12 @@ def after(database: Database, filter: Filter, *, after: int = 0, limit: int = 10
 def get(database: Database, id: str) -> Exchange:
     """The exchange with this id or with the only id that starts so; NotFoundError when there is none or more than one."""
     start = id if id.startswith("ex_") else f"ex_{id}"
-    found: list[RowMapping] = []
+    found: Sequence[Row[Any]] = []
     if start.isascii() and start.isprintable():
         bounds = {"low": start.ljust(_ID_LETTERS, "0"), "high": start.ljust(_ID_LETTERS, "z")}
         sql = f"SELECT {_COLUMNS} FROM exchanges WHERE id >= :low AND id <= :high ORDER BY id LIMIT 2"  # noqa: S608  names
         with database.read() as connection:
-            found = list(connection.execute(text(sql), bounds).mappings())
+            found = connection.execute(text(sql), bounds).all()
     if len(found) == 1:
         return _exchange(found[0])
     what = f"More than one exchange starts with {id!r}." if found else f"There is no exchange {id!r}."
@@ -86,6 +88,26 @@ def contents(database: Database, exchanges: Sequence[Exchange]) -> dict[int, Con
     omitted = {exchange.number: _NO_CONTENT for exchange in exchanges if exchange.content == OMITTED}
     with database.read() as connection:
         return omitted | read_content(connection, [exchange.number for exchange in exchanges])
+
+
+def with_content(database: Database, filter: Filter, *, start: int = 0, end: int = 0) -> Iterator[tuple[Exchange, Content]]:
+    """Every exchange that matches, with its content, in the order of storing; some megabytes of them are in memory at a time.
+
+    Only those stored after number `start` and, unless 0, not after number `end`.
+    """
+    while batch := [
+        exchange for exchange in after(database, filter, after=start, limit=_BATCH) if not end or exchange.number <= end
+    ]:
+        for few in _by_size(batch):
+            found = contents(database, few)
+            yield from ((exchange, found[exchange.number]) for exchange in few if exchange.number in found)
+        start = batch[-1].number
+
+
+def newest(database: Database) -> int:
+    """The number of the exchange that was stored last, 0 when there is none."""
+    with database.read() as connection:
+        return int(connection.execute(text("SELECT COALESCE(MAX(number), 0) FROM exchanges")).scalar_one())
 
 
 def conversation(database: Database, exchange: Exchange) -> Conversation:
@@ -133,8 +155,19 @@ def revision(database: Database) -> int:
     return int.from_bytes(blake2b(repr(marks).encode(), digest_size=7).digest(), "big")
 
 
-def _exchange(row: RowMapping) -> Exchange:
-    values: dict[str, Any] = dict(row)
+def _by_size(exchanges: Sequence[Exchange]) -> Iterator[list[Exchange]]:
+    few: list[Exchange] = []
+    for exchange in exchanges:
+        few.append(exchange)
+        if sum(each.body_bytes for each in few) > _BATCH_BYTES:
+            yield few
+            few = []
+    if few:
+        yield few
+
+
+def _exchange(row: Row[Any]) -> Exchange:
+    values: dict[str, Any] = dict(row._mapping)
     values["tags"] = json.loads(values["tags"])
     values["is_stream"] = bool(values["is_stream"])
     return Exchange(**values)

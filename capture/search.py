@@ -8,12 +8,12 @@ looked at; else matches are dense, and a walk from the newest finds a page of th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from capture import clock
@@ -60,7 +60,7 @@ def bounded(database: Database, longest_s: float = LONGEST_S) -> Iterator[Connec
 
 def select(
     database: Database, filter: Filter, columns: str, *, bound: str, is_newest_first: bool, params: Mapping[str, Any]
-) -> list[RowMapping]:
+) -> Sequence[Row[Any]]:
     """`columns` of the matching exchanges whose number fulfils `bound`, such as `< :before`; `params` has `limit`, too."""
     with bounded(database) as connection:
         source = _source(database, connection, filter)
@@ -68,7 +68,7 @@ def select(
             f"SELECT {columns} FROM {source.tables} WHERE {source.where} AND {source.number} {bound} "  # noqa: S608  values bound
             f"ORDER BY {source.number} {'DESC' if is_newest_first else 'ASC'} LIMIT :limit"
         )
-        return list(connection.execute(text(sql), {**filter.params, **params}).mappings())
+        return connection.execute(text(sql), {**filter.params, **params}).all()
 
 
 def count(database: Database, filter: Filter, cap: int) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from capture import feed
 from capture.database import Database
 from capture.errors import NotFoundError
-from capture.exchange import BASELINE, Content, Exchange
+from capture.exchange import BASELINE, Exchange
 from capture.filters import Filter, parse_filter, quote
 from capture.ids import content_hash
 from capture.messages import Message
@@ -63,7 +63,7 @@ def select(database: Database, task: str, settings: CurateSettings, edits: Mappi
     dropped: dict[str, str] = {}
     by_student = 0
     same: dict[Message, Message] = {}
-    for done, (exchange, content) in enumerate(_exchanges(database, chosen)):
+    for done, (exchange, content) in enumerate(feed.with_content(database, chosen)):
         if done % _BATCH == 0:
             on_progress("read exchanges", done, total)
         if not is_from_teacher(exchange):
@@ -101,14 +101,6 @@ def input_key(messages: tuple[Message, ...]) -> str:
 
 def _filter(task: str, settings: CurateSettings) -> Filter:
     return parse_filter(f"task:{quote(task)} purpose:app {settings.filter}")
-
-
-def _exchanges(database: Database, chosen: Filter) -> Iterator[tuple[Exchange, Content]]:
-    last = 0
-    while batch := feed.after(database, chosen, after=last, limit=_BATCH):
-        contents = feed.contents(database, batch)
-        yield from ((exchange, contents[exchange.number]) for exchange in batch if exchange.number in contents)
-        last = batch[-1].number
 
 
 def _candidate(exchange: Exchange, asked: tuple[Message, ...], cleaned: Cleaned, same: dict[Message, Message]) -> Candidate:
