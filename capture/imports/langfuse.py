@@ -13,7 +13,6 @@ from capture.imports.imported import LANGFUSE, ImportedExchange, LineError
 from capture.imports.values import (
     as_count,
     as_list,
-    as_number,
     as_object,
     as_text,
     labels,
@@ -33,9 +32,9 @@ _INNER = ("attributes", "resourceAttributes", "scope")
 
 def recognise(record: Mapping[str, Any]) -> bool:
     """Whether `record` looks like an observation (or a trace) of Langfuse."""
-    is_observation = "type" in record and ("startTime" in record or "start_time" in record)
+    has_start = "startTime" in record or "start_time" in record
     has_trace = any(name in record for name in ("traceId", "trace_id", "projectId", "project_id"))
-    return (is_observation and has_trace) or "usageDetails" in record or "usage_details" in record or _is_trace(record)
+    return (has_start and has_trace) or "usageDetails" in record or "usage_details" in record or _is_trace(record)
 
 
 def parse(record: Mapping[str, Any]) -> ImportedExchange:
@@ -48,7 +47,7 @@ def parse(record: Mapping[str, Any]) -> ImportedExchange:
     if kind not in (*_ASKS_A_MODEL, ""):
         raise LineError(f"an observation of unknown type {kind[:40]}")
     model = as_text(pick(record, "model", "provided_model_name", "providedModelName"))
-    asked, told = pick(record, "input"), pick(record, "output")
+    asked, told = pick(record, "input", "prompt"), pick(record, "output", "completion")
     is_failed = as_text(record.get("level")).upper() == "ERROR"
     words = as_text(pick(record, "statusMessage", "status_message"))
     has_content = asked is not None or told is not None
@@ -73,7 +72,7 @@ def parse(record: Mapping[str, Any]) -> ImportedExchange:
         request=form.request,
         response=form.response,
         started_us=started_us,
-        ended_us=_ended_us(record, started_us),
+        ended_us=time_us(pick(record, "endTime", "end_time")),
         first_byte_us=max(0, first_us - started_us) if first_us and started_us else None,
         status=0 if is_failed else 200,
         error_message=words if is_failed else "",
@@ -98,34 +97,29 @@ def _name(record: Mapping[str, Any]) -> Any:
     return pick(record, "traceName", "trace_name") or pick(record, "name")
 
 
-def _ended_us(record: Mapping[str, Any], started_us: int | None) -> int | None:
-    ended_us = time_us(pick(record, "endTime", "end_time"))
-    latency_s = as_number(record.get("latency"))
-    if ended_us is None and started_us is not None and latency_s is not None:
-        return started_us + round(latency_s * 1_000_000)
-    return ended_us
-
-
 def _usage(record: Mapping[str, Any]) -> LoggedUsage:
-    """`usageDetails` counts cached tokens apart from `input`; the older `usage` knows input and output only."""
+    """Langfuse counts tokens of a special kind (cached, audio) apart from `input` and `output`; `usage` is its older form."""
     details = as_object(pick(record, "usageDetails", "usage_details"))
     usage = as_object(record.get("usage"))
     cached = _first_count(details, "input_cached_tokens", "cache_read_input_tokens", "input_cache_read")
     written = _first_count(details, "cache_creation_input_tokens", "input_cache_creation")
-    fresh = _first_count(details, "input", "prompt_tokens", "input_tokens")
-    if fresh is not None:
-        fresh += (cached or 0) + (written or 0)
-    tokens_in = fresh if fresh is not None else _first_count(usage, "input", "promptTokens", "prompt_tokens")
-    tokens_out = _first_count(details, "output", "completion_tokens", "output_tokens")
     reasoning = _first_count(details, "output_reasoning_tokens", "output_reasoning", "reasoning_tokens")
-    if tokens_out is not None and "output_reasoning_tokens" in details:
-        tokens_out += reasoning or 0
-    if tokens_out is None:
-        tokens_out = _first_count(usage, "output", "completionTokens", "completion_tokens")
+    tokens_in = _sum(details, "input", "cache_read_input_tokens", "cache_creation_input_tokens")
+    tokens_out = _sum(details, "output")
+    if tokens_in is None and tokens_out is None:
+        tokens_in = _first_count(details | usage, "prompt_tokens", "promptTokens", "input")
+        tokens_out = _first_count(details | usage, "completion_tokens", "completionTokens", "output")
     if tokens_in is None and tokens_out is None:
         tokens_in = _first_count(record, "promptTokens", "inputUsage", "input_usage")
         tokens_out = _first_count(record, "completionTokens", "outputUsage", "output_usage")
     return LoggedUsage(tokens_in, tokens_out, cached, written, reasoning)
+
+
+def _sum(details: Mapping[str, Any], start: str, *others: str) -> int | None:
+    """The sum of the counts whose names begin with `start`, as Langfuse itself adds them up, and of `others`."""
+    counts = [as_count(value) for name, value in details.items() if name.startswith(start) or name in others]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _first_count(given: Mapping[str, Any], *names: str) -> int | None:

@@ -18,11 +18,13 @@ from capture.errors import NotFoundError
 from capture.imports.json_stream import pieces
 
 MOST_BYTES = 64 * 1024 * 1024
-"""Longest line, array element or CSV field that is read."""
+"""Longest line or array element that is read."""
+MOST_CSV_BYTES, MOST_COLUMNS = 16 * 1024 * 1024, 1_000
+"""Longest line or field of CSV, and its most columns: text of so many empty fields would take up many times its size."""
 _PEEK = 64 * 1024
 _DATA = re.compile(rb'\s*\{\s*"(?:data|logs|observations|results)"\s*:\s*\[')
 _DAMAGE = (OSError, EOFError, zlib.error)
-_TOO_LONG = f"is longer than {MOST_BYTES // 2**20} MiB"
+_TOO_LONG = "is longer than {} MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _read_array(stream: io.BufferedReader, raw: BinaryIO, depth: int) -> Iterato
     reader = _Reader(stream)
     for piece in pieces(reader.read, depth, MOST_BYTES):
         if piece.data is None:
-            yield Entry(piece.line, raw.tell(), problem=_TOO_LONG)
+            yield Entry(piece.line, raw.tell(), problem=_TOO_LONG.format(MOST_BYTES // 2**20))
         elif piece.is_torn:
             yield Entry(piece.line, raw.tell(), problem="is cut: the file ends within it")
         else:
@@ -100,7 +102,7 @@ def _read_array(stream: io.BufferedReader, raw: BinaryIO, depth: int) -> Iterato
 
 
 def _read_lines(stream: io.BufferedReader, raw: BinaryIO) -> Iterator[Entry]:
-    for line, data in _lines(stream):
+    for line, data in _lines(stream, MOST_BYTES):
         if isinstance(data, str):
             yield Entry(line, raw.tell(), problem=data)
         elif data.strip():
@@ -117,17 +119,17 @@ def _entry(line: int, position: int, data: bytes) -> Entry:
     return Entry(line, position, value)
 
 
-def _lines(stream: io.BufferedReader) -> Iterator[tuple[int, bytes | str]]:
+def _lines(stream: io.BufferedReader, most: int) -> Iterator[tuple[int, bytes | str]]:
     """Number and bytes of each line; a text instead of bytes says why they cannot be had."""
     reader, number = _Reader(stream), 0
-    while data := reader.readline(MOST_BYTES + 1):
+    while data := reader.readline(most + 1):
         number += 1
-        if len(data) <= MOST_BYTES:
+        if len(data) <= most:
             yield number, data
             continue
         while data and not data.endswith(b"\n"):
             data = reader.readline(1 << 20)
-        yield number, _TOO_LONG
+        yield number, _TOO_LONG.format(most // 2**20)
     if reader.damage:
         yield number + 1, reader.damage
 
@@ -155,11 +157,11 @@ class _Reader:
 
 def _read_csv(stream: io.BufferedReader, raw: BinaryIO) -> Iterator[Entry]:
     """Rows as objects of texts. A field that never closes its quote ends at the limit, and reading goes on behind it."""
-    csv.field_size_limit(MOST_BYTES)
+    csv.field_size_limit(MOST_CSV_BYTES)
     damage: list[tuple[int, str]] = []
 
     def texts() -> Iterator[str]:
-        for number, data in _lines(stream):
+        for number, data in _lines(stream, MOST_CSV_BYTES):
             if isinstance(data, str):
                 damage.append((number, data))
             else:
@@ -177,6 +179,9 @@ def _read_csv(stream: io.BufferedReader, raw: BinaryIO) -> Iterator[Entry]:
             yield Entry(line, raw.tell(), problem=f"is not CSV: {error}")
             line = rows.line_num + 1
             continue
+        if not columns and len(row) > MOST_COLUMNS:
+            yield Entry(line, raw.tell(), problem=f"has {len(row)} columns, more than {MOST_COLUMNS}")
+            return
         if not columns:
             columns = [name.strip() for name in row]
         elif len(row) > len(columns):

@@ -259,6 +259,36 @@ def test_a_row_of_langfuses_blob_export_is_an_exchange_whose_answer_stays_text()
     assert (found.task, found.user_name, found.model_asked) == ("triage", "u18", "gpt-4o")
 
 
+def test_tokens_of_every_kind_are_added_up_as_langfuse_does() -> None:
+    details = {"input": 10, "input_audio_tokens": 3, "cache_read_input_tokens": 2, "output": 4, "output_reasoning_tokens": 6}
+    usage = loads(parse({**UI_OBSERVATION, "usageDetails": details}).response)["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (15, 10)
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 6}
+
+
+def test_a_row_of_langfuses_older_csv_is_an_exchange() -> None:
+    asked = json.dumps([{"role": "user", "content": "Where?"}])
+    row = {"id": "g", "name": "OpenAI-generation", "traceId": "t", "traceName": "triage", "startTime": "2024-05-29T13:46:19.963Z"}
+    row |= {
+        "endTime": "2024-05-29T13:46:20.963Z",
+        "latency": "1.00s",
+        "level": "DEFAULT",
+        "model": "gpt-4o",
+        "promptTokens": "12",
+    }
+    row |= {
+        "completionTokens": "4",
+        "input": asked,
+        "output": '{"role":"assistant","content":"Here."}',
+        "metadata": "",
+        "scores": "{}",
+    }
+    found = parse(row)
+    assert (said(found), found.task) == ("Here.", "triage")
+    assert loads(found.response)["usage"] == {"prompt_tokens": 12, "completion_tokens": 4}
+    assert (found.ended_us or 0) - (found.started_us or 0) == 1_000_000
+
+
 def test_a_failed_generation_has_no_http_status_but_its_words() -> None:
     found = parse({**UI_OBSERVATION, "output": None, "level": "ERROR", "statusMessage": "rate limited"})
     assert (found.status, found.error_message) == (0, "rate limited")

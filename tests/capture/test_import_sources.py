@@ -90,6 +90,7 @@ def test_a_csv_row_with_too_many_fields_is_told(tmp_path: Path) -> None:
 
 def test_a_line_and_a_field_beyond_the_limit_are_told_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MOST_BYTES", 1000)
+    monkeypatch.setattr(sources, "MOST_CSV_BYTES", 1000)
     long = json.dumps({"text": "x" * 5000})
     lines = write(tmp_path, f'{{"id":1}}\n{long}\n{{"id":2}}\n')
     assert records(lines) == [{"id": 1}, {"id": 2}]
@@ -100,6 +101,10 @@ def test_a_line_and_a_field_beyond_the_limit_are_told_and_skipped(tmp_path: Path
     never_closed = write(tmp_path, 'id,text\n1,ok\n2,"' + "many words\n" * 400)
     assert records(never_closed)[0] == {"id": "1", "text": "ok"}
     assert "larger than field limit" in problems(never_closed)[0][1]
+
+
+def test_a_csv_of_countless_columns_is_refused(tmp_path: Path) -> None:
+    assert problems(write(tmp_path, "a" + "," * 2000 + "\n1,2\n")) == [(1, "has 2001 columns, more than 1000")]
 
 
 def test_a_cut_gzip_gives_what_could_be_unpacked(tmp_path: Path) -> None:
