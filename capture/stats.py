@@ -26,7 +26,8 @@ from capture.filters import Filter
 MOST = 200_000
 _PAGE = 20_000
 _COUNTS = (
-    "exchanges", "successes", "tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "cost_microusd", "unpriced", "body_bytes",
+    "exchanges", "successes", "tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "cost_microusd", "unpriced",
+    "body_bytes",
 )  # fmt: skip
 _LAST = (1 << 63) - 1
 
@@ -114,14 +115,13 @@ def read_stats(database: Database, filter: Filter, by: str = "", *, most: int = 
     while not is_cut and (rows := _rows(database, filter, key_sql, before, min(_PAGE, most + 1 - seen))):
         if seen + len(rows) > most:
             rows, is_cut = rows[: most - seen], True
-        for number, key, started_us, *figures in rows:
-            before = number
+        for row in rows:
+            before, started_us, name = row[0], row[2], spell(row[1])
             first_us = min(first_us or started_us, started_us)
             last_us = max(last_us, started_us)
-            name = spell(key)
             if (tally := tallies.get(name)) is None:
                 tally = tallies[name] = _Tally()
-            tally.add(*figures)
+            tally.add(*row[3:])
         seen += len(rows)
     total = _Tally()
     for tally in tallies.values():

@@ -12,8 +12,8 @@ DAY_US = 86_400_000_000
 ALL = parse_filter("")
 
 INSERT = """INSERT INTO exchanges (number, id, started_us, ended_us, method, path, query, protocol, purpose, task, unit,
-    unit_source, user_name, session_name, environment, tags, model_asked, model_served, upstream, variant, release_id, flag_revision,
-    fallback_reason, is_stream, status, state, error_kind, error_message, finish_reason, latency_us, first_byte_us, overhead_us,
+    unit_source, user_name, session_name, environment, tags, model_asked, model_served, upstream, variant, release_id,
+    flag_revision, fallback_reason, is_stream, status, state, error_kind, error_message, finish_reason, latency_us, first_byte_us, overhead_us,
     tokens_in, tokens_out, tokens_cached, tokens_cache_written, tokens_reasoning, usage_source, cost_microusd, input_hash,
     output_text, content, body_bytes, redactions)
     VALUES (:number, :id, :started_us, 0, 'POST', '/v1/x', '', 'openai', 'app', :task, '', '', '', '', '', '{}', 'gpt-4o', '',
