@@ -60,7 +60,7 @@ def after(database: Database, filter: Filter, *, after: int = 0, limit: int = 10
 def get(database: Database, id: str) -> Exchange:
     """The exchange with this id or with the only id that starts so; NotFoundError when there is none or more than one."""
     start = id if id.startswith("ex_") else f"ex_{id}"
-    found: Sequence[Row[Any]] = []
+    found: Sequence[Any] = []
     if start.isascii() and start.isprintable():
         bounds = {"low": start.ljust(_ID_LETTERS, "0"), "high": start.ljust(_ID_LETTERS, "z")}
         sql = f"SELECT {_COLUMNS} FROM exchanges WHERE id >= :low AND id <= :high ORDER BY id LIMIT 2"  # noqa: S608  names

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from capture import clock
@@ -60,7 +60,7 @@ def bounded(database: Database, longest_s: float = LONGEST_S) -> Iterator[Connec
 
 def select(
     database: Database, filter: Filter, columns: str, *, bound: str, is_newest_first: bool, params: Mapping[str, Any]
-) -> Sequence[Row[Any]]:
+) -> Sequence[Any]:
     """`columns` of the matching exchanges whose number fulfils `bound`, such as `< :before`; `params` has `limit`, too."""
     with bounded(database) as connection:
         source = _source(database, connection, filter)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from capture import search
 from capture.database import Database
@@ -140,7 +140,7 @@ def store_bytes(database: Database) -> int:
         return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
 
 
-def _rows(database: Database, filter: Filter, key_sql: str, before: int, limit: int) -> Sequence[Row[Any]]:
+def _rows(database: Database, filter: Filter, key_sql: str, before: int, limit: int) -> Sequence[Any]:
     columns = (
         f"number, {key_sql}, started_us, status, state, error_kind, latency_us, first_byte_us, tokens_in, tokens_out, "
         "tokens_cached, tokens_reasoning, cost_microusd, body_bytes"

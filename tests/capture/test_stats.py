@@ -11,14 +11,14 @@ from capture.stats import BY, read_stats
 DAY_US = 86_400_000_000
 ALL = parse_filter("")
 
-INSERT = """INSERT INTO exchanges (number, id, started_us, ended_us, method, path, query, protocol, purpose, task, unit,
-    unit_source, user_name, session_name, environment, tags, model_asked, model_served, upstream, variant, release_id,
-    flag_revision, fallback_reason, is_stream, status, state, error_kind, error_message, finish_reason, latency_us, first_byte_us, overhead_us,
-    tokens_in, tokens_out, tokens_cached, tokens_cache_written, tokens_reasoning, usage_source, cost_microusd, input_hash,
-    output_text, content, body_bytes, redactions)
-    VALUES (:number, :id, :started_us, 0, 'POST', '/v1/x', '', 'openai', 'app', :task, '', '', '', '', '', '{}', 'gpt-4o', '',
-    'openai', '', '', 0, '', 0, :status, :state, :error, '', 'stop', :latency_us, NULL, NULL, :tokens_in, 2, 1, 0, 0, 'reported',
-    :cost, '', '', 'kept', 100, 0)"""
+INSERT = """INSERT INTO exchanges (number, id, started_us, task, status, state, error_kind, latency_us, tokens_in, cost_microusd,
+    model_asked, ended_us, method, path, query, protocol, purpose, unit, unit_source, user_name, session_name, environment, tags,
+    model_served, upstream, variant, release_id, flag_revision, fallback_reason, is_stream, error_message, finish_reason,
+    tokens_out, tokens_cached, tokens_cache_written, tokens_reasoning, usage_source, input_hash, output_text, content, body_bytes,
+    redactions)
+    VALUES (:number, :id, :started_us, :task, :status, :state, :error, :latency_us, :tokens_in, :cost,
+    'gpt-4o', 0, 'POST', '/v1/x', '', 'openai', 'app', '', '', '', '', '', '{}', '', 'openai', '', '', 0, '', 0, '', 'stop',
+    2, 1, 0, 0, 'reported', '', '', 'kept', 100, 0)"""
 
 
 @pytest.fixture
