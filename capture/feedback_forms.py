@@ -9,6 +9,7 @@ with the reason.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -149,7 +150,9 @@ def _sort_out(item: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
                 refuse(f"Two fields disagree on {name}.", "Give one of them.")
             fields[name] = value
         else:
-            refuse(f"Field {whole(given)[:100]!r} is unknown.", f"Known are {', '.join(dict.fromkeys(_FIELDS.values()))}.")
+            close = difflib.get_close_matches(given, _FIELDS, n=1)
+            known = f"Known are {', '.join(dict.fromkeys(_FIELDS.values()))}."
+            refuse(f"Field {whole(given)[:100]!r} is unknown.", f"Did you mean {close[0]}?" if close else known)
     tags = fields.pop("tags", {})
     if not isinstance(tags, dict):
         refuse("tags is not an object.", 'Give {"name": "value"}.')

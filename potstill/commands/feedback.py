@@ -139,13 +139,14 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
             clock.iso(each.created_us)[:19].replace("T", " "),
             each.exchange_id or f"session {one_line(each.session_name, 24)}",
             one_line(each.name, 20),
+            each.kind,
             one_line(each.who, 16) or "-",
             each.source,
             one_line(feedback.words(each), 60),
         )
         for each in shown
     ]
-    output.table(("TIME", "ABOUT", "NAME", "WHO", "BY", "SAID"), rows)
+    output.table(("TIME", "ABOUT", "NAME", "KIND", "WHO", "BY", "SAID"), rows)
     if is_cut:
         output.say(f"There are more: --before {shown[-1].number} goes on.")
     return ExitCode.OK

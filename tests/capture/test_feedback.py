@@ -141,6 +141,7 @@ def test_pages_go_from_the_newest_back_and_obey_a_filter(database: Database, rel
     assert [each.value for each in feedback.page(database, ALL, before=third.number)] == [3, 2, 1, 0]
     assert [each.value for each in feedback.page(database, parse_filter("task:mine"))] == [5, 3, 1]
     assert feedback.page(database, parse_filter("task:nobody")) == []
+    assert [each.value for each in feedback.page(database, parse_filter("has:feedback -task:other"))] == [5, 3, 1]
 
 
 def test_demonstrations_are_offered_by_exchange_the_newest_first(database: Database) -> None:
