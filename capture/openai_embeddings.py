@@ -28,14 +28,15 @@ def asked(request: object) -> tuple[Message, ...]:
 
 
 def read_whole(body: bytes) -> Answer:
-    """A response: terminal when it is whole and has embeddings in it; ValueError when it is not JSON."""
+    """A response: terminal when it is a whole JSON object; ValueError when it is not JSON."""
     try:
         found = _body.decode(body)
         return Answer(model=found.model, usage=_usage(found.usage), is_terminal=True)
     except (ValueError, RecursionError):
-        response = as_object(parse(body))
+        response = parse(body)
+    is_terminal = isinstance(response, dict)
+    response = as_object(response)
     error = error_text(response.get("error"))
-    is_terminal = "data" in response or bool(error)
     return Answer(None, whole(as_text(response.get("model"))), "", _usage(response.get("usage")), is_terminal, error)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from capture import personal_data
+from capture.assemble import EMBEDDINGS, form_of
 from capture.exchange import CUT, OMITTED, TRUNCATED, Conversation, Exchange
 from capture.messages import Message
 from capture.redact import redact_text
@@ -63,7 +64,8 @@ class Cleaned:
 def clean(exchange: Exchange, conversation: Conversation, settings: CurateSettings, edited: str | None = None) -> Cleaned:
     """`exchange` as an example, or why not. `edited` is a reviewer's target and stands in for the answer."""
     answer = conversation.answer if edited is None else Message("assistant", edited)
-    reason = _reason_of_outcome(exchange, answer, edited is not None) or _reason_of_form(conversation.asked, answer)
+    asked = conversation.asked if form_of(exchange.protocol, exchange.path) != EMBEDDINGS else ()
+    reason = _reason_of_outcome(exchange, answer, edited is not None) or _reason_of_form(asked, answer)
     if reason or answer is None:
         return Cleaned(reason or "failed")
     texts = [*(message.text for message in conversation.asked), answer.text]

@@ -32,6 +32,11 @@ def test_tokens_are_estimated_where_none_are_reported() -> None:
     assert read(EMBEDDINGS, b'{"data":[]}', request=b"").usage == Usage(None, None, "missing")
 
 
+def test_other_vectors_are_whole_too() -> None:
+    assert read(EMBEDDINGS, b'{"embedding":[0.1]}').is_terminal
+    assert not read(EMBEDDINGS, b"[0.1]").is_terminal
+
+
 def test_a_cut_answer_is_truncated() -> None:
     for cut in range(len(BODY)):
         got = read(EMBEDDINGS, BODY[:cut])

@@ -63,6 +63,13 @@ def test_every_reason_to_drop_is_seen_in_captured_bytes(reason: str, changes: di
         assert json.loads(found.target) == {"queue": "parcel"}
 
 
+def test_embeddings_are_no_chat_whatever_they_were_asked(traffic: Traffic) -> None:
+    traffic.send([Sent("Where is it?", "on its way")])
+    (exchange,) = feed.page(traffic.database, parse_filter(""), limit=1)
+    embedded = replace(exchange, path="/openai/deployments/small/embeddings")
+    assert clean(embedded, Conversation((Message("user", "a text"),), None), CurateSettings()).reason == "not_chat"
+
+
 def test_personal_data_follows_the_policy(traffic: Traffic) -> None:
     sent = Sent("I am a@x.org", "Dear a@x.org")
     assert cleaned(traffic, sent).target == "Dear <EMAIL_1>"
