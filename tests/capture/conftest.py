@@ -19,7 +19,7 @@ from capture.spool import SpoolWriter
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "data"
 PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
-OTHERS = ("googleapis.com", "gemini", "bedrock-runtime", "cohere", "threads")
+OTHERS = ("googleapis.com", "gemini", "bedrock-runtime", "cohere", "threads", "/api/embeddings")
 
 
 @dataclass(frozen=True)
