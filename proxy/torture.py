@@ -37,7 +37,6 @@ _SHORTEST_S, _LONGEST_S = 0.06, 0.25
 _WRITER_EVERY = 4
 _START_S = 60.0
 _END_S = 300.0
-_PAGE = 200
 OnStage = Callable[[str, int, int], None]
 """Hears stage, done and total."""
 
@@ -227,18 +226,15 @@ def _settings(folder: Path, database_url: str, provider_port: int) -> Settings:
 
 
 def _stored(database: Database, task: str) -> Iterator[Stored]:
-    """Every exchange of `task`, a page at a time."""
-    chosen, last = parse_filter(f"task:{task}"), 0
-    while page := feed.after(database, chosen, after=last, limit=_PAGE):
-        for exchange, content in zip(page, feed.contents(database, page), strict=True):
-            yield Stored(
-                exchange.id,
-                number_of(content.request_body),
-                exchange.status,
-                exchange.state,
-                content.request_body,
-                content.request_sha256,
-                content.response_body,
-                content.response_sha256,
-            )
-        last = page[-1].number
+    """Every exchange of `task`, a few in memory at a time."""
+    for exchange, content in feed.with_content(database, parse_filter(f"task:{task}")):
+        yield Stored(
+            exchange.id,
+            number_of(content.request_body),
+            exchange.status,
+            exchange.state,
+            content.request_body,
+            content.request_sha256,
+            content.response_body,
+            content.response_sha256,
+        )

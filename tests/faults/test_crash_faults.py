@@ -89,7 +89,7 @@ def test_f01_a_store_writer_may_die_at_any_step_and_nothing_is_lost_or_doubled(t
         drain(url, root)
         database = open_database(url)
         found = feed.page(database, parse_filter(""), limit=1_000)
-        bodies = [content.response_body for content in feed.contents(database, found)]
+        bodies = [content.response_body for content in feed.contents(database, found).values()]
         database.close()
         assert {exchange.id for exchange in found} == set(relay.sent), f"after a death before effect {step}"
         assert sorted(body for body in bodies if body) == sorted(answers)
