@@ -8,7 +8,7 @@ come before it, and what never finds one is kept and counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from capture.feedback_forms import BOOLEAN, CATEGORY, DEFAULT_NAME, DEMONSTRATIO
 from capture.filters import Filter
 from capture.loose_json import whole
 from capture.messages import Message
+from capture.pseudonyms import PersonalPolicy
 from capture.records import Note
 from capture.redact import redact_text
 from capture.spool_reader import SpooledNote
@@ -29,6 +30,7 @@ BY_API, BY_COMMAND, BY_SCREEN, BY_IMPORT = "api", "command", "screen", "import"
 """How feedback came in."""
 
 _MANY = 500
+_KEEP_PERSONAL = PersonalPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,12 @@ _COUNTED = """counted AS (
         WHERE t.place = 1 AND t.exchange_id = '' AND {matches})"""
 
 
-def rows(notes: Iterable[SpooledNote]) -> list[Feedback]:
-    """The notes of a spool as both stores accept them, without secrets; one without an id of its own has its record's."""
-    return [_row(spooled.note, spooled.note.id or spooled.id) for spooled in notes]
+def rows(notes: Iterable[SpooledNote], personal: PersonalPolicy = _KEEP_PERSONAL) -> list[Feedback]:
+    """The notes of a spool as both stores accept them, without secrets; one without an id of its own has its record's.
+
+    `personal` wants personal data out of what was said. A pseudonym can be turned back where an exchange has the same datum.
+    """
+    return [_row(spooled.note, spooled.note.id or spooled.id, personal) for spooled in notes]
 
 
 def insert(connection: Connection, feedbacks: Sequence[Feedback]) -> int:
@@ -117,9 +122,9 @@ def insert(connection: Connection, feedbacks: Sequence[Feedback]) -> int:
     return max(0, connection.execute(_INSERT, values).rowcount) if values else 0
 
 
-def add(database: Database, notes: Iterable[Note]) -> int:
-    """Stores notes that did not come through a spool, in one transaction; how many were new."""
-    found = [_row(note, note.id) for note in notes]
+def add(database: Database, notes: Iterable[Note], personal: PersonalPolicy = _KEEP_PERSONAL) -> int:
+    """Stores notes that did not come through a spool, in one transaction; how many were new. `personal` as in `rows`."""
+    found = [_row(note, note.id, personal) for note in notes]
     with database.write() as connection:
         return insert(connection, found)
 
@@ -244,23 +249,28 @@ def _figures(kind: str, found: Sequence[Any]) -> Figures:
     return Figures(n, sum(row.total for row in found) / n if is_measured else None, categories)
 
 
-def _row(note: Note, id: str) -> Feedback:
-    said = _redacted_answer(note.text) if note.kind == DEMONSTRATION else redact_text(_clean(note.text))[0]
+def _row(note: Note, id: str, personal: PersonalPolicy) -> Feedback:
+    hiding = personal.hiding()
+
+    def kept(said: str) -> str:
+        redacted = redact_text(_clean(said))[0]
+        return redacted if hiding is None else hiding.text(redacted)
+
+    said = _kept_answer(note.text, kept) if note.kind == DEMONSTRATION else kept(note.text)
     return Feedback(
         _clean(id), _clean(note.exchange_id), _clean(note.session_name), _clean(note.name), note.kind, note.value, said,
-        _clean(note.who), note.source, {_clean(key): redact_text(_clean(value))[0] for key, value in note.tags.items()},
-        note.created_us,
+        _clean(note.who), note.source, {_clean(key): kept(value) for key, value in note.tags.items()}, note.created_us,
     )  # fmt: skip
 
 
-def _redacted_answer(said: str) -> str:
-    """A demonstration without secrets; each of its texts is redacted alone, so that the JSON around them stays whole."""
+def _kept_answer(said: str, kept: Callable[[str], str]) -> str:
+    """What is kept of a demonstration; each of its texts is looked at alone, so that the JSON around them stays whole."""
     try:
         message = read_message(said)
     except ValueError:
         message = Message("assistant", said)
-    calls = tuple(replace(call, arguments=redact_text(_clean(call.arguments))[0]) for call in message.tool_calls)
-    return write_message(replace(message, text=redact_text(_clean(message.text))[0], tool_calls=calls))
+    calls = tuple(replace(call, arguments=kept(call.arguments)) for call in message.tool_calls)
+    return write_message(replace(message, text=kept(message.text), tool_calls=calls))
 
 
 def _clean(said: str) -> str:

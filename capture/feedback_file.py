@@ -14,6 +14,7 @@ from capture import feedback
 from capture.database import Database
 from capture.errors import FeedbackError
 from capture.feedback_forms import MAX_BYTES, read_feedback
+from capture.pseudonyms import PersonalPolicy
 from capture.records import Note
 
 _AT_ONCE = 1_000
@@ -42,8 +43,13 @@ class ImportedFeedback:
     bad_lines: tuple[BadLine, ...]
 
 
-def import_feedback(database: Database, file: BinaryIO, tell: Callable[[int], None] = lambda _bytes: None) -> ImportedFeedback:
-    """Stores every good line of `file`, a thousand in each transaction; `tell` hears how many bytes were read."""
+def import_feedback(
+    database: Database, file: BinaryIO, personal: PersonalPolicy, tell: Callable[[int], None] = lambda _bytes: None
+) -> ImportedFeedback:
+    """Stores every good line of `file`, a thousand in each transaction, as `personal` wants it.
+
+    `tell` hears how many bytes were read.
+    """
     lines = bytes_read = stored = told = bad = 0
     bad_lines: list[BadLine] = []
     waiting: list[Note] = []
@@ -58,11 +64,11 @@ def import_feedback(database: Database, file: BinaryIO, tell: Callable[[int], No
             bad += 1
             bad_lines += [BadLine(lines, str(error))][: _MOST_NAMED - len(bad_lines)]
         if len(waiting) >= _AT_ONCE:
-            stored += feedback.add(database, waiting)
+            stored += feedback.add(database, waiting, personal)
             told += len(waiting)
             waiting = []
             tell(bytes_read)
-    stored += feedback.add(database, waiting)
+    stored += feedback.add(database, waiting, personal)
     told += len(waiting)
     tell(bytes_read)
     return ImportedFeedback(lines, stored, told - stored, bad, tuple(bad_lines))

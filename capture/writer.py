@@ -169,7 +169,12 @@ class StoreWriter:
             return 0
         try:
             stored = store_rows.write(
-                self._database, self._batch, self._letters, self._gaps, self._positions, feedback.rows(self._notes)
+                self._database,
+                self._batch,
+                self._letters,
+                self._gaps,
+                self._positions,
+                feedback.rows(self._notes, self._personal),
             )
         except store_rows.RefusedError:
             letters = list(self._letters)
@@ -199,7 +204,7 @@ class StoreWriter:
     def _store_rest(self, letters: list[store_rows.DeadLetter]) -> None:
         """What goes with a refused batch. What the store refuses here too is counted or left out, so that the rest goes on."""
         try:
-            store_rows.write(self._database, (), letters, self._gaps, self._positions, feedback.rows(self._notes))
+            store_rows.write(self._database, (), letters, self._gaps, self._positions, feedback.rows(self._notes, self._personal))
             return
         except store_rows.RefusedError as error:
             _log.error("the store refuses what it cannot keep of a batch: %s", error)
@@ -211,7 +216,7 @@ class StoreWriter:
                 self._is_taken(gaps=[("", SpooledGap(f"gap_{letter.exchange_id}", lost))])
         for gap in self._gaps:
             self._is_taken(gaps=[gap])
-        for said in feedback.rows(self._notes):
+        for said in feedback.rows(self._notes, self._personal):
             self._is_taken(said=[said])
         for name, position in self._positions.items():
             self._is_taken(positions={name: position})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -84,7 +85,7 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
     with closing(open_database(settings.database_url)) as database:
         exchange_id = feed.get(database, arguments.exchange).id if arguments.exchange else ""
         given = make_feedback(fields, source=feedback.BY_COMMAND, exchange_id=exchange_id)
-        stored = feedback.add(database, given.notes)
+        stored = feedback.add(database, given.notes, _personal(settings))
     if output.as_json:
         output.json({"id": given.id, "is_new": stored > 0})
     elif stored:
@@ -92,6 +93,13 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
     else:
         output.say(f"{given.id} was kept before; nothing has changed.")
     return ExitCode.OK
+
+
+def _personal(settings: Settings) -> Any:
+    from capture.capture_settings import CaptureSettings
+    from capture.pseudonyms import read_policy
+
+    return read_policy(settings.section("capture", CaptureSettings), os.environ)
 
 
 def _read_demonstration(name: str) -> object:
@@ -185,9 +193,10 @@ def _figures(figures: Any) -> str:
 def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from capture.feedback_file import import_feedback
 
+    personal = _personal(settings)
     size = Path(arguments.file).stat().st_size if Path(arguments.file).is_file() else 0
     with closing(open_database(settings.database_url)) as database, _open(arguments.file) as file, output.stages() as show:
-        made = import_feedback(database, file, lambda done: show("bytes read", done, max(size, done)))
+        made = import_feedback(database, file, personal, lambda done: show("bytes read", done, max(size, done)))
     if output.as_json:
         output.json(made)
     else:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capture import feed, feedback, ids, records
+from capture.capture_settings import MASK
 from capture.database import Database
 from capture.demonstrations import make_demonstration, write_message
 from capture.feedback import BY_COMMAND, Figures
@@ -18,7 +19,9 @@ from capture.feedback_forms import KINDS, make_feedback
 from capture.filters import parse_filter
 from capture.messages import Message, ToolCall
 from capture.pricing import PriceSettings, load_price_table
+from capture.pseudonyms import PersonalPolicy
 from capture.records import Note
+from capture.spool_reader import SpooledNote
 from capture.writer import StoreWriter
 from tests.capture.conftest import Relay
 
@@ -175,6 +178,18 @@ def test_no_secret_and_nothing_that_a_store_refuses_gets_in(database: Database) 
     found = feedback.demonstrations(database, ["ex_2", "ex_3"])
     assert found["ex_2"].tool_calls[0].arguments == '{"key":"[redacted:anthropic-key]"}'
     assert found["ex_3"].text == "-----BEGIN PRIVATE KEY-----", "one text never runs into the next"
+
+
+def test_personal_data_in_what_was_said_is_masked_where_that_is_wanted(database: Database) -> None:
+    note = Note("comment", "n", None, "ask ana@example.org", "ex_1", "", "f1", "u1", tags={"to": "bo@example.org"})
+    answer = Note("demonstration", "n", None, write_message(Message("assistant", "write to cy@example.org")), "ex_1", "", "f2")
+    masking = PersonalPolicy(MASK)
+    assert feedback.add(database, [note], masking) == 1
+    assert [each.id for each in feedback.rows([SpooledNote("fb_1", answer)], masking)] == ["f2"]
+    feedback.add(database, [answer], masking)
+    stored = feedback.of_exchange(database, "ex_1")
+    assert [feedback.words(each) for each in stored] == ["ask [email]", "write to [email]"]
+    assert (stored[0].tags, stored[0].who) == ({"to": "[email]"}, "u1")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
