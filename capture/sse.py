@@ -22,7 +22,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 def looks_like_events(body: bytes) -> bool:
     """Whether `body` starts like an event stream rather than like JSON."""
     start = body[:64].removeprefix(_BOM).lstrip()
-    return start.startswith((b"data", b"event", b"id", b"retry", b":"))
+    return start.startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
 
 
 def parse_events(body: bytes) -> Iterator[Event]:

@@ -58,3 +58,4 @@ def test_json_is_told_from_a_stream() -> None:
     assert looks_like_events(b"event: message_start\n")
     assert not looks_like_events(b' {"choices": []}')
     assert not looks_like_events(b"")
+    assert not looks_like_events(b"identity of the caller is unknown")
