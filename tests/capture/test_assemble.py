@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from capture.assemble import assemble, form_of, input_hash, output_text, rebuild, state_of
 from capture.exchange import Conversation
+from capture.ids import content_hash
 from capture.messages import Message, ToolCall, Usage
 from tests.capture.answers import (
     ASKED,
@@ -206,6 +207,13 @@ def test_the_hash_of_an_input_is_the_one_that_stores_hold() -> None:
         {"role": "tool", "tool_call_id": "1", "content": "x"}]}  # fmt: skip
     hashed = input_hash(read(CHAT, b"", request=json.dumps(body).encode()).conversation)
     assert hashed == "b2:3bb491a120df6f73fbc7ee15f6ac077a1a7204938d49e7e1ba1d972513d9fe90"
+
+
+@given(text=TEXTS, name=TEXTS, part=TEXTS)
+def test_the_hash_of_an_input_is_made_of_roles_texts_calls_and_parts(text: str, name: str, part: str) -> None:
+    message = Message("user", text, (ToolCall(name, text, "1"),), (part,), "hm", "no", tool_call_id="2")
+    canonical = json.dumps([["user", text, [[name, text]], [part]]], ensure_ascii=False, separators=(",", ":"))
+    assert input_hash(Conversation((message,), None)) == content_hash(canonical.encode())
 
 
 def test_the_model_and_the_spelling_of_the_request_do_not_change_the_input() -> None:
