@@ -48,6 +48,13 @@ def exported(database: Database) -> list[Exported]:
         return [Exported(Path(row[0]), *row[1:]) for row in rows]
 
 
+def forget_name(database: Database, file: Exported, name: str) -> None:
+    """Drops the filter of a remembered file where it says `name`."""
+    if name and name in file.filter:
+        with database.write() as connection:
+            connection.execute(text("UPDATE exports SET filter = '' WHERE path = :path"), {"path": str(file.path)})
+
+
 def erase_from(file: Exported, exchange_ids: Iterable[str], lines: Iterable[str]) -> int | None:
     """Takes exchanges out of a file in place: lines that name one, and lines equal to one of `lines`; how many.
 

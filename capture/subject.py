@@ -47,6 +47,7 @@ class Target:
 
     number: int
     id: str
+    task: str
     session: str
     input_hash: str
 
@@ -56,7 +57,7 @@ def find_targets(connection: Connection, subject: Subject) -> list[Target]:
     asked = {"user_name": subject.user, "session_name": subject.session, "id": subject.exchange_id}
     asked = {name: value for name, value in asked.items() if value}
     where = " AND ".join(f"{name} = :{name}" for name in asked)
-    sql = f"SELECT number, id, session_name, input_hash FROM exchanges WHERE {where}"  # noqa: S608  names from code
+    sql = f"SELECT number, id, task, session_name, input_hash FROM exchanges WHERE {where}"  # noqa: S608  names from code
     found = {row[0]: Target(*row) for row in connection.execute(text(sql), asked)}
     found |= {copy.number: copy for copy in find_copies(connection, found.values())} if found else {}
     return [found[number] for number in sorted(found)]
@@ -66,6 +67,6 @@ def find_copies(connection: Connection, targets: Iterable[Target]) -> list[Targe
     """Exchanges that did not come from an app and asked what one of `targets` asked, or whose tag `exchange` names it."""
     known = list(targets)
     ids, hashes = {target.id for target in known}, {target.input_hash for target in known} - {""}
-    sql = "SELECT number, id, session_name, input_hash, tags FROM exchanges WHERE purpose <> 'app' ORDER BY number"
+    sql = "SELECT number, id, task, session_name, input_hash, tags FROM exchanges WHERE purpose <> 'app' ORDER BY number"
     with connection.execution_options(yield_per=1_000).execute(text(sql)) as rows:
-        return [Target(*row[:4]) for row in rows if row[3] in hashes or json.loads(row[4]).get(COPY_TAG) in ids]
+        return [Target(*row[:5]) for row in rows if row[4] in hashes or json.loads(row[5]).get(COPY_TAG) in ids]

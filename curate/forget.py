@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from capture.ids import content_hash
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
-from curate.freeze import CARD, DROPPED, MANIFEST, TEMPLATE, hashed, to_json
+from curate.freeze import CARD, DROPPED, MANIFEST, TEMPLATE, hashed, to_json, version_folder
 from curate.history import short
 from curate.splits import SPLITS
 from curate.templates import still_said
@@ -73,20 +73,35 @@ def erased_examples(version: DatasetVersion, exchange_ids: Iterable[str]) -> lis
     return found
 
 
+@contextmanager
+def without_builds(data_folder: Path, tasks: Iterable[str]) -> Iterator[None]:
+    """Keeps builds of these tasks out, so that none takes up again what is being erased. StoreError while one is under way."""
+    with ExitStack() as held:
+        for task in sorted(set(tasks)):
+            folder = version_folder(data_folder, task, 0).parent
+            if folder.is_dir():
+                lock = held.enter_context((folder / ".lock").open("w"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    what = f"A build of dataset {task!r} is under way."
+                    raise StoreError(what, "Wait for it to end, then run potstill forget again.") from error
+        yield
+
+
 def erase_from_version(database: Database, version: DatasetVersion, exchange_ids: Iterable[str], user: str = "") -> ErasedVersion:
     """Rewrites the files of `version` without these exchanges; a filter by `user` loses the name.
 
-    StoreError while another version of the task is built.
+    The caller keeps builds out meanwhile: see `without_builds`.
     """
     wanted = set(exchange_ids)
-    with _alone(version.folder.parent, version.task):
-        for draft in version.folder.parent.glob(".v*.draft"):  # what a crashed build left
-            shutil.rmtree(draft)
-        files, gone = _without(version, wanted)
-        manifest = _amended(version, files, gone, wanted, user)
-        with database.write() as connection:
-            _update(connection, version.id, manifest)
-        _write(version.folder, manifest, files)
+    for draft in version.folder.parent.glob(".v*.draft"):  # what a crashed build left
+        shutil.rmtree(draft)
+    files, gone = _without(version, wanted)
+    manifest = _amended(version, files, gone, wanted, user)
+    with database.write() as connection:
+        _update(connection, version.id, manifest)
+    _write(version.folder, manifest, files)
     examples = sum(gone[split] for split in SPLITS)
     return ErasedVersion(version.id, version.task, version.number, examples, gone[DROPPED], version.hash, str(manifest["hash"]))
 
@@ -224,15 +239,3 @@ def _id_of(line: str) -> str:
 
 def _among(sql: str) -> Any:
     return text(sql).bindparams(bindparam("ids", expanding=True))
-
-
-@contextmanager
-def _alone(folder: Path, task: str) -> Iterator[None]:
-    """Keeps builds of the task out meanwhile."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"A build of dataset {task!r} is under way.", "Wait for it to end, then forget again.") from error
-        yield

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from capture import clock, exported, forget, forget_spool
 from capture.capture_settings import CaptureSettings
 from capture.database import Database
-from capture.errors import SpoolError
+from capture.errors import SpoolError, TrainingError
 from capture.ids import new_id
 from capture.pricing import PriceSettings, PriceTable, load_price_table
 from capture.pseudonyms import read_policy
@@ -88,7 +88,8 @@ def erase(
 ) -> Receipt:
     """Erases the exchanges of `subject` everywhere, with `who` on the receipt as the one who did it.
 
-    StoreError, SpoolError when a place cannot be written; running it again goes on.
+    TrainingError while a run learns from them, StoreError while a dataset is built of them. StoreError, SpoolError when a
+    place cannot be written; running it again goes on.
     """
     tell = on_progress or _tell_nobody
     spool_root = settings.data_folder / "spool"
@@ -97,11 +98,14 @@ def erase(
     with _place_of_writer(database, settings, spool_root) as writer:
         is_drained = _drain(database, writer, spool_root, subject)
         found = _find(database, subject)
+        _require_ended_runs(database, found)
         receipt = _receipt(found, subject, who, is_dry_run=False)
-        with database.write() as connection:
-            forget.begin_erasure(connection, receipt.id, found.ids)
-        receipt = _erase_made(database, found, subject, receipt, tell)
-        receipt = _erase_captured(database, spool_root, found, subject, receipt, tell)
+        tasks = {target.task for target in found.targets} | {version.task for version in found.versions}
+        with forget_data.without_builds(settings.data_folder, tasks):
+            with database.write() as connection:
+                forget.begin_erasure(connection, receipt.id, found.ids)
+            receipt = _erase_made(database, found, subject, receipt, tell)
+            receipt = _erase_captured(database, spool_root, found, subject, receipt, tell)
         left = list(receipt.left)
         if not is_drained:
             left.append("The store writer is behind: what waits in the spool is not erased. Run potstill forget again.")
@@ -166,8 +170,19 @@ def _plan(database: Database, spool_root: Path, subject: Subject, who: str) -> R
     return _with_lineage(database, found, replace(receipt, left=tuple(_reminders(database, found, len(spooled.under_way)))))
 
 
+def _require_ended_runs(database: Database, found: _Found) -> None:
+    """TrainingError while a run has in memory, and will write down, what is to be erased."""
+    for run in forget_training.touched_runs(database, [version.id for version in found.versions]):
+        if not run.is_ended:
+            raise TrainingError(
+                f"Run {run.number} is {run.state} on a dataset that holds what is to be erased.",
+                f"Wait for its end, or cancel it: potstill runs cancel {run.number}",
+            )
+
+
 def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Receipt, tell: Progress) -> Receipt:
     """What was made of the exchanges: exported files, dataset versions, examples, predictions."""
+    receipt = _with_lineage(database, found, receipt)
     left = list(receipt.left)
     lines = to_openai_lines(found.examples)
     files = exported.exported(database)
@@ -178,17 +193,12 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
         in_exports += removed or 0
         if removed is None:
             left.append(f"Exported file {file.path} cannot be rewritten: delete it.")
+        exported.forget_name(database, file, subject.user)
     version_ids = [version.id for version in found.versions]
     runs = [
         forget_training.erase_from_run(run, map(example_id, found.ids))
         for run in forget_training.touched_runs(database, version_ids)
     ]
-    left += [
-        f"Run {run.number} is under way on what was erased: cancel it, then run potstill forget again."
-        for run in runs
-        if run.is_under_way
-    ]
-    receipt = _with_lineage(database, found, receipt)
     versions = []
     for done, version in enumerate(found.versions):
         tell("rewrite datasets", done, len(found.versions))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ErasedRun:
-    """A run whose dataset lost examples. `is_under_way`: it goes on, and may write down again what it has in memory."""
+    """A run whose dataset lost examples. `is_under_way`: it has not ended, so nothing can be erased yet."""
 
     id: str
     number: int

@@ -18,6 +18,7 @@ from capture.exchange import MASKED, OMITTED
 from capture.pseudonyms import Keys, PersonalPolicy, read_policy
 from capture.records import OMIT
 from capture.reveal import reveal
+from capture.verify import verify
 from tests.capture.planting import MARK, answer, chat, columns_of, drain, everything, raw_bytes, send, stream
 
 MAIL = f"{MARK}@example.org"
@@ -82,6 +83,16 @@ def test_a_pseudonym_is_revealed_with_the_key_alone(database: Database, tmp_path
     with pytest.raises(SettingsError, match="does not open"):
         reveal(database, Keys(KEY[::-1]), token)
     assert token in everything(database) and columns_of(database, id)["content"] == MASKED
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_what_was_left_out_or_hidden_verifies(database: Database, tmp_path: Path, is_stream: bool) -> None:
+    for content in ("", OMIT):
+        body = stream(MAIL, 2) if is_stream else answer(MAIL)
+        send(tmp_path / "spool", chat(MAIL), body, is_stream=is_stream, content=content)
+    drain(database, tmp_path / "spool", PersonalPolicy("mask"))
+    report = verify(database)
+    assert (report.faults, report.changed, report.omitted, report.as_relayed) == ([], 1, 1, 0)
 
 
 @pytest.mark.parametrize("environ", [{}, {"K": "short"}])

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from capture import exported, ids
+from capture import exported, forget, ids
 from capture.database import Database, open_database
-from capture.errors import NotFoundError
+from capture.errors import NotFoundError, StoreError, TrainingError
 from capture.records import Begin, Note
 from capture.settings import Settings, load_settings
 from capture.spool import SpoolWriter
 from capture.subject import Subject
+from capture.verify import verify
 from curate import datasets, formats, review
+from curate.damage import find_damage
 from curate.settings import CurateSettings
 from serve.erasure import Receipt, erase, receipts
 from tests.capture.planting import MARK, answer, chat, drain, everything, raw_bytes, write
 from tests.curate.sending import SYSTEM, mails
+from tests.serve.conftest import make_release, until
+from train import runs
+from train.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
 
 USER = f"user-{MARK}"
 CURATE = CurateSettings(minimum_examples=3)
@@ -76,6 +86,13 @@ def fill(house: House, count: int = 90) -> list[str]:
     spool.close()
     drain(house.database, house.spool_root)
     return own
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_broken(house: House) -> Iterator[None]:
+    """After every test the store verifies, and so do the files of datasets."""
+    yield
+    assert verify(house.database).faults == [] and list(find_damage(house.database)) == []
 
 
 def test_a_forgotten_user_leaves_no_byte_in_the_store(house: House) -> None:
@@ -170,9 +187,13 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     formats.export_version(house.database, first, out)
     listed = house.settings.folder / "exchanges.jsonl"
     listed.write_text("".join(json.dumps({"id": id, "text": MARK}) + "\n" for id in own) + '{"id": "ex_other"}\n', "utf-8")
-    exported.remember(house.database, listed, exported.JSONL, "task:mail")
+    exported.remember(house.database, listed, exported.JSONL, f"task:mail user:{USER}")
     assert MARK.encode() in b"".join(path.read_bytes() for path in out.iterdir())
 
+    with (first.folder.parent / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="A build of dataset 'mail'"):
+            house.forget(user=USER)
     planned = erase(house.database, house.settings, Subject(user=USER), is_dry_run=True)
     assert [version.number for version in planned.versions] == [1] and MARK.encode() in house.bytes()
     receipt = house.forget(user=USER)
@@ -192,11 +213,97 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     assert following.number == 2 and following.train + following.val + following.test == len(left)
 
 
+def test_runs_adapters_and_releases_are_named_and_predictions_go(house: House, adapter_row: Callable[..., str]) -> None:
+    own = fill(house, 300)
+    version = datasets.build(house.database, house.settings.data_folder, "mail", CURATE)
+    recipe = load_recipe("sft-lora", {"minimum_examples": 50})
+    run = runs.create_run(house.database, version, recipe, "base", house.settings.data_folder)
+    examples = [example for split in ("train", "val", "test") for example in datasets.load_split(version, split)]
+    lines = [json.dumps({"id": one.id, "prompt": [], "student": one.target, "target": one.target}) for one in examples]
+    (run.folder / "predictions.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (run.folder / "output.txt").write_text(f"cannot format {MARK}\n", "utf-8")
+    under_way = erase(house.database, house.settings, Subject(user=USER), is_dry_run=True)
+    assert under_way.runs[0].is_under_way
+    with pytest.raises(TrainingError, match="Run 1 is queued"):
+        house.forget(user=USER)
+    with house.database.write() as connection:
+        runs.end_run(connection, run.id, runs.DONE)
+    adapter = adapter_row(house.database, "mail", house.settings.folder / "adapter", "base", run.id)
+    with house.database.write() as connection:
+        connection.execute(text("UPDATE adapters SET dataset_version_id = :id"), {"id": version.id})
+    make_release(house.database, "mail", adapter_id=adapter)
+    make_release(house.database, "other")
+    receipt = house.forget(user=USER)
+    taught = [one.id for one in examples if one.exchange_id in own]
+    assert [(one.number, one.predictions, one.is_under_way) for one in receipt.runs] == [(1, len(taught), False)]
+    assert receipt.adapters == (adapter,) and receipt.releases == ("mail#1 (ready)",)
+    assert "still hold what they learnt" in " ".join(receipt.left)
+    assert MARK.encode() not in house.bytes()
+    left = [json.loads(line)["id"] for line in (run.folder / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert left == [one.id for one in examples if one.id not in taught]
+
+
+def test_copies_that_evaluations_made_go_too(house: House) -> None:
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    id = write(spool, chat(MARK), answer(MARK), user_name=USER)
+    write(spool, chat(MARK), answer(MARK), user_name="", purpose="eval")
+    write(spool, chat(f"{MARK} edited"), answer(MARK), user_name="", purpose="eval", tags={"exchange": id})
+    write(spool, chat("another"), answer("yes"), user_name="", purpose="eval", tags={"exchange": "ex_other"})
+    spool.close()
+    drain(house.database, house.spool_root)
+    assert house.forget(user=USER).places["exchanges"] == 3
+    assert MARK not in everything(house.database) and house.scalar("SELECT COUNT(*) FROM exchanges") == 1
+
+
+def test_a_store_writer_at_work_helps(house: House) -> None:
+    assert house.settings.path is not None
+    command = [sys.executable, "-m", "capture.writer", "--config", str(house.settings.path)]
+    spool = SpoolWriter(house.spool_root)
+    write(spool, chat("before"), answer("fine"), user_name="other")
+    spool.begin(ids.new_raw_id(), Begin("POST", "/v1/x", "", "openai", user_name="other", body=b"slow"))
+    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: house.scalar("SELECT COUNT(*) FROM exchanges") == 1, 30)
+        for number in range(3):
+            write(spool, chat(f"{MARK}{number}"), answer(MARK), user_name=USER)
+        receipt = house.forget(user=USER)
+        assert (
+            receipt.places["exchanges"] == 3
+            and receipt.places["spool"] == 12
+            and len(receipt.left) == (not house.database.is_sqlite)
+        )
+        assert MARK.encode() not in house.bytes() and MARK not in everything(house.database)
+    finally:
+        first.kill()  # so that the next one reads again from where the slow exchange began
+        first.wait()
+    second = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        write(spool, chat("after"), answer("fine"), user_name="other")
+        until(lambda: house.scalar("SELECT COUNT(*) FROM exchanges") == 2, 30)
+        assert house.scalar("SELECT COUNT(*) FROM gaps") == 0 and MARK not in everything(house.database)
+    finally:
+        second.terminate()
+        second.wait()
+        spool.close()
+
+
+def test_a_quarantined_segment_that_names_them_is_removed(house: House) -> None:
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    write(spool, chat(MARK), answer(MARK), user_name=USER)
+    spool.close()
+    (segment,) = house.spool_root.glob("sp_*/*.seg")
+    for name in ("theirs.seg", "others.seg"):
+        place = house.settings.data_folder / "quarantine" / "sp_old" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(segment.read_bytes()[:-9] if name == "theirs.seg" else b"unreadable")
+    drain(house.database, house.spool_root)
+    assert house.forget(user=USER).places["quarantine"] == 1 and MARK.encode() not in house.bytes()
+    assert (house.settings.data_folder / "quarantine" / "sp_old" / "others.seg").exists()
+
+
 def test_an_erasure_that_was_cut_short_is_finished(house: House) -> None:
     own = fill(house)
     with house.database.write() as connection:
-        from capture import forget
-
         forget.begin_erasure(connection, "er_cut", own)
     receipt = house.forget(user="nobody")
     assert receipt.places["exchanges"] == 3 and MARK.encode() not in house.bytes()
