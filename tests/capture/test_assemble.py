@@ -22,6 +22,7 @@ from tests.capture.answers import (
     PAIRS,
     RESPONSES,
     SAYINGS,
+    TEXTS,
     Said,
     answer_of,
     chat_pair,
