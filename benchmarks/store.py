@@ -103,21 +103,33 @@ def fill(folder: Path, count: int, prompt_words: int, system_bytes: int, tell: C
     raw_bytes, cpu_s, memory = 0, 0.0, list[float]()
     try:
         for start in range(0, count, CHUNK):
-            made = list(made_traffic(start, min(CHUNK, count - start), prompt_words, system_bytes))
-            raw_bytes += sum(len(each.request) + sum(map(len, each.parts)) for each in made)
-            spool_exchanges(folder / "spool", made)
-            del made
+            end = min(start + CHUNK, count)
+            raw_bytes += _spool(folder / "spool", start, end, prompt_words, system_bytes)
             before = time.process_time()
             writer.drain()
             cpu_s += time.process_time() - before
             memory.append(resident_mib())
-            tell(f"{start + CHUNK:,} exchanges: {(start + CHUNK) / cpu_s:.0f} / CPU s, {memory[-1]:.0f} MiB resident")
+            tell(f"{end:,} exchanges: {end / cpu_s:.0f} / CPU s, {memory[-1]:.0f} MiB resident")
         with database.read() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
     finally:
         writer.close()
         database.close()
     return Filled(count, raw_bytes, (folder / "potstill.db").stat().st_size, cpu_s, tuple(memory))
+
+
+def _spool(root: Path, start: int, end: int, prompt_words: int, system_bytes: int) -> int:
+    """Spools exchanges `start` to `end` one by one; bytes of their bodies."""
+    size = 0
+
+    def counted() -> Iterator[Made]:
+        nonlocal size
+        for each in made_traffic(start, end - start, prompt_words, system_bytes):
+            size += len(each.request) + sum(map(len, each.parts))
+            yield each
+
+    spool_exchanges(root, counted())
+    return size
 
 
 def read_ms(database: Database, filter: str) -> float:
