@@ -21,6 +21,8 @@ from capture.filters import Filter
 _COLUMNS = ", ".join(field.name for field in fields(Exchange))
 _ID_LETTERS = 29  # ex_ and 26 letters
 _LAST = (1 << 63) - 1
+PATIENT_S = 600.0
+"""For work that people start and leave alone, such as an export: how long one question to the store may take."""
 _BATCH = 500
 _BATCH_BYTES = 16 << 20
 _NO_CONTENT = Content({}, {}, b"", b"", "", "")
@@ -46,14 +48,16 @@ def page(database: Database, filter: Filter, *, before: int = 0, limit: int = 10
     return [_exchange(row) for row in rows]
 
 
-def after(database: Database, filter: Filter, *, after: int = 0, limit: int = 100) -> list[Exchange]:
+def after(
+    database: Database, filter: Filter, *, after: int = 0, limit: int = 100, longest_s: float = search.LONGEST_S
+) -> list[Exchange]:
     """Oldest first: at most `limit` exchanges stored after number `after` (from the oldest when 0).
 
     Numbers are given in the order of storing and become visible in it: asking again from the last number sees each
     exchange exactly once.
     """
     params = {"after": after, "limit": limit}
-    rows = search.select(database, filter, _COLUMNS, bound="> :after", is_newest_first=False, params=params)
+    rows = search.select(database, filter, _COLUMNS, bound="> :after", is_newest_first=False, params=params, longest_s=longest_s)
     return [_exchange(row) for row in rows]
 
 
@@ -95,13 +99,13 @@ def with_content(database: Database, filter: Filter, *, start: int = 0, end: int
 
     Only those stored after number `start` and, unless 0, not after number `end`.
     """
-    while batch := [
-        exchange for exchange in after(database, filter, after=start, limit=_BATCH) if not end or exchange.number <= end
-    ]:
-        for few in _by_size(batch):
+    while batch := after(database, filter, after=start, limit=_BATCH, longest_s=PATIENT_S):
+        for few in _by_size([exchange for exchange in batch if not end or exchange.number <= end]):
             found = contents(database, few)
             yield from ((exchange, found[exchange.number]) for exchange in few if exchange.number in found)
         start = batch[-1].number
+        if end and start >= end:
+            return
 
 
 def newest(database: Database) -> int:
@@ -131,9 +135,9 @@ def conversation_of(exchange: Exchange, content: Content) -> Conversation:
     ).conversation
 
 
-def count(database: Database, filter: Filter, cap: int = 10_000) -> int:
-    """How many exchanges match; counting stops at `cap`. StoreError as `page`."""
-    return search.count(database, filter, cap)
+def count(database: Database, filter: Filter, cap: int = 10_000, *, longest_s: float = search.LONGEST_S) -> int:
+    """How many exchanges match; counting stops at `cap`. StoreError when it takes longer than `longest_s` seconds."""
+    return search.count(database, filter, cap, longest_s)
 
 
 def tasks(database: Database) -> list[TaskSummary]:

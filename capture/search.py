@@ -59,10 +59,17 @@ def bounded(database: Database, longest_s: float = LONGEST_S) -> Iterator[Connec
 
 
 def select(
-    database: Database, filter: Filter, columns: str, *, bound: str, is_newest_first: bool, params: Mapping[str, Any]
+    database: Database,
+    filter: Filter,
+    columns: str,
+    *,
+    bound: str,
+    is_newest_first: bool,
+    params: Mapping[str, Any],
+    longest_s: float = LONGEST_S,
 ) -> Sequence[Any]:
     """`columns` of the matching exchanges whose number fulfils `bound`, such as `< :before`; `params` has `limit`, too."""
-    with bounded(database) as connection:
+    with bounded(database, longest_s) as connection:
         source = _source(database, connection, filter)
         sql = (
             f"SELECT {columns} FROM {source.tables} WHERE {source.where} AND {source.number} {bound} "  # noqa: S608  values bound
@@ -71,9 +78,9 @@ def select(
         return connection.execute(text(sql), {**filter.params, **params}).all()
 
 
-def count(database: Database, filter: Filter, cap: int) -> int:
+def count(database: Database, filter: Filter, cap: int, longest_s: float = LONGEST_S) -> int:
     """How many match; counting stops at `cap`."""
-    with bounded(database) as connection:
+    with bounded(database, longest_s) as connection:
         source = _source(database, connection, filter)
         newest = f"SELECT 1 FROM {source.tables} WHERE {source.where} ORDER BY {source.number} DESC LIMIT :cap"  # noqa: S608
         sql = f"SELECT COUNT(*) FROM ({newest}) AS found"  # noqa: S608

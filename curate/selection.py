@@ -58,7 +58,7 @@ class Selection:
 def select(database: Database, task: str, settings: CurateSettings, edits: Mapping[str, str], on_progress: Progress) -> Selection:
     """Reads and cleans the exchanges of `task` in batches; `edits` are reviewers' targets by exchange id."""
     chosen = _filter(task, settings)
-    total = feed.count(database, chosen, _COUNT_CAP)
+    total = feed.count(database, chosen, _COUNT_CAP, longest_s=feed.PATIENT_S)
     candidates: list[Candidate] = []
     dropped: dict[str, str] = {}
     by_student = 0
