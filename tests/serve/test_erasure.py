@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from capture import exported, forget, ids
+from capture import export, exported, forget, ids
 from capture.database import Database, open_database
 from capture.errors import NotFoundError, StoreError, TrainingError
+from capture.filters import parse_filter
 from capture.records import Begin, Note
 from capture.settings import Settings, load_settings
 from capture.spool import SpoolWriter
@@ -185,9 +186,11 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     review.record(house.database, "mail", card.exchange_id, review.EDIT, target=f"{MARK} better", note=MARK)
     out = house.settings.folder / "out"
     formats.export_version(house.database, first, out)
-    listed = house.settings.folder / "exchanges.jsonl"
-    listed.write_text("".join(json.dumps({"id": id, "text": MARK}) + "\n" for id in own) + '{"id": "ex_other"}\n', "utf-8")
-    exported.remember(house.database, listed, exported.JSONL, f"task:mail user:{USER}")
+    files = [house.settings.folder / name for name in ("all.jsonl", "raw.jsonl", "spans.jsonl")]
+    for file, format in zip(files, (export.JSONL, export.JSONL, export.OTLP), strict=True):
+        wanted = export.Wanted(parse_filter("task:mail"), format, with_raw=file.name.startswith("raw"))
+        export.to_file(house.database, wanted, file, lambda *_: None)
+    exported.remember(house.database, house.settings.folder / "gone.jsonl", exported.JSONL, f"user:{USER}")
     assert MARK.encode() in b"".join(path.read_bytes() for path in out.iterdir())
 
     with (first.folder.parent / ".lock").open() as lock:
@@ -199,7 +202,10 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     receipt = house.forget(user=USER)
     assert MARK.encode() not in house.bytes() and MARK not in everything(house.database)
     assert [(version.number, version.examples) for version in receipt.versions] == [(1, len(taught))]
-    assert receipt.places["reviews"] == 1 and listed.read_text("utf-8") == '{"id": "ex_other"}\n'
+    assert receipt.places["reviews"] == 1 and receipt.places["exports"] == 3 * len(own) + len(taught)
+    assert [len(file.read_bytes().splitlines()) for file in files[:2]] == [300 - len(own)] * 2
+    spans = json.loads(files[2].read_text("utf-8").splitlines()[0])["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert 0 < len(spans) <= 300 - len(own)
 
     again = datasets.get_version(house.database, "mail", 1)
     left = [example for split in ("train", "val", "test") for example in datasets.load_split(again, split)]
