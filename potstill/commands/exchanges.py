@@ -1,9 +1,12 @@
-"""`potstill exchanges list|show|tail` and `potstill tasks`: reading what was captured."""
+"""`potstill exchanges list|show|tail` and `potstill tasks`: reading what was captured; sums and exports stand beside."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -11,34 +14,44 @@ from capture import clock, feed, feedback
 from capture.database import open_database
 from capture.errors import SettingsError
 from capture.exchange import Exchange
-from capture.filters import parse_filter
+from capture.messages import Message
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun
+from potstill.commands import add_command, add_noun, exchange_reports
+from potstill.commands.exchange_reports import add_filter, chosen_by
 from potstill.output import ExitCode, Output, one_line, plain
 
 _COLUMNS = ("TIME", "ID", "TASK", "MODEL", "VAR", "ST", "LAT", "TOK", "COST", "OUTPUT")
-_LOOK_BACK = 2_000
-_FILTER_HELP = "which ones, in quotes, such as: 'task:triage status>=400 since:2d' or ' -purpose:judge' (default: all)"
+_AT_ONCE = 500
+_NOTHING = "No exchange is stored yet. Point an app at the relay: potstill up --help"
+_NAMES = {"started_us": "started", "ended_us": "ended", "cost_microusd": "cost", "is_stream": "streamed"}
 
 
 def add_commands(commands: Any) -> None:
     """Adds `exchanges` with its verbs, and `tasks`."""
-    verbs = add_noun(commands, "exchanges", help="what passed through: list, show, tail")
+    verbs = add_noun(commands, "exchanges", help="what passed through: list, show, tail, stats, export")
     listing = add_command(
         verbs,
         "list",
         _list,
         help="newest exchanges first",
-        examples="  potstill exchanges list 'task:triage status>=400'\n  potstill exchanges list since:1h --limit 1000 --json",
+        examples=(
+            "  potstill exchanges list 'task:triage status>=400 cost>0.01'\n"
+            "  potstill exchanges list 'refund -purpose:judge \"could not\"'     words in prompts and answers\n"
+            "  potstill exchanges list 'tag.team:search feedback:bad since:2d' --limit 1000 --json"
+        ),
     )
-    listing.add_argument("filter", nargs="*", help=_FILTER_HELP)
+    add_filter(listing)
     listing.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
+    listing.add_argument("--before", type=int, default=0, metavar="NUMBER", help="only what was stored before this number")
     show = add_command(
         verbs,
         "show",
         _show,
-        help="one exchange whole: timing, headers, conversation",
-        examples="  potstill exchanges show ex_01m8",
+        help="one exchange whole: facts, conversation with reasoning and tool calls, feedback",
+        examples=(
+            "  potstill exchanges show ex_01m8\n  potstill exchanges show ex_01m8 --json | jq .feedback\n"
+            "  potstill exchanges show ex_01m8 --raw response > answer.json"
+        ),
     )
     show.add_argument("id", help="id of the exchange, or enough of its beginning")
     show.add_argument("--raw", choices=("request", "response"), help="print the stored body, byte for byte")
@@ -49,84 +62,108 @@ def add_commands(commands: Any) -> None:
         help="new exchanges as they are stored (Ctrl-C ends)",
         examples="  potstill exchanges tail task:triage\n  potstill exchanges tail --json | jq .status",
     )
-    tail.add_argument("filter", nargs="*", help=_FILTER_HELP)
+    add_filter(tail)
     tail.add_argument("--limit", type=int, default=0, help="end after so many (default: never)")
+    exchange_reports.add_verbs(verbs)
     add_command(commands, "tasks", _tasks, help="the tasks that traffic was tagged with", examples="  potstill tasks --json")
 
 
-def _filter(arguments: argparse.Namespace) -> str:
-    return " ".join(arguments.filter)
-
-
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    chosen = parse_filter(_filter(arguments))
+    chosen = chosen_by(arguments)
     if arguments.limit < 1:
         raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
     with closing(open_database(settings.database_url)) as database:
-        found = feed.page(database, chosen, limit=arguments.limit + 1)
+        found = feed.page(database, chosen, before=arguments.before, limit=arguments.limit + 1)
     shown, is_cut = found[: arguments.limit], len(found) > arguments.limit
     if output.as_json:
         output.json(shown)
         return ExitCode.OK
     if not shown:
-        output.say("No exchange matches. Is an app pointed at the relay? See: potstill up --help")
+        output.say("No exchange matches the filter." if chosen.text else _NOTHING)
         return ExitCode.OK
     output.table(_COLUMNS, [_row(exchange) for exchange in shown], right=("LAT", "TOK", "COST"))
     if is_cut:
-        output.say(f"There are more; --limit {arguments.limit * 10} shows up to {arguments.limit * 10}.")
+        further = f"--before {shown[-1].number} goes on"
+        output.say(f"There are more; --limit {arguments.limit * 10} shows up to {arguments.limit * 10}, {further}.")
     return ExitCode.OK
 
 
 def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    database = open_database(settings.database_url)
-    try:
+    with closing(open_database(settings.database_url)) as database:
         exchange = feed.get(database, arguments.id)
-        if arguments.raw:
-            import sys
-
-            sys.stdout.buffer.write(feed.body(database, getattr(exchange, f"{arguments.raw}_body")))
-            return ExitCode.OK
-        conversation = feed.conversation(database, exchange)
-        told = feedback.of_exchange(database, exchange.id)
-    finally:
-        database.close()
-    if output.as_json:
-        shown = {"asked": plain(conversation.asked), "answer": plain(conversation.answer), "feedback": plain(told)}
-        output.json({**plain(exchange), **shown})
+        content = feed.content(database, exchange)
+        said = feedback.of_exchange(database, exchange.id)
+    if arguments.raw:
+        sys.stdout.buffer.write(content.request_body if arguments.raw == "request" else content.response_body)
+        sys.stdout.buffer.flush()
         return ExitCode.OK
-    for name, value in plain(exchange).items():
-        if value not in ("", None, {}, []) and name != "output_text":
-            output.say(f"{name:17} {clock.iso(value) if name in ('started_us', 'ended_us') else value}")
+    conversation = feed.conversation_of(exchange, content)
+    if output.as_json:
+        hashes = {"request_sha256": content.request_sha256, "response_sha256": content.response_sha256}
+        headers = {"request_headers": plain(content.request_headers), "response_headers": plain(content.response_headers)}
+        talk = {"asked": plain(conversation.asked), "answer": plain(conversation.answer)}
+        output.json({**plain(exchange), **headers, **hashes, **talk, "feedback": plain(said)})
+        return ExitCode.OK
+    for name, value in _facts(exchange):
+        output.say(f"{name:17} {value}")
     for message in (*conversation.asked, *((conversation.answer,) if conversation.answer else ())):
-        output.heading(message.role)
-        output.say(message.text)
-        for tool_call in message.tool_calls:
-            output.say(f"-> {tool_call.name}({tool_call.arguments})")
-    if told:
+        _show_message(message, output)
+    if said:
         output.heading("feedback")
-        for each in told:
-            output.say(f"{clock.iso(each.created_us)}  {each.name} {each.kind}: {feedback.words(each)}  {each.who}".rstrip())
+        for each in said:
+            about = f"{clock.iso(each.created_us)}  {each.name}" + (f" by {each.who}" if each.who else "")
+            output.say(f"{about}: {feedback.words(each)}")
     return ExitCode.OK
 
 
+def _facts(exchange: Exchange) -> Iterator[tuple[str, object]]:
+    """What is known of the exchange as people write it, without what stands in the conversation."""
+    written = {
+        "started_us": clock.iso(exchange.started_us),
+        "ended_us": clock.iso(exchange.ended_us),
+        "tags": ", ".join(f"{key}={value}" for key, value in sorted(exchange.tags.items())),
+        "cost_microusd": "unknown" if exchange.cost_microusd is None else f"${exchange.cost_microusd / 1_000_000:.6f}",
+        "is_stream": "yes" if exchange.is_stream else "",
+    }
+    for field in dataclasses.fields(exchange):
+        value = written.get(field.name, getattr(exchange, field.name))
+        is_count_of_nothing = value == 0 and field.name.startswith(("tokens_c", "tokens_r", "redactions", "flag_"))
+        if value not in ("", None) and not is_count_of_nothing and field.name != "output_text":
+            yield _NAMES.get(field.name, field.name), value
+
+
+def _show_message(message: Message, output: Output) -> None:
+    output.heading(message.role)
+    if message.reasoning:
+        output.say(f"(thinks) {message.reasoning}", style="dim")
+    if message.text:
+        output.say(message.text)
+    if message.refusal and message.refusal != message.text:
+        output.say(f"(refuses) {message.refusal}")
+    for media in message.media:
+        output.say(f"[{media.kind}] {media.reference}")
+    for call in message.tool_calls:
+        output.say(f"-> {call.name}({call.arguments})" + ("" if call.is_complete else "  (breaks off)"))
+
+
 def _tail(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    chosen = parse_filter(_filter(arguments))
+    chosen = chosen_by(arguments)
     wait = threading.Event()
     shown, revision = 0, -1
-    began_us = clock.now_us()
     with closing(open_database(settings.database_url)) as database:
-        # An exchange is stored when it ends and sorts by its start, so a slow one appears behind those shown already.
-        known = {exchange.id for exchange in feed.page(database, chosen, limit=_LOOK_BACK)}
+        last = feed.newest(database)
         while not arguments.limit or shown < arguments.limit:
             if (seen := feed.revision(database)) == revision:
                 wait.wait(0.2)
                 continue
             revision = seen
-            fresh = [e for e in feed.page(database, chosen, limit=_LOOK_BACK) if e.id not in known and e.ended_us >= began_us]
-            for exchange in sorted(fresh, key=lambda e: e.ended_us)[: arguments.limit - shown if arguments.limit else None]:
-                known.add(exchange.id)
-                shown += 1
-                _print_one(exchange, output)
+            newest = feed.newest(database)
+            while found := feed.after(database, chosen, after=last, limit=_AT_ONCE):
+                for exchange in found[: arguments.limit - shown if arguments.limit else None]:
+                    _print_one(exchange, output)
+                    shown += 1
+                last = found[-1].number
+            last = max(last, newest)  # what does not match is not looked at again
     return ExitCode.OK
 
 
@@ -138,15 +175,12 @@ def _print_one(exchange: Exchange, output: Output) -> None:
 
 
 def _tasks(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    database = open_database(settings.database_url)
-    try:
+    with closing(open_database(settings.database_url)) as database:
         found = feed.tasks(database)
-    finally:
-        database.close()
     if output.as_json:
         output.json(found)
     elif not found:
-        output.say("No exchange is stored yet. Point an app at the relay: potstill up --help")
+        output.say(_NOTHING)
     else:
         rows = [(task.task or "(no task)", task.exchanges, clock.iso(task.first_us), clock.iso(task.last_us)) for task in found]
         output.table(("TASK", "EXCHANGES", "FIRST", "LAST"), rows, right=("EXCHANGES",))
