@@ -6,6 +6,7 @@ folder was. Of all the rest any part may be missing after the cut: single writes
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import threading
@@ -35,6 +36,8 @@ class Change:
     target: int = 0
     safe_at: int | None = None
     """When a sync that covers it was over; None until then."""
+    is_forgotten: bool = False
+    """A sync that failed has dropped it from memory: no later sync makes it safe, though it will say so."""
 
     def is_safe(self, moment: int) -> bool:
         """Whether no power cut at `moment` or later can take it."""
@@ -48,6 +51,8 @@ class Disk:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.clock = 0
+        self.refusals = 0
+        """How many of the next syncs fail."""
         self.changes: list[Change] = []
         self._nodes = {root: 0}
         self._folders = {0}
@@ -65,17 +70,22 @@ class Disk:
         """Bytes of a file that has been removed again need not be safe."""
         return change.node in self._nodes.values() or change.node in self._open.values()
 
-    def survivors(self, moment: int, generator: random.Random) -> list[Change]:
+    def survivors(self, moment: int, generator: random.Random, shares: Sequence[float] = _SHARES) -> list[Change]:
         """The changes that are on disk after a power cut at `moment`: all that are safe, and some of the others."""
-        share = generator.choice(_SHARES)
+        share = generator.choice(shares)
         before = [change for change in self.changes if change.at < moment]
         return [change for change in before if change.is_safe(moment) or generator.random() < share]
 
-    def lay_out(self, moment: int, target: Path, generator: random.Random) -> None:
+    def lay_out_safe(self, target: Path) -> None:
+        """Makes `target` the least that the root may be after a power cut at this moment."""
+        with self._lock:
+            self.lay_out(self.clock, target, random.Random(0), (0.0,))
+
+    def lay_out(self, moment: int, target: Path, generator: random.Random, shares: Sequence[float] = _SHARES) -> None:
         """Makes `target` what the root may be after a power cut at `moment`."""
         contents: dict[int, bytearray] = {}
         names: dict[int, dict[str, int]] = {}
-        for change in self.survivors(moment, generator):
+        for change in self.survivors(moment, generator, shares):
             content = contents.setdefault(change.node, bytearray())
             if change.added or change.removed:
                 folder = names.setdefault(change.node, {})
@@ -183,6 +193,13 @@ class Disk:
     def _sync(self, fd: int) -> None:
         with self._lock:
             self.clock += 1
-            for change in self.changes:
-                if change.node == self._open.get(fd) and change.safe_at is None:
+            unsafe = [change for change in self.changes if change.node == self._open.get(fd) and change.safe_at is None]
+            is_refused = self.refusals > 0 and bool(unsafe)
+            for change in unsafe:
+                if is_refused:
+                    change.is_forgotten = True
+                elif not change.is_forgotten:
                     change.safe_at = self.clock
+            if is_refused:
+                self.refusals -= 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))

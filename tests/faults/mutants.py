@@ -87,6 +87,28 @@ MUTANTS = (
         (f"{_POWER}::test_f02_what_is_written_is_made_safe_soon_after_names_and_all",),
     ),
     Mutant(
+        "what a failed sync may have cost is written again",
+        "capture/spool.py",
+        (
+            (
+                "                self._start_over()\n                return False\n            finally",
+                "                return False\n            finally",
+            ),
+        ),
+        (f"{_POWER}::test_f09_what_a_failed_sync_made_the_kernel_forget_is_written_again",),
+    ),
+    Mutant(
+        "in strict mode the last byte waits for the disk",
+        "proxy/forward.py",
+        (
+            (
+                "            recording.end(COMPLETE)\n            await recording.settle()\n",
+                "            recording.end(COMPLETE)\n",
+            ),
+        ),
+        (f"{_POWER}::test_f02_in_strict_mode_an_answer_that_came_whole_survives_a_power_cut_at_once",),
+    ),
+    Mutant(
         "an exchange that is in the store already is left alone",
         "capture/exchange_rows.py",
         ((" if stored.exchange.id not in known}", "}"),),

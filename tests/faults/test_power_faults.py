@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import time
@@ -19,11 +20,15 @@ from capture.derive import derive
 from capture.exchange import INTERRUPTED
 from capture.pricing import PriceTable
 from capture.records import Begin, End, Head
+from capture.settings import load_settings
 from capture.spool import SpoolWriter
 from capture.spool_reader import SpooledExchange, SpoolReader
+from proxy.worker import start_worker
 from tests.faults.disk import Change, Disk
+from tests.faults.relay_process import ASK, CHAT, KEY
+from tests.proxy.scripting import Upstream, relay_settings, talk
 
-CUTS = 400
+CUTS = 250
 EXCHANGES = 80
 
 
@@ -49,7 +54,7 @@ def write_exchange(spool: SpoolWriter, disk: Disk, number: int) -> Written:
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 8
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.001)
@@ -129,6 +134,54 @@ def test_f02_what_is_written_is_made_safe_soon_after_names_and_all(tmp_path: Pat
         wait_until(lambda: not disk.volatile, "bytes or names of segments are never synced")
         assert len(list(spool.folder.glob("*.seg"))) > 3
         spool.close()
+
+
+@pytest.mark.faults
+def test_f09_what_a_failed_sync_made_the_kernel_forget_is_written_again(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "spool")
+    numbers = itertools.count()
+
+    def safe_ids() -> set[str]:
+        target = tmp_path / f"cut{next(numbers)}"
+        disk.lay_out_safe(target)
+        return {id for id, exchange in read_everything(target).items() if exchange.end is not None}
+
+    with disk.watching():
+        spool = SpoolWriter(disk.root, sync_interval_s=0.002, segment_bytes=4_000)
+        written = []
+        for number in range(40):
+            if number % 10 == 5:
+                disk.refusals = 1
+            written.append(write_exchange(spool, disk, number))
+            if number % 10 == 9:
+                wait_until(lambda: disk.refusals == 0, "nothing is synced")
+        wait_until(lambda: safe_ids() == {each.id for each in written}, "what was forgotten is not written again")
+        assert spool.dropped == 0
+        spool.close()
+
+
+@pytest.mark.faults
+async def test_f02_in_strict_mode_an_answer_that_came_whole_survives_a_power_cut_at_once(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    path = tmp_path / "potstill.toml"
+    relay_settings(tmp_path, upstream.url)
+    path.write_text(path.read_text() + '[capture]\ndurability = "strict"\n')
+    settings = load_settings(path, environ={})
+    disk = Disk(settings.data_folder / "spool")
+    with disk.watching():
+        worker = await start_worker(settings)
+        try:
+            for number in range(12):
+                reply = await talk(worker.port, CHAT, KEY, ASK)
+                assert reply.is_whole
+                disk.lay_out_safe(tmp_path / str(number))
+                found = read_everything(tmp_path / str(number))
+                exchange = found[reply.header("x-potstill-exchange-id")]
+                assert exchange.end is not None
+                assert b"".join(exchange.parts) == reply.body
+        finally:
+            await worker.drain(0.0)
 
 
 @pytest.mark.faults

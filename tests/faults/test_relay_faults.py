@@ -33,6 +33,24 @@ STREAMS = 50
 
 
 @pytest.mark.faults
+async def test_f01_a_relay_takes_requests_at_once_beside_the_large_spool_of_a_dead_one(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    left = tmp_path / "data" / "spool" / "sp_01m8000000000000000000000a"
+    left.mkdir(parents=True)
+    for number in range(1, 65):
+        with (left / f"{number:010d}.seg").open("wb") as file:
+            file.truncate(16 * MIB)
+    began = time.monotonic()
+    async with relay_process(tmp_path, upstream.url) as relay:
+        started_s = time.monotonic() - began
+        assert (await talk(relay.port, CHAT, KEY, ASK)).status == 200
+        assert relay.peak_mib() < 400
+    print(f"F1: ready after {started_s:.2f} s beside 1 GiB of spool")
+    assert started_s < 30
+
+
+@pytest.mark.faults
 async def test_f10_a_client_that_leaves_takes_the_upstream_with_it(
     relay: Worker, upstream: Upstream, relay_config: Settings
 ) -> None:

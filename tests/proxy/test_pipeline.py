@@ -464,7 +464,8 @@ async def test_a_flag_in_the_store_is_obeyed_within_half_a_second_and_so_is_its_
     assert begins[-1].flag_revision > begins[0].flag_revision
 
 
-async def test_a_store_that_cannot_be_opened_does_not_stop_the_relay(tmp_path: Path, upstream: Upstream) -> None:
+@pytest.mark.faults
+async def test_f06_a_store_that_cannot_be_opened_does_not_stop_the_relay(tmp_path: Path, upstream: Upstream) -> None:
     path = tmp_path / "potstill.toml"
     relay_settings(tmp_path, upstream.url)
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"

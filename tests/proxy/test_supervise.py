@@ -220,7 +220,8 @@ async def test_the_admin_listener_refuses_foreign_names(tmp_path: Path, upstream
         assert "sk-" not in json.dumps(await house.status())
 
 
-async def test_a_store_that_cannot_be_reached_does_not_stop_the_house(tmp_path: Path, upstream: Upstream) -> None:
+@pytest.mark.faults
+async def test_f06_a_store_that_cannot_be_reached_does_not_stop_the_house(tmp_path: Path, upstream: Upstream) -> None:
     port, admin_port = free_port(), free_port()
     settings = relay_settings(tmp_path, upstream.url, port=port, admin_port=admin_port)
     assert settings.path is not None
