@@ -290,8 +290,12 @@ class SpoolWriter:
         self._gap = None
 
     def _sync_and_look(self) -> bool:
-        """A sync by the thread, which also looks how much waits and whether the disk has space again."""
         is_durable = self.sync()
+        self.look()
+        return is_durable
+
+    def look(self) -> None:
+        """Looks how much waits for the store writer, and whether the disk has space again. The thread does so at each sync."""
         try:
             with os.scandir(self.folder) as entries:
                 waiting = sum(entry.stat().st_size for entry in entries if entry.name.endswith(SEGMENT_SUFFIX))
@@ -301,7 +305,6 @@ class SpoolWriter:
             self._waiting_bytes = waiting
         if self._reserve.is_spent and not self._is_closed:
             self._reserve.take()
-        return is_durable
 
     def sync(self) -> bool:
         """Makes durable what was appended before the call; may be called from any thread. False when the disk refuses.
