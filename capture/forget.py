@@ -22,7 +22,7 @@ from capture.exchange_rows import delete_exchanges, merge_words, take_turn
 from capture.pieces import take_apart
 from capture.subject import Subject, Target
 
-_CHUNK = 200
+_CHUNK, _MANY = 200, 10_000
 _PENDING = "erasure:"
 _WAL_WAIT_S = 30.0
 _TABLES = (
@@ -101,9 +101,12 @@ def remove_letters(connection: Connection, exchange_ids: Sequence[str]) -> int:
 
 def sessions_left_empty(connection: Connection, sessions: Iterable[str]) -> list[str]:
     """Those of `sessions` that no stored exchange belongs to."""
-    sql = text("SELECT 1 FROM exchanges WHERE session_name = :session LIMIT 1")
-    named = sorted({session for session in sessions if session})
-    return [session for session in named if connection.execute(sql, {"session": session}).first() is None]
+    named, used = sorted({session for session in sessions if session}), set[str]()
+    sql = text("SELECT DISTINCT session_name FROM exchanges WHERE session_name IN :some")
+    for start in range(0, len(named), _MANY):  # each is a look at the whole table
+        some = {"some": named[start : start + _MANY]}
+        used.update(row[0] for row in connection.execute(sql.bindparams(bindparam("some", expanding=True)), some))
+    return [session for session in named if session not in used]
 
 
 def find_repeats(database: Database, targets: Sequence[Target]) -> set[int]:
