@@ -26,6 +26,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "cf-aig-collect-log": _FALSE,
 }
 """Headers of other products with the values that ask for the same."""
+_NAMES = (HEADER, *_ALIASES)
 
 
 class Omission:
@@ -47,19 +48,15 @@ class Omission:
             return True
         if self._keys and not self._keys.isdisjoint(_key_hashes(headers)):
             return True
-        return asks_to_omit(headers.items())
+        return any(name in headers for name in _NAMES) and asks_to_omit(headers.items())
 
 
 def asks_to_omit(headers: Iterable[tuple[str, str]]) -> bool:
     """Whether the headers of a request ask that its content is not stored; a malformed wish of ours counts as one."""
-    is_asked = False
-    for name, raw in headers:
-        name = name.lower()
-        value = raw.strip().lower()
-        if name == HEADER and value:
-            return value != _YES
-        is_asked = is_asked or value in _ALIASES.get(name, ())
-    return is_asked
+    given = [(name.lower(), value.strip().lower()) for name, value in headers]
+    if ours := {value for name, value in given if name == HEADER and value}:
+        return ours != {_YES}
+    return any(value in _ALIASES.get(name, ()) for name, value in given)
 
 
 def hash_of_key(key: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.assemble import assemble
-from capture.personal_bodies import hide_in_body
+from capture.personal_bodies import hide_in_body, hide_in_encoded
 from capture.pseudonyms import Hiding, Keys
 
 MAIL, PHONE, CARD = "ann.marker@example.org", "+49 170 1234567", "4111 1111 1111 1111"
@@ -148,6 +149,15 @@ def test_a_pseudonym_is_stable_keyed_and_opens_with_its_key_alone() -> None:
     assert keys.unseal(token, sealed) == MAIL and MAIL.encode() not in sealed
     with pytest.raises(Exception, match="does not open"):
         other.unseal(token, sealed)
+
+
+def test_a_compressed_body_is_kept_decoded_only_where_it_held_a_datum() -> None:
+    headers = {"content-encoding": "gzip", "accept": "x"}
+    for said in (chat_events(list(MAIL)), json.dumps({"a": MAIL}).encode()):
+        hidden, left = hide_in_encoded(gzip.compress(said), headers, Hiding(None))
+        assert left == {"accept": "x"} and hidden == masked(said) != said
+    packed = gzip.compress(b'{"a": "nobody"}')
+    assert hide_in_encoded(packed, headers, Hiding(None)) == (packed, headers)
 
 
 def test_hiding_what_is_hidden_changes_nothing() -> None:

@@ -71,6 +71,16 @@ def test_personal_data_is_nowhere(database: Database, tmp_path: Path, mode: str,
     assert ("[email]" in found) == (mode == "mask") and ("<EMAIL_" in found) == (mode == "pseudonyms")
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_secret_and_a_datum_in_one_stream_both_go(database: Database, tmp_path: Path, size: int) -> None:
+    secret = "sk-proj-" + MARK + "0123456789abcdef"
+    said = f"Send {secret} to {MAIL} and {MAIL}."
+    id = send(tmp_path / "spool", chat("how"), stream(said, size), is_stream=True)
+    drain(database, tmp_path / "spool", PersonalPolicy("mask"))
+    found = everything(database)
+    assert MARK not in found and columns_of(database, id)["output_text"] == "Send [redacted:openai-key] to [email] and [email]."
+
+
 def test_a_pseudonym_is_revealed_with_the_key_alone(database: Database, tmp_path: Path) -> None:
     keys = Keys(KEY)
     id = send(tmp_path / "spool", chat(f"Write to {MAIL}."), answer("ok"))

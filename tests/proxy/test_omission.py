@@ -23,6 +23,7 @@ SECRET_KEY = "sk-quiet-client"
         ([("X-Potstill-Store", "no")], True),
         ([("x-potstill-store", "yes")], False),
         ([("x-potstill-store", "nope")], True),
+        ([("x-potstill-store", "yes"), ("X-Potstill-Store", "no")], True),
         ([("Helicone-Omit-Request", "true")], True),
         ([("Helicone-Omit-Response", "TRUE")], True),
         ([("Helicone-Omit-Request", "false")], False),
