@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from capture import feed, ids
+from capture.capture_settings import CaptureSettings
 from capture.database import Database
 from capture.filters import parse_filter
 from capture.pricing import PriceTable
+from capture.records import Begin
 from capture.spool import SpoolWriter
 from capture.writer import StoreWriter
 from proxy.recording import Recording
@@ -42,13 +44,11 @@ class TurnedClock:
 def test_f19_a_turned_clock_gives_true_durations_and_unique_ids(
     jumps_ns: tuple[int, ...], database: Database, spool_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capture.records import Begin
-
     spool = SpoolWriter(spool_root)
     monkeypatch.setattr(time, "time_ns", TurnedClock(itertools.cycle(jumps_ns)))
     sent = []
     for number in range(40):
-        recording = Recording(spool)
+        recording = Recording(spool, CaptureSettings())
         recording.begin(Begin("POST", "/v1/chat/completions", "", "openai", body=CHAT))
         recording.head(200, {}, "openai")
         recording.part(b'{"n":%d}' % number)
