@@ -15,7 +15,8 @@ from dataclasses import dataclass
 EMAIL, PHONE, CARD, IBAN, IP = "email", "phone", "card", "iban", "ip"
 KINDS = (EMAIL, PHONE, CARD, IBAN, IP)
 
-_DIGIT = re.compile(r"\d")
+_ASCII_DIGITS = "0123456789"
+_LEAST_PHONE, _LEAST_CARD, _LEAST_IBAN_DIGITS = 9, 13, 2
 _EMAIL = re.compile(
     r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])"
 )
@@ -94,22 +95,26 @@ def _candidates(text: str) -> Iterable[Finding]:
     if "@" in text:
         for match in _EMAIL.finditer(text):
             yield Finding(match.start(), match.end(), EMAIL, match.group().casefold())
-    if _DIGIT.search(text) is None:
+    digit_count = sum(map(text.count, _ASCII_DIGITS))
+    if not digit_count:
         return
-    yield from _ibans(text)
-    for match in _CARD.finditer(text):
-        digits = _digits(match.group())
-        if 13 <= len(digits) <= 19 and luhn_holds(digits):
-            yield Finding(match.start(), match.end(), CARD, digits)
-    for pattern in (_IPV4, _IPV6):
-        for match in pattern.finditer(text):
+    if digit_count >= _LEAST_IBAN_DIGITS:
+        yield from _ibans(text)
+    if digit_count >= _LEAST_CARD:
+        for match in _CARD.finditer(text):
+            digits = _digits(match.group())
+            if _LEAST_CARD <= len(digits) <= 19 and luhn_holds(digits):
+                yield Finding(match.start(), match.end(), CARD, digits)
+    # Most texts have too few dots, colons or digits, and counting those is much faster than looking for a pattern.
+    for pattern, sign, least in ((_IPV4, ".", 3), (_IPV6, ":", 2)):
+        for match in pattern.finditer(text) if text.count(sign) >= least else ():
             address = _address(match.group())
             if address is not None and not address.is_loopback and not address.is_unspecified:
                 yield Finding(match.start(), match.end(), IP, str(address))
-    for pattern in _PHONES:
+    for pattern in _PHONES if digit_count >= _LEAST_PHONE else ():
         for match in pattern.finditer(text):
             digits = _digits(match.group())
-            if 9 <= len(digits) <= 21:
+            if _LEAST_PHONE <= len(digits) <= 21:
                 yield Finding(match.start(), match.end(), PHONE, digits)
 
 
@@ -125,7 +130,7 @@ def _ibans(text: str) -> Iterable[Finding]:
 
 
 def _digits(text: str) -> str:
-    return "".join(letter for letter in text if letter in "0123456789")
+    return "".join(letter for letter in text if letter in _ASCII_DIGITS)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
