@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from serve.flags import Assignment, Snapshot
 ENGINE = "engine"
 """Name of the upstream that answers for a student."""
 _READ_BUFFER = 2**17
+_LARGE = 2**18
 _ENGINE_KEEPALIVE_S = 4.0  # vLLM's server closes idle connections after 5 s
 _SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -98,7 +100,7 @@ class Relay:
         try:
             url = URL(asked.route.url, encoded=True)
             response = await self._teachers.request(
-                asked.method, url, data=asked.body or None, headers=headers, allow_redirects=False
+                asked.method, url, data=_to_send(asked.body), headers=headers, allow_redirects=False
             )
         except aiohttp.SocketTimeoutError as error:
             raise UpstreamFailedError(TIMEOUT, self._silent(upstream.name)) from error
@@ -135,7 +137,9 @@ class Relay:
         try:
             async with asyncio.timeout(self.settings.student_timeout_s):
                 url = URL(self._engine_url + asked.target.path, encoded=True)
-                response = await self._engine.post(url, data=body, headers=for_student(asked.headers), allow_redirects=False)
+                response = await self._engine.post(
+                    url, data=_to_send(body), headers=for_student(asked.headers), allow_redirects=False
+                )
                 if not 200 <= response.status < 300:
                     self.breaker.succeeded()
                     return f"http_{response.status}"
@@ -186,6 +190,11 @@ class Relay:
             max_line_size=2**16,
             max_field_size=2**16,
         )
+
+
+def _to_send(body: bytes) -> bytes | io.BytesIO | None:
+    """`body` for aiohttp. A large one as a file, which shares its bytes, and goes out in pieces with turns for others between."""
+    return io.BytesIO(body) if len(body) > _LARGE else body or None
 
 
 def upstream_headers(asked: Asked) -> CIMultiDict[str] | Failure:
