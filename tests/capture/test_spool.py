@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from capture import ids, records
+from capture import clock, ids, records
 from capture.errors import SpoolError
 from capture.frames import Damage, salt_of, scan
 from capture.records import Begin, End, Gap, Head, decode
-from capture.spool import SpoolWriter, read_records
+from capture.reserve import RESERVE_NAME, quota
+from capture.spool import PIECE_BYTES, SpoolWriter, read_records
+from capture.spool_reader import SpoolReader
 
 BEGIN = Begin("POST", "/v1/chat/completions", "", "openai", body=b"{}")
 ROOT = Path(__file__).parents[2]
@@ -154,3 +159,88 @@ def test_the_sync_thread_ends_with_the_spool(tmp_path: Path) -> None:
     spool.close()
     assert not spool._syncer.is_alive
     assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
+
+
+@pytest.mark.parametrize("now_us", [-5_000_000, 0, 4_102_444_800_000_000])
+def test_any_clock_is_written_down_as_it_is(now_us: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now_us", lambda: now_us)
+    spool = SpoolWriter(tmp_path)
+    write_exchange(spool, [b"x"])
+    (exchange,) = SpoolReader(spool.folder, None).read(5).finished
+    assert exchange.started_us == now_us
+    assert exchange.ended_us >= exchange.started_us
+    assert spool.dropped == 0
+    spool.close()
+
+
+def test_an_absurd_clock_costs_the_exchange_and_not_the_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = SpoolWriter(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "now_us", lambda: 1 << 62)
+        assert not spool.begin(ids.new_raw_id(), BEGIN)
+    assert spool.dropped == 1
+    assert write_exchange(spool, [])
+    spool.close()
+
+
+def test_a_clock_before_1970_still_gives_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time_ns", lambda: -5_000_000_000)
+    assert len({ids.new_raw_id() for _ in range(100)}) == 100
+
+
+TEXT = st.text(st.characters(codec=None, categories=None), max_size=20)
+
+
+@given(TEXT, st.dictionaries(TEXT, TEXT, max_size=3), st.lists(st.binary(max_size=50), max_size=4))
+def test_any_text_and_bytes_go_through_the_spool(
+    tmp_path_factory: pytest.TempPathFactory, words: str, tags: dict[str, str], parts: list[bytes]
+) -> None:
+    spool = SpoolWriter(tmp_path_factory.mktemp("any"), sync_interval_s=3600)
+    raw_id = ids.new_raw_id()
+    assert spool.begin(raw_id, Begin("POST", words, words, "openai", user_name=words, tags=tags, body=b"".join(parts)))
+    assert spool.head(raw_id, Head(200, tags))
+    assert all(spool.part(raw_id, part) for part in parts)
+    assert spool.end(raw_id, End(200, "complete", error_message=words))
+    (exchange,) = SpoolReader(spool.folder, None).read(5).finished
+    assert (exchange.request_body(), exchange.parts) == (b"".join(parts), parts)
+    assert exchange.begin.user_name == words.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    spool.close()
+
+
+def test_50_mb_go_through_the_spool_in_pieces(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path)
+    raw_id, data = ids.new_raw_id(), os.urandom(1 << 20) * 50
+    view = memoryview(data)
+    spool.begin(raw_id, Begin("POST", "/v1/files", "", "openai", body=data[:PIECE_BYTES], body_size=len(data)))
+    assert spool.body(raw_id, view[PIECE_BYTES:])
+    assert spool.part(raw_id, data)
+    assert spool.end(raw_id, End(200, "complete"))
+    reader = SpoolReader(spool.folder, None)
+    (exchange,) = reader.read(5).finished
+    assert exchange.request_body() == data
+    assert exchange.response_body() == data
+    assert max(map(len, exchange.parts + exchange.body_parts)) == PIECE_BYTES
+    spool.close()
+
+
+def test_the_quota_is_never_more_than_a_share_of_the_free_disk(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    assert quota(tmp_path, 1_000) == 1_000
+    assert quota(tmp_path, 1 << 60) == pytest.approx(free / 10, rel=0.2)
+    assert quota(tmp_path, 1 << 60, 4) == pytest.approx(free / 40, rel=0.2)
+
+
+def test_after_a_close_the_reserve_is_gone(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path, reserve_bytes=10_000)
+    assert (spool.folder / RESERVE_NAME).stat().st_size == 10_000
+    spool.close()
+    assert not (spool.folder / RESERVE_NAME).exists()
+
+
+def test_whoever_waits_when_the_spool_closes_is_told(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path, sync_interval_s=3600)
+    told: list[bool] = []
+    for _ in range(3):
+        spool.when_durable(told.append)
+    spool.close()
+    assert len(told) == 3
