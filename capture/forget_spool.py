@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import text
 
 from capture import frames, ids, records
@@ -81,7 +82,8 @@ def drop_quarantined(root: Path, subject: Subject, exchange_ids: Iterable[str]) 
 
     They are taken away whole, because nobody can tell whose the unreadable bytes in them are.
     """
-    marks = [ids.parse_id(id) for id in exchange_ids] + [name.encode() for name in (subject.user, subject.session) if name]
+    names = [msgspec.msgpack.encode(name) for name in (subject.user, subject.session) if name]  # as records spell them
+    marks = [ids.parse_id(id) for id in exchange_ids] + names
     removed = 0
     for path in sorted(quarantine_of(root).glob(f"*/*{SEGMENT_SUFFIX}")):
         data = path.read_bytes()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from capture import clock, ids
 from capture.capture_settings import CaptureSettings
 from capture.database import Database
 from capture.errors import RetentionError
+from capture.pricing import PriceTable
 from capture.retention import Retention, by_task, check, measure, remove_some, stored_bytes
 from capture.spool import SpoolWriter
+from capture.writer import StoreWriter
 from tests.capture.planting import MARK, answer, chat, drain, everything, write
 
 DAY_US = 86_400_000_000
@@ -111,6 +115,20 @@ def test_the_writer_removes_in_chunks_and_looks_again_after_an_hour(filled: Data
     assert [retention.step(), retention.step(), retention.step()] == [3, 0, 0]
     assert Retention(filled, CaptureSettings()).step() == 0
     assert len(left(filled)) == 17
+
+
+def test_the_store_writer_removes_what_is_due_while_it_runs(filled: Database, tmp_path: Path) -> None:
+    retention, stop = Retention(filled, CaptureSettings(retention_exchanges=18)), threading.Event()
+    writer = StoreWriter(filled, tmp_path / "spool", PriceTable({}, 0.0), retention=retention, poll_s=0.01)
+    thread = threading.Thread(target=writer.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while len(left(filled)) > 18 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join()
+    writer.close()
+    assert left(filled) == list(range(3, 21))
 
 
 def test_dead_letters_of_that_age_go_too(filled: Database) -> None:
