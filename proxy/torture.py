@@ -29,7 +29,7 @@ from capture.settings import Settings, load_settings
 from proxy import leash
 from proxy.listen import claim_port
 from proxy.torture_ledger import Ledger, Stored, Verdict, compare, read_ledger
-from proxy.torture_load import Load, number_of, start_provider
+from proxy.torture_load import Load, number_of, request_body, start_provider
 
 _WORKERS = 2
 _CLIENTS = 48
@@ -66,7 +66,7 @@ def run_torture(torture: Torture, folder: Path, on_stage: OnStage = lambda stage
         settings = runner.run(_run(torture, folder, task, on_stage))
     on_stage("compare", 0, 1)
     with closing(open_database(settings.database_url)) as database:
-        verdict = compare(read_ledger(folder / "ledger.jsonl"), _stored(database, task))
+        verdict = compare(read_ledger(folder / "ledger.jsonl"), _stored(database, task), request_body)
     on_stage("compare", 1, 1)
     return verdict
 

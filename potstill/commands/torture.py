@@ -25,7 +25,8 @@ kills the store writer too. At the end the spools are drained, and ledger and st
   duplicate  requests that are in the store more than once
   phantom    exchanges in the store that no client asked for, or that carry an id which their client was not given
   corrupt    exchanges whose stored bytes are not those sent or received (of a cut answer: do not begin with what had
-             arrived), whose hashes are not those of their bytes, or that came whole and are not stored as complete
+             arrived; of a request never answered: are not its beginning), whose hashes are not those of their bytes, or
+             that came whole and are not stored as complete
 
 The exit code is 0 when the last four are 0, else 1, and then the folder is kept. Your own data is never touched.
 """

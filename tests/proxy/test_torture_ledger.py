@@ -18,7 +18,7 @@ UNANSWERED = Entry(1, WHOLE.request_sha256)
 
 
 def counts(entries: list[Entry], stored: list[Stored]) -> tuple[int, int, int, int]:
-    verdict = compare({entry.number: entry for entry in entries}, iter(stored))
+    verdict = compare({entry.number: entry for entry in entries}, iter(stored), lambda _: QUESTION)
     assert verdict.is_clean == (not verdict.examples)
     return verdict.lost, verdict.duplicate, verdict.phantom, verdict.corrupt
 
@@ -31,8 +31,12 @@ def counts(entries: list[Entry], stored: list[Stored]) -> tuple[int, int, int, i
         (CUT, [replace(STORED, state="interrupted", response=ANSWER[:9], response_sha256="")]),
         (UNANSWERED, []),
         (UNANSWERED, [STORED]),
+        (
+            UNANSWERED,
+            [replace(STORED, state="interrupted", request=QUESTION[:3], request_sha256="", response=b"", response_sha256="")],
+        ),
     ],
-    ids=["whole", "cut by the kill after the end was kept", "cut", "never arrived", "killed before its head"],
+    ids=["whole", "cut after the end was kept", "cut", "never arrived", "killed before its head", "killed in its request"],
 )
 def test_what_the_promise_allows_is_clean(entry: Entry, stored: list[Stored]) -> None:
     assert counts([entry], stored) == (0, 0, 0, 0)
@@ -57,6 +61,9 @@ def test_what_nobody_asked_for_is_a_phantom() -> None:
 @pytest.mark.parametrize(
     ("entry", "change"),
     [
+        (CUT, {"request": QUESTION[:3], "request_sha256": "", "state": "interrupted"}),
+        (UNANSWERED, {"request": b"[", "request_sha256": "", "state": "interrupted"}),
+        (UNANSWERED, {"request": QUESTION[:3], "request_sha256": ""}),
         (WHOLE, {"request": b"{}", "request_sha256": sha256(b"{}").hexdigest()}),
         (WHOLE, {"request_sha256": "0" * 64}),
         (WHOLE, {"response": ANSWER[:-1], "response_sha256": sha256(ANSWER[:-1]).hexdigest()}),
@@ -66,7 +73,19 @@ def test_what_nobody_asked_for_is_a_phantom() -> None:
         (CUT, {"response": b"Other bytes", "response_sha256": "", "state": "interrupted"}),
         (CUT, {"response": ANSWER[:4], "response_sha256": "", "state": "interrupted"}),
     ],
-    ids=["request", "request hash", "answer cut", "answer changed", "state", "status", "another beginning", "less than received"],
+    ids=[
+        "answered request cut",
+        "other request",
+        "complete with a cut request",
+        "request",
+        "request hash",
+        "answer cut",
+        "answer changed",
+        "state",
+        "status",
+        "another beginning",
+        "less than received",
+    ],
 )
 def test_bytes_hashes_and_states_must_be_those_of_the_wire(entry: Entry, change: dict[str, object]) -> None:
     assert counts([entry], [replace(STORED, **change)]) == (0, 0, 0, 1)  # type: ignore[arg-type]
