@@ -57,6 +57,14 @@ async def test_traffic_120x40_full(captured: Any, seat: Any, snapshot: Any) -> N
         snapshot(someone)
 
 
+async def test_an_exchange_whose_content_was_left_out_says_so(captured: Any, seat: Any) -> None:
+    captured.send({"answer": "confidential words", "begin": {"content": "omit"}})
+    async with seat() as someone:
+        assert "(not stored)" in someone.text and "confidential" not in someone.text
+        await someone.press("enter")
+        assert "(not stored)" in someone.text and "confidential" not in someone.text
+
+
 async def test_traffic_80x24_empty(seat: Any, snapshot: Any) -> None:
     async with seat() as someone:
         snapshot(someone)

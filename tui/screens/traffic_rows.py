@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from capture import feedback
-from capture.exchange import BASELINE, CANDIDATE, COMPLETE, Conversation, Exchange
+from capture.exchange import BASELINE, CANDIDATE, COMPLETE, OMITTED, Conversation, Exchange
 from capture.feedback import Feedback
 from capture.feedback_forms import COMMENT, DEFAULT_NAME, DEMONSTRATION
 from capture.health import Health
@@ -67,7 +67,12 @@ def failure(exchange: Exchange) -> str:
 def output(exchange: Exchange) -> str:
     """The answer, or `!` and the reason why there is none."""
     reason = failure(exchange)
-    return f"! {reason}" if reason else exchange.output_text
+    return f"! {reason}" if reason else answer_text(exchange)
+
+
+def answer_text(exchange: Exchange) -> str:
+    """The answer as lists show it, or that its content was left out of the store."""
+    return "(not stored)" if exchange.content == OMITTED else exchange.output_text
 
 
 def detail(exchange: Exchange, found: Detail, width: int, height: int) -> list[str]:
@@ -197,7 +202,7 @@ def said(message: Message) -> str:
 
 
 def _answer(exchange: Exchange, conversation: Conversation | None) -> str:
-    answered = said(conversation.answer) if conversation and conversation.answer else exchange.output_text
+    answered = said(conversation.answer) if conversation and conversation.answer else answer_text(exchange)
     reason = failure(exchange)
     return f"! {reason}\n{answered}".rstrip("\n") if reason else answered
 
