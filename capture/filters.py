@@ -43,6 +43,7 @@ class Filter:
 
     `sqlite` and `postgresql` spell the part of it that a row answers; `words` is the part for the full-text index. What is in
     `narrow` follows from the condition and is answered by an index alone; `index` holds all that can match by their number.
+    `times` and `latest` are all that it says of the time, and what it says of the latest.
     """
 
     text: str
@@ -52,6 +53,8 @@ class Filter:
     words: Words | None = None
     narrow: tuple[str, ...] = ()
     index: str = ""
+    times: str = ""
+    latest: str = ""
 
     def where(self, *, is_sqlite: bool) -> str:
         """The whole condition."""
@@ -181,7 +184,7 @@ def _filter(text: str, conditions: list[Condition], words: Words | None, params:
         params |= {"words_fts5": words.fts5, "words_tsquery": words.tsquery}
     narrow = [one.narrow for one in conditions if one.narrow]
     times = [one.narrow for one in conditions if one.is_time]
-    if len(times) > 1:
+    if times:
         narrow = [*(one for one in narrow if one not in times), " AND ".join(times)]
     indexes = {one.index for one in conditions}
     return Filter(
@@ -192,4 +195,6 @@ def _filter(text: str, conditions: list[Condition], words: Words | None, params:
         words,
         tuple(narrow),
         next((name for name in ("exchanges_failed", "exchanges_by_task") if name in indexes), ""),
+        " AND ".join(times),
+        " AND ".join(time for time in times if "<=" in time),
     )

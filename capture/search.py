@@ -25,6 +25,7 @@ LONGEST_S = 10.0
 """A question that takes longer is given up."""
 _FEW = 5_000
 _FEWEST = 50
+_MANY = 50_000
 _STEPS = 20_000
 _QUERY_CANCELED = "57014"
 
@@ -89,21 +90,18 @@ def count(database: Database, filter: Filter, cap: int, longest_s: float = LONGE
 
 def _source(database: Database, connection: Connection, filter: Filter) -> Source:
     few, how_many = _fewest(connection, filter)
-    if not database.is_sqlite:
-        where = filter.where(is_sqlite=False)
-        few_sql = f" AND exchanges.number IN ({few})" if few else ""
-        return Source("exchanges", f"({where}){few_sql}", "exchanges.number")
-    if filter.words is None or not filter.words.is_wanted:
-        where = filter.where(is_sqlite=True)
-        if few:
-            return Source("exchanges NOT INDEXED", f"({where}) AND exchanges.number IN ({few})", "exchanges.number")
-        how = f"INDEXED BY {filter.index}" if filter.index else "NOT INDEXED"
-        return Source(f"exchanges {how}", f"({where})", "exchanges.number")
+    if not database.is_sqlite or filter.words is None or not filter.words.is_wanted:
+        where = f"({filter.where(is_sqlite=database.is_sqlite)})"
+        where += f" AND exchanges.number IN ({few})" if few else _window(connection, filter, "exchanges.number")
+        how = f"INDEXED BY {filter.index}" if filter.index and not few else "NOT INDEXED"
+        return Source(f"exchanges {how}" if database.is_sqlite else "exchanges", where, "exchanges.number")
     # The full-text index gives its rows in the order of their numbers, so that a page of a common word needs few of them.
     where = f"exchange_words.exchange_words MATCH :words_fts5 AND ({filter.sqlite})"
     if few:
         # With + the index is walked once, without it asked anew for each number.
         where += f" AND {'+' if how_many > _FEWEST else ''}exchange_words.rowid IN ({few})"
+    else:
+        where += _window(connection, filter, "exchange_words.rowid")
     tables = "exchange_words CROSS JOIN exchanges NOT INDEXED ON exchanges.number = exchange_words.rowid"
     return Source(tables, where, "exchange_words.rowid")
 
@@ -118,6 +116,29 @@ def _fewest(connection: Connection, filter: Filter) -> tuple[str, int]:
         if found < least:
             best, least = numbers, found
     return (best, least) if best else ("", 0)
+
+
+def _window(connection: Connection, filter: Filter, number: str) -> str:
+    """Bounds for a walk over a time that is not short: where its first and last exchange stand, as far as that is soon known.
+
+    Numbers follow the order of storing, so exchanges of a time lie close to each other but may be mixed with others.
+    """
+    if not filter.times:
+        return ""
+    inside = f"SELECT number FROM exchanges WHERE {filter.times}"  # noqa: S608  values bound
+    ends = f"SELECT COUNT(*), MIN(+number), MAX(+number) FROM ({inside} LIMIT {_MANY + 1}) AS found"  # noqa: S608
+    count, first, last = connection.execute(text(ends), filter.params).one()
+    if count <= _MANY:
+        return f" AND {number} BETWEEN {int(first or 0)} AND {int(last or 0)}"
+    if not filter.latest:
+        return ""
+    after = filter.latest.replace("<=", ">").replace(" AND ", " OR ")
+    later = f"SELECT COUNT(*) FROM (SELECT 1 FROM exchanges WHERE {after} LIMIT {_MANY}) AS found"  # noqa: S608
+    if int(connection.execute(text(later), filter.params).scalar_one()) < _MANY:
+        return ""  # few to walk past
+    # The + keeps SQLite from looking for the greatest number by walking the very rows that are to be passed over.
+    last = connection.execute(text(f"SELECT MAX(+number) FROM ({inside}) AS found"), filter.params).scalar_one()  # noqa: S608
+    return f" AND {number} <= {int(last or 0)}"
 
 
 @contextmanager
