@@ -24,6 +24,7 @@ _OLD_FLAGS, _FLAGS = 0, 1
 _MOST_TO_SEEK = 1 << 20  # larger records behind damage are passed over, which bounds the time that the search can take
 _HEAD, _TAIL, _WHOLE = Struct("<HBBII"), Struct("<Qqq16s"), Struct("<HBBIIQqq16s")
 _pack_head, _pack_tail, _unpack = _HEAD.pack, _TAIL.pack, _WHOLE.unpack_from
+_new = tuple.__new__  # what Record(...) does, with one call less
 
 
 class Record(NamedTuple):
@@ -69,15 +70,21 @@ def read_at(data: bytes, position: int, salt: int, most: int = MAX_PAYLOAD) -> R
         return None
     magic, kind, flags, length, check, seq, monotonic_ns, wall_ns, exchange_id = _unpack(data, position)
     end = start + length
-    if end > len(data) or length > most or not _is_header(magic, flags, salt):
+    if end > len(data) or length > most:
         return None
     payload = data[start:end]
     if flags == _FLAGS:
+        if magic != (salt ^ OLD_MAGIC) & 0xFFFF:
+            return None
         tail = data[position + 12 : start]
         found = xxh3_64_intdigest(tail, xxh3_64_intdigest(payload, salt) ^ (kind << 32 | length)) & 0xFFFFFFFF
-    else:
+    elif flags == _OLD_FLAGS and magic == OLD_MAGIC:
         found = crc32(payload, crc32(data[position : position + 8] + b"\0\0\0\0" + data[position + 12 : start], salt))
-    return Record(kind, seq, monotonic_ns, wall_ns, exchange_id, payload, position, end) if found == check else None
+    else:
+        return None
+    if found != check:
+        return None
+    return _new(Record, (kind, seq, monotonic_ns, wall_ns, exchange_id, payload, position, end))
 
 
 def size_at(data: bytes, position: int, salt: int) -> int:
@@ -85,7 +92,8 @@ def size_at(data: bytes, position: int, salt: int) -> int:
     if position + HEADER_SIZE > len(data):
         return HEADER_SIZE
     magic, _, flags, length, *_ = _unpack(data, position)
-    return HEADER_SIZE + length if _is_header(magic, flags, salt) and length <= MAX_PAYLOAD else 0
+    is_header = magic == ((salt ^ OLD_MAGIC) & 0xFFFF if flags == _FLAGS else OLD_MAGIC)
+    return HEADER_SIZE + length if is_header and length <= MAX_PAYLOAD else 0
 
 
 def is_old(segment: bytes) -> bool:
@@ -115,9 +123,3 @@ def scan(data: bytes, position: int, salt: int) -> Iterator[Record | Damage]:
             yield Damage(position, record.position)
         yield record
         position = record.end
-
-
-def _is_header(magic: int, flags: int, salt: int) -> bool:
-    if flags == _FLAGS:
-        return magic == (salt ^ OLD_MAGIC) & 0xFFFF
-    return flags == _OLD_FLAGS and magic == OLD_MAGIC

@@ -20,7 +20,7 @@ OMIT = "omit"
 """`Begin.content` when neither bodies nor texts nor hashes of them may be stored."""
 
 
-class Begin(msgspec.Struct, array_like=True, frozen=True):
+class Begin(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The request, written before the upstream is asked.
 
     `body` is byte for byte what the client sent, or the beginning of it when BODY records carry the rest; `body_size` is
@@ -51,7 +51,7 @@ class Begin(msgspec.Struct, array_like=True, frozen=True):
     body_size: int = 0
 
 
-class Head(msgspec.Struct, array_like=True, frozen=True):
+class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The response's status and headers; `first_byte_us` counts from the start of the exchange."""
 
     status: int
@@ -62,7 +62,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     first_byte_us: int | None = None
 
 
-class End(msgspec.Struct, array_like=True, frozen=True):
+class End(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How it ended, as the relay saw it on the wire, written before the last byte goes to the client.
 
     `state` is complete, client_closed, upstream_aborted or timeout. The hashes are hex SHA-256 of the bytes as relayed;
@@ -84,7 +84,7 @@ class End(msgspec.Struct, array_like=True, frozen=True):
     captured: str = ""
 
 
-class Gap(msgspec.Struct, array_like=True, frozen=True):
+class Gap(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A stretch (UTC microseconds) in which `lost` exchanges could not be kept whole.
 
     `broken` names those whose BEGIN is in the spool: what arrived of them is kept as interrupted.
@@ -97,7 +97,7 @@ class Gap(msgspec.Struct, array_like=True, frozen=True):
     broken: list[bytes] = []
 
 
-class Note(msgspec.Struct, array_like=True, frozen=True):
+class Note(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Feedback on an exchange or a session, which may come before what it is about.
 
     `kind` says how `value` and `text` are meant; `id` is the sender's own, else one of the relay's; `created_us` is UTC.

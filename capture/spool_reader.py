@@ -12,6 +12,8 @@ import logging
 import os
 from pathlib import Path
 
+from msgspec.msgpack import Decoder
+
 from capture import frames, ids, quarantine, records
 from capture.carried import carry, drop_carried, pick_up
 from capture.errors import SpoolError
@@ -27,6 +29,7 @@ _log = logging.getLogger(__name__)
 _WINDOW = 1024 * 1024
 _CARRY_AFTER = 8
 _MOST_HOLES = 100_000
+_decode_begin, _decode_head, _decode_end = Decoder(Begin).decode, Decoder(Head).decode, Decoder(End).decode
 
 
 class SpoolReader:
@@ -205,7 +208,7 @@ class SpoolReader:
             if record.seq == self._next_seq or self._is_new(record.seq, (number, base + position), batch):
                 self._take(record, (number, base + position), batch)
             position = record.end
-            if record.type != records.PART and batch.is_enough(want):
+            if record.type > records.PART and batch.is_enough(want):
                 break
         return position
 
@@ -278,11 +281,11 @@ class SpoolReader:
             if kind == records.PART:
                 known.parts.append(payload)
             elif kind == records.HEAD:
-                known.head = records.decode(payload, Head)
+                known.head = _decode_head(payload)
             elif kind == records.BODY:
                 known.body_parts.append(payload)
             elif kind == records.END:
-                known.end = records.decode(payload, End)
+                known.end = _decode_end(payload)
                 del self._open[raw_id]
                 batch.add(known)
         except ValueError:  # a payload that this version cannot read
@@ -292,7 +295,7 @@ class SpoolReader:
         """Takes a record of no open exchange. Parts and ends of one were stored before a restart."""
         raw_id = record.exchange_id
         if record.type == records.BEGIN:
-            begin = records.decode(record.payload, Begin)
+            begin = _decode_begin(record.payload)
             id, now = ids.format_id("ex", raw_id), record.monotonic_ns
             self._open[raw_id] = SpooledExchange(id, begin, at, self._wall_us, now, now)
         elif record.type == records.GAP:

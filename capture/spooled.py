@@ -39,12 +39,6 @@ class SpooledExchange:
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     @property
-    def size(self) -> int:
-        """Bytes of both bodies."""
-        request = len(self.begin.body) + (sum(map(len, self.body_parts)) if self.body_parts else 0)
-        return request + (len(self.parts[0]) if len(self.parts) == 1 else sum(map(len, self.parts)))
-
-    @property
     def ended_us(self) -> int:
         """When its last record was written, by the monotonic clock, so never before its start."""
         return self.started_us + max(0, self.last_ns - self.begin_ns) // 1000
@@ -78,7 +72,10 @@ class SpoolBatch:
     def add(self, exchange: SpooledExchange) -> None:
         """Takes in one more exchange that is over."""
         self.finished.append(exchange)
-        self.size += exchange.size
+        parts = exchange.parts
+        self.size += len(exchange.begin.body) + (len(parts[0]) if len(parts) == 1 else sum(map(len, parts)))
+        if exchange.body_parts:
+            self.size += sum(map(len, exchange.body_parts))
 
     def is_enough(self, want: int) -> bool:
         """Whether there are `want` exchanges and notes, or so many bytes that memory would suffer."""
