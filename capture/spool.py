@@ -86,6 +86,7 @@ class SpoolWriter:
         """Segment and offset before which everything survives a power cut."""
         self._segment_bytes, self._segment_ns = segment_bytes, int(segment_seconds * 1e9)
         self._reserve_bytes = reserve_bytes
+        self._look_ns, self._looked_ns = int(sync_interval_s * 1e9), 0
         self._salt = frames.salt_of(self.spool_id)
         self._seq = self._synced_seq = 0
         self._ring = Ring(ring_bytes)
@@ -291,11 +292,13 @@ class SpoolWriter:
 
     def _sync_and_look(self) -> bool:
         is_durable = self.sync()
-        self.look()
+        if clock.monotonic_ns() - self._looked_ns >= self._look_ns:  # in strict mode there are many syncs
+            self.look()
         return is_durable
 
     def look(self) -> None:
-        """Looks how much waits for the store writer, and whether the disk has space again. The thread does so at each sync."""
+        """Looks how much waits for the store writer, and whether the disk has space again. The thread does so with its syncs."""
+        self._looked_ns = clock.monotonic_ns()
         try:
             with os.scandir(self.folder) as entries:
                 waiting = sum(entry.stat().st_size for entry in entries if entry.name.endswith(SEGMENT_SUFFIX))

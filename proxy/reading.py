@@ -16,7 +16,7 @@ from proxy.peek import Peek, peek
 from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
 from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream
 
-_OVERLOADED = Failure(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.")
+_OVERLOADED = Failure(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.", 1)
 
 
 @dataclass(frozen=True, slots=True)
