@@ -6,6 +6,7 @@ kept here until a sync has succeeded, as far as `RING_BYTES` reach, and written 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 RING_BYTES = 8 * 1024 * 1024
 _LONGEST_PAUSE_S = 30.0
+_log = logging.getLogger(__name__)
 Tell = Callable[[bool], object]
 """Is told, on the thread that syncs, whether what was appended before is safe from a power cut."""
 
@@ -99,13 +101,20 @@ class Syncer:
             if self._closing.is_set():
                 return
             waiting = self._take_waiting()
-            is_durable = self._sync() or (not self._pause_s and self._sync())
+            is_durable = self._try() or (not self._pause_s and self._try())
             for tell in waiting:
                 tell(is_durable)
             self._pause_s = 0.0 if is_durable else min(_LONGEST_PAUSE_S, max(self._interval_s, self._pause_s * 2))
             if not is_durable:
                 self.dirty.set()
                 self._pause()
+
+    def _try(self) -> bool:
+        try:
+            return self._sync()
+        except Exception:  # whatever it is: without this thread nothing would be durable, and who waits would wait for ever
+            _log.exception("spool: a sync failed")
+            return False
 
     def _pause(self) -> None:
         end = time.monotonic() + self._pause_s
