@@ -278,8 +278,10 @@ def _told(where: str) -> Condition:
         f"WHERE later.session_name = told.session_name AND LENGTH(later.exchange_id) = 0 AND {_IS_LATER}))"
     )
     narrow = (
-        f"(id IN (SELECT told.exchange_id FROM feedback AS told WHERE {where}) OR (session_name <> '' AND session_name IN "  # noqa: S608
-        f"(SELECT told.session_name FROM feedback AS told WHERE told.exchange_id = '' AND {where})))"
+        "number IN (SELECT number FROM exchanges WHERE id IN "  # noqa: S608
+        f"(SELECT told.exchange_id FROM feedback AS told WHERE {where}) "
+        "UNION ALL SELECT number FROM exchanges WHERE session_name <> '' AND session_name IN "
+        f"(SELECT told.session_name FROM feedback AS told WHERE told.exchange_id = '' AND {where}))"
     )
     return Condition(f"({of_exchange} OR (exchanges.session_name <> '' AND {of_session}))", narrow=narrow)
 

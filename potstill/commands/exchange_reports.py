@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from capture import clock
 from capture.errors import SettingsError
-from capture.filters import Filter, parse_filter
+from capture.filters import FIELDS, Filter, parse_filter
 from capture.settings import Settings
 from potstill.commands import add_command
 from potstill.output import ExitCode, Output, one_line
@@ -25,8 +25,14 @@ _COLUMNS = ("EXCHANGES", "OK", "P50", "P95", "TOKENS IN", "TOKENS OUT", "COST", 
 
 
 def add_filter(parser: argparse.ArgumentParser) -> None:
-    """The words of a filter as the command's arguments."""
+    """The words of a filter as the command's arguments, with the fields that it knows in the help."""
     parser.add_argument("filter", nargs="*", help=_FILTER_HELP)
+    fields = "\n".join(f"  {field.name:22}{field.example:27}{field.help}" for field in FIELDS)
+    rules = (
+        'words without a field are looked for in prompts and answers, "quotes" keep them together, pay* finds words that begin\n'
+        "so; - negates, a comma means either, * stands for any text; = != < <= > >= compare numbers\n"
+    )
+    parser.epilog = f"{parser.epilog}\n\nfields of a filter:\n{fields}\n{rules}".replace("%", "%%")
 
 
 def chosen_by(arguments: argparse.Namespace) -> Filter:
