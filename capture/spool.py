@@ -17,7 +17,7 @@ from pathlib import Path
 
 from capture import clock, frames, ids, records
 from capture.errors import SpoolError
-from capture.frames import Record
+from capture.frames import Record, frame
 from capture.records import Begin, End, Gap, Head, Note, Payload
 from capture.reserve import Reserve, is_disk_full
 from capture.spool_sync import RING_BYTES, Ring, Syncer, Tell
@@ -218,7 +218,7 @@ class SpoolWriter:
         with self._files:
             if self._size and (self._size >= self._segment_bytes or now - self._opened_ns >= self._segment_ns):
                 self._rotate()
-            header = frames.frame(self._salt, kind, self._seq, now, clock.now_us() * 1000, raw_id, payload)
+            header = frame(self._salt, kind, self._seq, now, clock.now_us() * 1000, raw_id, payload)
             try:
                 self._put(header, payload)
             except OSError as error:
@@ -234,20 +234,20 @@ class SpoolWriter:
     def _put(self, header: bytes, payload: bytes | memoryview) -> None:
         """Writes a record to the end of the segment, or nothing of it."""
         length = len(header) + len(payload)
-        written = 0
-        try:
-            written = os.writev(self._fd, (header, payload))
-            if written < length:
-                rest = memoryview(header + bytes(payload))
-                while written < length:
-                    written += os.write(self._fd, rest[written:])
-        except OSError:
-            if written:
-                self._size += written
-                self._cut_back(written)
-            raise
+        written = os.writev(self._fd, (header, payload))
+        if written < length:
+            self._put_rest(memoryview(header + bytes(payload)), written)
         self._size += length
         self._waiting_bytes += length
+
+    def _put_rest(self, record: memoryview, written: int) -> None:
+        try:
+            while written < len(record):
+                written += os.write(self._fd, record[written:])
+        except OSError:
+            self._size += written
+            self._cut_back(written)
+            raise
 
     def _cut_back(self, torn: int) -> None:
         """Takes half a record off the end; should that fail too, the reader finds the next record behind it."""

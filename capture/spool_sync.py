@@ -39,13 +39,17 @@ class Ring:
     def keep(self, header: bytes, payload: bytes | memoryview) -> None:
         """Takes in the next record; the oldest make way."""
         self._records.append((header, payload))
-        self._size += len(header) + len(payload)
-        while self._size > self._limit:
-            self._forget_first()
+        size = self._size = self._size + len(header) + len(payload)
+        if size > self._limit:
+            self._make_room()
 
     def forget(self, up_to: int) -> None:
         """Lets go of the records before sequence number `up_to`, which are durable."""
         while self._first < up_to and self._records:
+            self._forget_first()
+
+    def _make_room(self) -> None:
+        while self._size > self._limit:
             self._forget_first()
 
     def _forget_first(self) -> None:
