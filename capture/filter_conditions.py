@@ -132,9 +132,10 @@ def _text(name: str, operator: str, alternatives: list[Letters], bind: Bind) -> 
         return Condition(f"({_FAILED_SQL} AND {condition.sql})", narrow=_FAILED_SQL, index="exchanges_failed")
     if not column.has_index or (name in _SPARSE and not all(exact)):
         return condition
-    hint = f"{column.sql} <> '' AND " if name in _SPARSE else ""
-    index = "exchanges_by_task" if name == "task" and len(exact) == 1 else ""
-    return replace(condition, narrow=hint + condition.sql, index=index)
+    # Said in so many words, for SQLite uses an index over a part of the rows only where it sees that no other is asked for.
+    sql = f"({column.sql} <> '' AND {condition.sql})" if name in _SPARSE else condition.sql
+    index = {"task": "exchanges_by_task", "variant": "exchanges_by_variant"}.get(name, "") if len(exact) == 1 else ""
+    return replace(condition, sql=sql, narrow=sql, index=index)
 
 
 def _id_range(alternatives: list[Letters], bind: Bind) -> str:

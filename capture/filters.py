@@ -22,6 +22,7 @@ __all__ = ["FIELDS", "Field", "Filter", "FilterError", "Words", "parse_filter", 
 
 _MAX_LETTERS = 10_000
 _MAX_VALUES = 200
+_WITHIN_TASK = ("exchanges_by_task", "exchanges_by_variant")
 _TERM = re.compile(
     r"""(?P<minus>-?)(?:(?P<field>[A-Za-z_]+(?:\.[^\s:<>=!"]+)?)(?P<op>>=|<=|!=|[:=<>]))?(?P<value>(?:"(?:[^"\\]|\\.)*"|[^\s"])+)""",
     re.DOTALL,
@@ -182,10 +183,9 @@ def _words(wanted: list[list[Phrase]], unwanted: list[list[Phrase]]) -> Words | 
 def _filter(text: str, conditions: list[Condition], words: Words | None, params: dict[str, Value]) -> Filter:
     if words is not None:
         params |= {"words_fts5": words.fts5, "words_tsquery": words.tsquery}
-    narrow = [one.narrow for one in conditions if one.narrow]
     times = [one.narrow for one in conditions if one.is_time]
-    if times:
-        narrow = [*(one for one in narrow if one not in times), " AND ".join(times)]
+    narrow = [one.narrow for one in conditions if one.narrow]
+    narrow = _joined(_joined(narrow, times), [one.narrow for one in conditions if one.index in _WITHIN_TASK])
     indexes = {one.index for one in conditions}
     return Filter(
         text,
@@ -194,7 +194,21 @@ def _filter(text: str, conditions: list[Condition], words: Words | None, params:
         " AND ".join(one.spelled(POSTGRESQL) for one in conditions) or "1 = 1",
         words,
         tuple(narrow),
-        next((name for name in ("exchanges_failed", "exchanges_by_task") if name in indexes), ""),
+        _index(indexes),
         " AND ".join(times),
         " AND ".join(time for time in times if "<=" in time),
     )
+
+
+def _joined(narrow: list[str], together: list[str]) -> list[str]:
+    """`narrow` with those of it that one index answers `together` as one."""
+    return [*(one for one in narrow if one not in together), *([" AND ".join(together)] if together else [])]
+
+
+def _index(indexes: set[str]) -> str:
+    """The index that leaves the least to walk over; the one by variant has exchanges by their number only within a task."""
+    if "exchanges_failed" in indexes:
+        return "exchanges_failed"
+    if "exchanges_by_task" not in indexes:
+        return ""
+    return "exchanges_by_variant" if "exchanges_by_variant" in indexes else "exchanges_by_task"

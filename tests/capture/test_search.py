@@ -72,6 +72,8 @@ FILTERS = [
     "user:u17 task:triage",
     "session:s7 -task:triage",
     "variant:candidate",
+    "task:triage variant:candidate",
+    "task:triage -variant:candidate",
     "model:claude",
     "model:g*",
     "cost>0.09",
