@@ -25,8 +25,25 @@ _ECHO, _ECHOED = b'"instructions"', ("tools", "instructions")
 _SYSTEM_ROLES = ("system", "developer")
 _ANSWER_TYPES = ("function_call", "custom_tool_call", "reasoning")
 _NOT_WORDS = frozenset(
-    "role type id call_id tool_call_id tool_use_id url image_url data file_data media_type format signature encrypted_content "
-    "cache_control status detail".split()
+    [
+        "role",
+        "type",
+        "id",
+        "call_id",
+        "tool_call_id",
+        "tool_use_id",
+        "url",
+        "image_url",
+        "data",
+        "file_data",
+        "media_type",
+        "format",
+        "signature",
+        "encrypted_content",
+        "cache_control",
+        "status",
+        "detail",
+    ]
 )
 _values = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
