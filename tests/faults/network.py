@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+_MOMENT_S = 0.02
+
 
 class FaultyNetwork:
     """Listens on `port` of the loopback address and passes bytes both ways to the Unix socket `target`, until told otherwise."""
@@ -60,18 +62,20 @@ class FaultyNetwork:
 
     async def _close(self) -> None:
         if self._server is not None:
+            for each in self._server.sockets:
+                self._loop.remove_reader(each.fileno())
+            await asyncio.sleep(_MOMENT_S)  # asyncio forgets to close a connection that it took just before its server closed
             self._server.close()
             self._server = None
         for writer in list(self._writers):
             writer.transport.abort()
 
     async def _end(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(5):  # a closed transport lets go of its socket in a later turn of the loop
-            await asyncio.sleep(0)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(_MOMENT_S)  # a closed transport lets go of its socket in a later turn of the loop
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
