@@ -152,9 +152,24 @@ def _system_prompt(number: int, size: int) -> str:
 
 
 def _answer(said: str) -> bytes:
+    """An answer as OpenAI spells it."""
     message: dict[str, object] = {"role": "assistant", "content": said, "refusal": None, "annotations": []}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    details = {"prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
-    usage = {"prompt_tokens": 1900, "completion_tokens": 40, "total_tokens": 1940, **details}
-    frame = {"id": "chatcmpl-bench000000000000", "created": 1_760_000_000, "model": "gpt-4o-mini-2024-07-18"}
-    return json.dumps(frame | {"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
+    prompt = {"cached_tokens": 0, "audio_tokens": 0}
+    completion = {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
+    answer = {
+        "id": "chatcmpl-bench000000000000",
+        "object": "chat.completion",
+        "created": 1_760_000_000,
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": 1900,
+            "completion_tokens": 40,
+            "total_tokens": 1940,
+            "prompt_tokens_details": prompt,
+            "completion_tokens_details": completion,
+        },
+        "service_tier": "default",
+        "system_fingerprint": "fp_0123456789",
+    }
+    return json.dumps(answer, separators=(",", ":")).encode()

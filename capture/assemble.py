@@ -24,6 +24,9 @@ CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, OTHER = (
     "chat", "completions", "responses", "embeddings", "messages", "other",
 )  # fmt: skip
 
+INPUT_HASH_LETTERS = 35
+"""`b2:` and 32 hex digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Family:
@@ -167,14 +170,19 @@ def state_of(wire_state: str, status: int, assembled: Assembled) -> str:
 
 
 def input_hash(conversation: Conversation) -> str:
-    """Content hash of the asked messages, the same for every model and protocol; '' when nothing readable was asked."""
+    """The first 128 bits of the content hash of the asked messages, the same for every model and protocol.
+
+    '' when nothing readable was asked.
+    """
     if not conversation.asked:
         return ""
     canonical = [
         [message.role, message.text, [[call.name, call.arguments] for call in message.tool_calls], list(message.other_parts)]
         for message in conversation.asked
     ]
-    return content_hash(msgspec.json.encode(canonical))  # spelled as `loose_json.compact` spells it, in a third of the time
+    return content_hash(msgspec.json.encode(canonical))[
+        :INPUT_HASH_LETTERS
+    ]  # spelled as `loose_json.compact` spells it, in a third of the time
 
 
 def output_text(answer: Message | None) -> str:

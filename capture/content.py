@@ -19,7 +19,7 @@ from capture.errors import StoreError
 from capture.exchange import Content
 from capture.pieces import put_together
 
-_LEVEL = 6
+_LEVEL = 3
 _HASH_BYTES = 32
 _MOST_BYTES = 1 << 30
 _MANY = 500

@@ -10,6 +10,7 @@ from typing import Any
 import zstandard
 from sqlalchemy import Connection, text
 
+from capture.assemble import INPUT_HASH_LETTERS
 from capture.derive import StoredExchange, shortened
 from capture.exchange import KEPT, Exchange
 from capture.pieces import Parts, take_apart, take_apart_answer
@@ -53,6 +54,7 @@ def _stored(row: dict[str, Any], request: bytes, response: bytes) -> StoredExcha
         "tokens_cached": 0,
         "tokens_cache_written": 0,
         "tokens_reasoning": 0,
+        "input_hash": row["input_hash"][:INPUT_HASH_LETTERS],
         "output_text": shortened(row["output_text"]),
         "content": KEPT,
         "body_bytes": len(request) + len(response),

@@ -207,14 +207,14 @@ def test_the_hash_of_an_input_is_the_one_that_stores_hold() -> None:
         {"role": "assistant", "reasoning": "hm", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": "x"}]}  # fmt: skip
     hashed = input_hash(read(CHAT, b"", request=json.dumps(body).encode()).conversation)
-    assert hashed == "b2:3bb491a120df6f73fbc7ee15f6ac077a1a7204938d49e7e1ba1d972513d9fe90"
+    assert hashed == "b2:3bb491a120df6f73fbc7ee15f6ac077a"
 
 
 @given(text=TEXTS, name=TEXTS, part=TEXTS)
 def test_the_hash_of_an_input_is_made_of_roles_texts_calls_and_parts(text: str, name: str, part: str) -> None:
     message = Message("user", text, (ToolCall(name, text, "1"),), (part,), "hm", "no", tool_call_id="2")
     canonical = json.dumps([["user", text, [[name, text]], [part]]], ensure_ascii=False, separators=(",", ":"))
-    assert input_hash(Conversation((message,), None)) == content_hash(canonical.encode())
+    assert input_hash(Conversation((message,), None)) == content_hash(canonical.encode())[:35]
 
 
 def test_the_model_and_the_spelling_of_the_request_do_not_change_the_input() -> None:
