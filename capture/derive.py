@@ -141,7 +141,7 @@ def derive(
         else _cost(end, begin, assembled, prices),
         input_hash=input_hash(assembled.conversation),
         output_text=shortened(said),
-        content=CONTENT_CUT if end.captured == CUT else MASKED if hiding is not None and hiding.count else KEPT,
+        content=_content_kept(end.captured == CUT or len(raw_request) < begin.body_size, hiding is not None and hiding.count > 0),
         body_bytes=max(len(raw_request), begin.body_size) + len(raw_response),
         redactions=cleaned.count + hidden,
     )
@@ -311,6 +311,10 @@ def _seals(
         for body, raw, is_told, hash in zip(stored, read, told, hashes, strict=True)
     )
     return first, second
+
+
+def _content_kept(is_cut: bool, is_masked: bool) -> str:
+    return CONTENT_CUT if is_cut else MASKED if is_masked else KEPT
 
 
 def shortened(said: str) -> str:

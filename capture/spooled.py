@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from capture.records import Begin, End, Gap, Head, Note
 
-_BATCH_BYTES = 64 * 1024 * 1024
+_BATCH_BYTES = 32 * 1024 * 1024
 Position = tuple[int, int]
 """Segment number and byte offset in it."""
 
@@ -31,12 +33,17 @@ class SpooledExchange:
     body_parts: list[bytes] = field(default_factory=list)
 
     def request_body(self) -> bytes:
-        """All of the request body that was captured."""
-        return b"".join((self.begin.body, *self.body_parts)) if self.body_parts else self.begin.body
+        """All of the request body that was captured. Its parts give way to the whole, so that it is not held twice."""
+        if self.body_parts:
+            whole = b"".join((self.begin.body, *self.body_parts))
+            self.begin, self.body_parts = msgspec.structs.replace(self.begin, body=whole), []
+        return self.begin.body
 
     def response_body(self) -> bytes:
-        """All of the response body that was captured, as relayed."""
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        """All of the response body that was captured, as relayed. Its parts give way to the whole."""
+        if len(self.parts) != 1:
+            self.parts = [b"".join(self.parts)]
+        return self.parts[0]
 
     @property
     def ended_us(self) -> int:

@@ -198,3 +198,11 @@ def test_an_unreadable_exchange_still_has_a_conversation() -> None:
     assert assemble("openai", "/v1/chat/completions", False, ASKED, b"\xff", "br2", 200).conversation.asked == (
         Message("user", "hi"),
     )
+
+
+def test_a_request_whose_rest_its_relay_did_not_live_to_keep_is_marked_as_cut() -> None:
+    died = spooled(b"", body=ASKED, body_size=len(ASKED) + 1)
+    died.end = died.head = None
+    stored = derive(died, PRICES)
+    assert (stored.exchange.content, stored.exchange.state) == ("cut", "interrupted")
+    assert derive(spooled(answer("hello"), body_size=len(ASKED)), PRICES).exchange.content == "kept"
