@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 
-from benchmarks import spool, store, writer
+from benchmarks import conditions, report, spool, store, writer
+from benchmarks.processes import busy_seconds, own_seconds
 from capture.database import open_database
 
 _MIB = 2**20
@@ -32,24 +35,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of spool and store writer (default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual work in each round")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--write", action="store_true", help=f"also write the run into {report.DOCUMENT.name}")
     options = parser.parse_args(arguments)
-    shared = max(1_000, min(_SHARED, options.exchanges))
-    found: dict[str, float] = {"append_us": _append_us(options.rounds, options.scale)}
-    counts = writer.Counts().scaled(options.scale)
-    found |= _rows_per_s("sqlite", options.rounds, counts, None)
-    with _postgresql() as url:
-        found |= _rows_per_s("postgres", options.rounds, counts, url)
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        filled = store.fill(Path(folder), shared, _WORDS_ASKED, _PROMPT_BYTES, _tell)
-        found["shared_prompt_bytes_ratio"] = filled.stored_bytes / filled.raw_bytes
-        found["shared_prompt_bytes_per_exchange"] = filled.stored_bytes / filled.exchanges
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        found |= _large_store(Path(folder), options.exchanges)
-    for name, value in found.items():
-        print(f"{name:42} {value:14,.3f}")
+    load_before, started, busy, own = os.getloadavg()[0], time.monotonic(), busy_seconds(), own_seconds()
+    found = _measure(options.exchanges, options.rounds, options.scale)
+    seconds = time.monotonic() - started
+    foreign_cores = max(0.0, (busy_seconds() - busy) - (own_seconds() - own)) / seconds
+    text = _markdown(conditions.describe(load_before, foreign_cores, seconds), options, found)
+    print(text)
+    if options.write:
+        written = report.written_into(report.DOCUMENT.read_text("utf-8"), text, report.CAPTURE_MARKERS)
+        report.DOCUMENT.write_text(written, "utf-8")
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in found.items() if name in _ANNOUNCED}))
     return 0
+
+
+def _measure(exchanges: int, rounds: int, scale: float) -> dict[str, float]:
+    counts = writer.Counts().scaled(scale)
+    found: dict[str, float] = {"append_us": _append_us(rounds, scale)}
+    found |= _rows_per_s("sqlite", rounds, counts, None)
+    with _postgresql() as url:
+        found |= _rows_per_s("postgres", rounds, counts, url)
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        filled = store.fill(Path(folder), max(1_000, min(_SHARED, exchanges)), _WORDS_ASKED, _PROMPT_BYTES, _tell)
+        found["shared_prompt_bytes_ratio"] = filled.stored_bytes / filled.raw_bytes
+        found["shared_prompt_bytes_per_exchange"] = filled.stored_bytes / filled.exchanges
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        found |= _large_store(Path(folder), exchanges)
+    return found
+
+
+def _markdown(made: conditions.Conditions, options: argparse.Namespace, found: dict[str, float]) -> str:
+    lines = [f"| {_MEANING.get(name, name)} | {value:,.3g} |" for name, value in found.items()]
+    counts = f"Rounds of spool and store writer: {options.rounds}. Large store: {options.exchanges:,} exchanges."
+    return "\n".join([*made.as_lines(), f"- {counts}", "", "| Figure | |", "|---|---:|", *lines])
 
 
 _ANNOUNCED = (
@@ -61,6 +81,23 @@ _ANNOUNCED = (
     "search_ms_at_1m",
     "writer_rss_mb",
 )
+_MEANING = {
+    "append_us": "append of 8 KB to the spool, us CPU of the relay's thread",
+    "sqlite_rows_per_s": "JSON exchanges of 3 KB into SQLite, for each CPU second of the store writer",
+    "sqlite_streams_per_s": "streams of 100 events into SQLite, for each CPU second",
+    "postgres_rows_per_s": "JSON exchanges of 3 KB into PostgreSQL, for each CPU second of the store writer",
+    "postgres_streams_per_s": "streams of 100 events into PostgreSQL, for each CPU second",
+    "shared_prompt_bytes_ratio": "bytes on disk / bytes of the bodies, where a system prompt of 8 KB is shared",
+    "shared_prompt_bytes_per_exchange": "the same, bytes on disk for each exchange",
+    "page_ms_at_1m": "page of 100 from the large store, slowest filter, ms",
+    "page_ms_at_1m_median": "the same, median of the filters, ms",
+    "search_ms_at_1m": "full-text search in the large store, slowest, ms",
+    "search_ms_at_1m_median": "the same, median, ms",
+    "writer_rss_mb": "memory of the process while the large store fills, at most, MB",
+    "writer_rss_growth_mb": "its growth after the first tenth, MB",
+    "store_exchanges_per_s": "exchanges into the large store, for each CPU second",
+    "store_bytes_per_exchange": "bytes on disk for each exchange of the large store",
+}
 
 
 def _append_us(rounds: int, scale: float) -> float:

@@ -10,6 +10,7 @@ from benchmarks.figures import Result, table
 
 DOCUMENT = Path(__file__).resolve().parent / "README.md"
 START, STOP = "<!-- results -->", "<!-- end of results -->"
+CAPTURE_MARKERS = ("<!-- results of capture -->", "<!-- end of results of capture -->")
 _TITLES: Mapping[str, str] = {"relay": "Relay", "spool": "Spool", "writer": "Store writer", "curate": "Dataset build"}
 
 
@@ -24,10 +25,11 @@ def markdown(conditions: Conditions, results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
-def written_into(document: str, run: str) -> str:
+def written_into(document: str, run: str, markers: tuple[str, str] = (START, STOP)) -> str:
     """`document` with what was between the markers replaced by `run`; ValueError when it has no markers."""
-    before, start, rest = document.partition(START)
-    _, stop, after = rest.partition(STOP)
+    first, last = markers
+    before, start, rest = document.partition(first)
+    _, stop, after = rest.partition(last)
     if not start or not stop:
-        raise ValueError(f"the document lacks {START} or {STOP}")
-    return f"{before}{START}\n\n{run}\n\n{STOP}{after}"
+        raise ValueError(f"the document lacks {first} or {last}")
+    return f"{before}{first}\n\n{run}\n\n{last}{after}"
