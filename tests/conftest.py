@@ -10,9 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from capture.database import Database, open_database
 from capture.settings import Settings, load_settings
+
+# The same examples on every run, and no limit that a busy machine can break.
+hypothesis_settings.register_profile(
+    "potstill", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("potstill")
 
 
 @dataclass

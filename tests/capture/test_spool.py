@@ -217,9 +217,11 @@ def test_50_mb_go_through_the_spool_in_pieces(tmp_path: Path) -> None:
     assert spool.end(raw_id, End(200, "complete"))
     reader = SpoolReader(spool.folder, None)
     (exchange,) = reader.read(5).finished
+    assert max(map(len, exchange.parts + exchange.body_parts)) == PIECE_BYTES
     assert exchange.request_body() == data
     assert exchange.response_body() == data
-    assert max(map(len, exchange.parts + exchange.body_parts)) == PIECE_BYTES
+    assert exchange.body_parts == [], "the whole is held once"
+    assert len(exchange.parts) == 1
     spool.close()
 
 

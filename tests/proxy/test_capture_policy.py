@@ -141,10 +141,10 @@ async def test_large_bodies_are_framed_in_pieces_and_come_out_whole(tmp_path: Pa
         assert (await talk(worker.port, CHAT, HEADERS, asked)).body == answer
     (got,) = captured(settings)
     assert upstream.received[0].body == asked
-    assert (got.request_body(), got.response_body()) == (asked, answer)
     assert got.end is not None
-    assert (got.end.request_sha256, got.end.response_sha256) == (sha256(asked).hexdigest(), sha256(answer).hexdigest())
     assert (got.begin.body_size, len(got.begin.body), got.end.captured) == (len(asked), PIECE_BYTES, "")
+    assert (got.request_body(), got.response_body()) == (asked, answer)
+    assert (got.end.request_sha256, got.end.response_sha256) == (sha256(asked).hexdigest(), sha256(answer).hexdigest())
     (segment,) = (settings.data_folder / "spool").glob("sp_*/*.seg")
     sizes = dict.fromkeys((records.BEGIN, records.BODY, records.PART), 0)
     for record in read_records(segment):

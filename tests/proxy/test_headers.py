@@ -44,9 +44,10 @@ def test_our_headers_aliases_and_hop_by_hop_headers_stay_with_us() -> None:
 @pytest.mark.parametrize(
     ("asked", "sent"),
     [
-        ("gzip, deflate, br, zstd", "gzip, deflate, zstd"),
-        ("br", "identity"),
-        ("gzip;q=0.5, br;q=1.0, *;q=0.1", "gzip;q=0.5"),
+        ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),
+        ("gzip, compress, br", "gzip, br"),
+        ("compress", "identity"),
+        ("gzip;q=0.5, dcb;q=1.0, *;q=0.1", "gzip;q=0.5"),
         ("identity", "identity"),
     ],
 )
