@@ -3,6 +3,9 @@
 A row that is there already stays as it is (the first with an id wins). Where one person said several things about the same
 thing under one name, all are kept and shown, and the newest counts. Nothing asks whether the exchange is known: feedback may
 come before it, and what never finds one is kept and counted.
+
+Where the content of an exchange is not stored, no words about it are either: of what is said of it, or of a session that it
+is in, values are kept, but neither comments nor demonstrations, whichever of the two comes first.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from sqlalchemy import Connection, bindparam, text
 
 from capture.database import Database
 from capture.demonstrations import read_message, write_message
-from capture.exchange import BASELINE, CANDIDATE
-from capture.feedback_forms import BOOLEAN, CATEGORY, DEFAULT_NAME, DEMONSTRATION, FLOAT
+from capture.exchange import BASELINE, CANDIDATE, OMITTED, Exchange
+from capture.exchange_rows import take_turn
+from capture.feedback_forms import BOOLEAN, CATEGORY, COMMENT, DEFAULT_NAME, DEMONSTRATION, FLOAT
 from capture.filters import Filter
 from capture.loose_json import whole
 from capture.messages import Message
@@ -53,6 +57,14 @@ class Feedback:
     tags: Mapping[str, str]
     created_us: int
     number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of storing feedback: rows `new` to the store, and rows `left_out`, being words where no content is stored."""
+
+    new: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,11 @@ _INSERT = text(
     f"INSERT INTO feedback ({', '.join(_NAMES)}) VALUES ({', '.join(':' + name for name in _NAMES)}) "  # noqa: S608  names
     "ON CONFLICT (id) DO NOTHING"
 )
+_WORDS = (COMMENT, DEMONSTRATION)
+_DROP_WORDS = text(
+    "DELETE FROM feedback WHERE kind IN ('comment', 'demonstration') "
+    "AND (exchange_id IN :ids OR (exchange_id = '' AND session_name IN :sessions))"
+).bindparams(bindparam("ids", expanding=True), bindparam("sessions", expanding=True))
 # One person has one opinion of one thing under one name: the newest. A comment or a demonstration goes beside it.
 _TOLD = """told AS (SELECT f.*, ROW_NUMBER() OVER (
     PARTITION BY f.exchange_id, CASE WHEN f.exchange_id = '' THEN f.session_name ELSE '' END, f.name, f.who,
@@ -116,17 +133,37 @@ def rows(notes: Iterable[SpooledNote], personal: PersonalPolicy = _KEEP_PERSONAL
     return [_row(spooled.note, spooled.note.id or spooled.id, personal) for spooled in notes]
 
 
-def insert(connection: Connection, feedbacks: Sequence[Feedback]) -> int:
-    """Stores what is new, by id, as part of the caller's transaction; how many were."""
-    values = [{**_values(each), "tags": json.dumps(dict(each.tags), ensure_ascii=False)} for each in feedbacks]
-    return max(0, connection.execute(_INSERT, values).rowcount) if values else 0
+def insert(connection: Connection, feedbacks: Sequence[Feedback]) -> Added:
+    """Stores what is new, by id, as part of the caller's transaction, without words on exchanges whose content is omitted.
+
+    The caller has its turn (`take_turn`), so that no such exchange is stored meanwhile.
+    """
+    kept = _without_words(connection, feedbacks)
+    values = [{**_values(each), "tags": json.dumps(dict(each.tags), ensure_ascii=False)} for each in kept]
+    new = max(0, connection.execute(_INSERT, values).rowcount) if values else 0
+    return Added(new, len(feedbacks) - len(kept))
 
 
-def add(database: Database, notes: Iterable[Note], personal: PersonalPolicy = _KEEP_PERSONAL) -> int:
-    """Stores notes that did not come through a spool, in one transaction; how many were new. `personal` as in `rows`."""
+def add(database: Database, notes: Iterable[Note], personal: PersonalPolicy = _KEEP_PERSONAL) -> Added:
+    """Stores notes that did not come through a spool, in one transaction. `personal` as in `rows`."""
     found = [_row(note, note.id, personal) for note in notes]
     with database.write() as connection:
+        take_turn(connection)
         return insert(connection, found)
+
+
+def drop_words(connection: Connection, exchanges: Iterable[Exchange]) -> int:
+    """Takes away the words on those of `exchanges` whose content is omitted, and on their sessions; how many rows there were.
+
+    To be called in the transaction that stores the exchanges, for what was said before they came.
+    """
+    gone = 0
+    omitted = [each for each in exchanges if each.content == OMITTED]
+    for start in range(0, len(omitted), _MANY):
+        some = omitted[start : start + _MANY]
+        about = {"ids": [each.id for each in some], "sessions": [each.session_name for each in some if each.session_name]}
+        gone += connection.execute(_DROP_WORDS, about).rowcount
+    return gone
 
 
 def of_exchange(database: Database, exchange_id: str) -> list[Feedback]:
@@ -232,6 +269,30 @@ def words(feedback: Feedback) -> str:
         calls = [f"-> {call.name}({call.arguments})" for call in message.tool_calls]
         return "\n".join([message.text, *calls] if message.text else calls)
     return feedback.text
+
+
+def _without_words(connection: Connection, feedbacks: Sequence[Feedback]) -> list[Feedback]:
+    """`feedbacks` without the comments and demonstrations about exchanges and sessions whose content is not stored."""
+    said = [each for each in feedbacks if each.kind in _WORDS]
+    ids = _omitted(connection, "id", {each.exchange_id for each in said if each.exchange_id})
+    sessions = _omitted(connection, "session_name", {each.session_name for each in said if not each.exchange_id})
+    return [
+        each
+        for each in feedbacks
+        if each.kind not in _WORDS or (each.exchange_id not in ids if each.exchange_id else each.session_name not in sessions)
+    ]
+
+
+def _omitted(connection: Connection, column: str, names: set[str]) -> set[str]:
+    """Those of `names` that exchanges without content have in `column`."""
+    statement = text(
+        f"SELECT DISTINCT {column} FROM exchanges WHERE content = :omitted AND {column} <> '' AND {column} IN :names"  # noqa: S608
+    ).bindparams(bindparam("names", expanding=True))
+    ordered, found = sorted(names), set[str]()
+    for start in range(0, len(ordered), _MANY):
+        some = {"omitted": OMITTED, "names": ordered[start : start + _MANY]}
+        found.update(connection.execute(statement, some).scalars())
+    return found
 
 
 def _counted(database: Database, filter: Filter) -> str:

@@ -33,7 +33,8 @@ class BadLine:
 class ImportedFeedback:
     """What came of a file: lines read, rows new to the store, rows that were there already, and how many lines were bad.
 
-    `bad_lines` names the first hundred of them. A line with a value and a comment makes two rows.
+    `bad_lines` names the first hundred of them. A line with a value and a comment makes two rows. `left_out` counts rows that
+    are words on exchanges whose content is not stored.
     """
 
     lines: int
@@ -41,6 +42,7 @@ class ImportedFeedback:
     known: int
     bad: int
     bad_lines: tuple[BadLine, ...]
+    left_out: int = 0
 
 
 def import_feedback(
@@ -50,7 +52,7 @@ def import_feedback(
 
     `tell` hears how many bytes were read.
     """
-    lines = bytes_read = stored = told = bad = 0
+    lines = bytes_read = stored = left_out = told = bad = 0
     bad_lines: list[BadLine] = []
     waiting: list[Note] = []
     for line in _lines(file):
@@ -64,14 +66,16 @@ def import_feedback(
             bad += 1
             bad_lines += [BadLine(lines, str(error))][: _MOST_NAMED - len(bad_lines)]
         if len(waiting) >= _AT_ONCE:
-            stored += feedback.add(database, waiting, personal)
+            added = feedback.add(database, waiting, personal)
+            stored, left_out = stored + added.new, left_out + added.left_out
             told += len(waiting)
             waiting = []
             tell(bytes_read)
-    stored += feedback.add(database, waiting, personal)
+    added = feedback.add(database, waiting, personal)
+    stored, left_out = stored + added.new, left_out + added.left_out
     told += len(waiting)
     tell(bytes_read)
-    return ImportedFeedback(lines, stored, told - stored, bad, tuple(bad_lines))
+    return ImportedFeedback(lines, stored, told - stored - left_out, bad, tuple(bad_lines), left_out)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from capture.database import Database
 from capture.derive import StoredExchange, clean_text
 from capture.errors import StoreError
 from capture.exchange_rows import delete_exchanges, insert_exchanges, take_turn
-from capture.feedback import Feedback
+from capture.feedback import Feedback, drop_words
 from capture.feedback import insert as insert_feedback
 from capture.redact import redact_text
 from capture.spool_reader import Position, SpooledGap
@@ -82,6 +82,7 @@ def write(
             _many(connection, _LETTERS, [_letter_row(letter) for letter in letters])
             _many(connection, _GAPS, [_gap_row(spool_id, found) for spool_id, found in gaps])
             insert_feedback(connection, said)
+            drop_words(connection, [each.exchange for each in exchanges])
             _many(connection, _POSITIONS, [_position_row(*item) for item in (positions or {}).items()])
     except StoreError as error:
         if isinstance(error.__cause__, DBAPIError) and _is_refusal(error.__cause__):

@@ -14,13 +14,13 @@ from capture import feed, feedback, ids, records
 from capture.capture_settings import MASK
 from capture.database import Database
 from capture.demonstrations import make_demonstration, write_message
-from capture.feedback import BY_COMMAND, Figures
+from capture.feedback import BY_COMMAND, Added, Figures
 from capture.feedback_forms import KINDS, make_feedback
 from capture.filters import parse_filter
 from capture.messages import Message, ToolCall
 from capture.pricing import PriceSettings, load_price_table
 from capture.pseudonyms import PersonalPolicy
-from capture.records import Note
+from capture.records import OMIT, Note
 from capture.spool_reader import SpooledNote
 from capture.writer import StoreWriter
 from tests.capture.conftest import Relay
@@ -39,7 +39,7 @@ def drain(database: Database, spool_root: Path, relay: Relay) -> Iterator[Callab
 
 def say(database: Database, **fields: Any) -> int:
     """Adds one feedback from the fields of its JSON form; how many rows were new."""
-    return feedback.add(database, make_feedback(fields, source=BY_COMMAND).notes)
+    return feedback.add(database, make_feedback(fields, source=BY_COMMAND).notes).new
 
 
 def spool(relay: Relay, **fields: Any) -> None:
@@ -68,7 +68,7 @@ class StoreReader:
 
     def insert(self, database: Database) -> int:
         with database.write() as connection:
-            return feedback.insert(connection, feedback.rows(self.notes))
+            return feedback.insert(connection, feedback.rows(self.notes)).new
 
 
 def test_the_first_with_an_id_wins(database: Database) -> None:
@@ -184,7 +184,7 @@ def test_personal_data_in_what_was_said_is_masked_where_that_is_wanted(database:
     note = Note("comment", "n", None, "ask ana@example.org", "ex_1", "", "f1", "u1", tags={"to": "bo@example.org"})
     answer = Note("demonstration", "n", None, write_message(Message("assistant", "write to cy@example.org")), "ex_1", "", "f2")
     masking = PersonalPolicy(MASK)
-    assert feedback.add(database, [note], masking) == 1
+    assert feedback.add(database, [note], masking).new == 1
     assert [each.id for each in feedback.rows([SpooledNote("fb_1", answer)], masking)] == ["f2"]
     feedback.add(database, [answer], masking)
     stored = feedback.of_exchange(database, "ex_1")
@@ -204,16 +204,16 @@ def test_every_note_that_a_spool_can_hold_is_stored(database: Database, kind: st
     note = records.decode(
         records.encode(Note(kind, name, value, text, exchange_id, session, id, who, 1, "api", {tag: tag})), Note
     )
-    assert feedback.add(database, [note]) == 1
+    assert feedback.add(database, [note]).new == 1
     stored = feedback.page(database, ALL, limit=1)[0]
     assert (stored.id, stored.kind, stored.value) == (id, kind, value)
     assert feedback.words(stored) is not None
-    assert feedback.add(database, [note]) == 0
+    assert feedback.add(database, [note]).new == 0
 
 
 def test_a_note_of_another_kind_of_sender_is_stored_all_the_same(database: Database) -> None:
     odd = Note("demonstration", "n\ud800", None, "no JSON", "ex_1", "", "f1")
-    assert feedback.add(database, [odd]) == 1
+    assert feedback.add(database, [odd]).new == 1
     assert feedback.demonstrations(database, ["ex_1"]) == {"ex_1": Message("assistant", "no JSON")}
     assert feedback.words(feedback.page(database, ALL)[0]) == "no JSON"
 
@@ -236,3 +236,36 @@ def test_the_store_says_that_it_has_changed(database: Database) -> None:
     before = feed.revision(database)
     say(database, session="s", value=1)
     assert feed.revision(database) != before
+
+
+def say_much(database: Database, **about: str) -> None:
+    """A value, a category, a comment and a demonstration."""
+    say(database, **about, value=False, comment="Ms Doe was dismissed", demonstration="Dear Ms Doe")
+    say(database, **about, name="why", value="rude")
+
+
+def test_no_words_are_kept_on_an_exchange_without_content(database: Database, relay: Relay, drain: Callable[[], int]) -> None:
+    quiet, other = relay.exchange(content=OMIT, session_name="q"), relay.exchange(session_name="o")
+    drain()
+    said = make_feedback({"exchange_id": quiet, "value": False, "comment": "c", "demonstration": "d"}, source=BY_COMMAND)
+    assert feedback.add(database, said.notes) == Added(1, left_out=2)
+    spool(relay, exchange_id=quiet, name="late", value=True, comment="by the app")
+    for about in ({"session": "q"}, {"exchange_id": other}, {"session": "o"}):
+        say_much(database, **about)
+    drain()
+    quiet_kinds = [each.kind for each in feedback.of_exchange(database, quiet)]
+    assert sorted(quiet_kinds) == ["boolean", "boolean", "boolean", "category"], "values alone, its session's too"
+    assert len(feedback.of_exchange(database, other)) == 8, "words on what is stored stay"
+
+
+def test_words_that_came_before_an_exchange_without_content_go_when_it_comes(
+    database: Database, relay: Relay, drain: Callable[[], int]
+) -> None:
+    quiet, other = relay.exchange(content=OMIT, session_name="q"), relay.exchange(session_name="o")
+    for about in ({"exchange_id": quiet}, {"session": "q"}, {"exchange_id": other}, {"exchange_id": "ex_unknown"}):
+        say_much(database, **about)
+    spool(relay, exchange_id=quiet, name="early", comment="in the same batch")
+    drain()
+    assert {each.kind for each in feedback.of_exchange(database, quiet)} == {"boolean", "category"}
+    assert len(feedback.of_exchange(database, other)) == 4
+    assert len([each for each in feedback.page(database, ALL) if each.exchange_id == "ex_unknown"]) == 4
