@@ -6,7 +6,6 @@ screen in front when something has changed.
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +14,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from textual.app import App
 
 from capture import feed
+from capture.capture_settings import CaptureSettings
 from capture.database import Database, open_database
+from capture.person import who_am_i
+from capture.pseudonyms import PersonalPolicy, read_policy
 from capture.settings import Settings
 from tui import actions
 from tui.actions import DATASETS, REVIEW, ROLLOUT, RUNS, SCREENS, TASKS, TRAFFIC, State
@@ -163,15 +165,16 @@ class PotstillApp(App[None]):
 
 
 def make_desk(settings: Settings, database: Database, *, read_only: bool = False) -> Desk:
-    """What the screens share, from the settings and an open store."""
+    """What the screens share, from the settings and an open store; SettingsError when pseudonyms lack their key."""
     relay = settings.sections.get("relay", {})
     host, port = relay.get("host", "127.0.0.1"), relay.get("port", 8484)
     return Desk(
         database=database,
-        who=getpass.getuser(),
+        who=who_am_i(),
         relay_url=f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}",
         spool_folder=settings.data_folder / "spool",
         is_read_only=read_only,
+        personal=PersonalPolicy() if read_only else read_policy(settings.section("capture", CaptureSettings), os.environ),
     )
 
 

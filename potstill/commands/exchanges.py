@@ -111,8 +111,8 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     if said:
         output.heading("feedback")
         for each in said:
-            about = f"{clock.iso(each.created_us)}  {each.name}" + (f" by {each.who}" if each.who else "")
-            output.say(f"{about}: {feedback.words(each)}")
+            line = f"{clock.iso(each.created_us)}  {each.name} {each.kind}: {feedback.words(each)}"
+            output.say(f"{line}  {each.who}".rstrip())
     return ExitCode.OK
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import sys
 from contextlib import closing
@@ -13,10 +12,12 @@ from typing import Any, BinaryIO
 from capture import clock
 from capture.database import open_database
 from capture.errors import NotFoundError, SettingsError
+from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun
 from potstill.output import ExitCode, Output, one_line
 
+_NO_WORDS = "Where the content of an exchange is not stored, words on it are not kept"
 _FILTER_HELP = "about which exchanges, as in `potstill exchanges list` (default: all feedback)"
 
 
@@ -45,7 +46,7 @@ def add_commands(commands: Any) -> None:
     adding.add_argument("--comment", help="why, in words")
     adding.add_argument("--demonstration", metavar="FILE", help="the answer as it should have been, from a file; - for stdin")
     adding.add_argument("--name", default="feedback", help="what is judged, such as helpful or tone (default: feedback)")
-    adding.add_argument("--who", default=getpass.getuser(), help="who says it (default: you)")
+    adding.add_argument("--who", default=who_am_i(), help="who says it (default: you)")
     adding.add_argument("--id", help="an id of your own: the same one again changes nothing")
     listing = add_command(
         verbs,
@@ -85,12 +86,15 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
     with closing(open_database(settings.database_url)) as database:
         exchange_id = feed.get(database, arguments.exchange).id if arguments.exchange else ""
         given = make_feedback(fields, source=feedback.BY_COMMAND, exchange_id=exchange_id)
-        stored = feedback.add(database, given.notes, _personal(settings))
+        added = feedback.add(database, given.notes, _personal(settings))
     if output.as_json:
-        output.json({"id": given.id, "is_new": stored > 0})
-    elif stored:
+        output.json({"id": given.id, "is_new": added.new > 0, "left_out": added.left_out})
+        return ExitCode.OK
+    if added.left_out:
+        output.say(f"{_NO_WORDS}: comment and demonstration were left out.")
+    if added.new:
         output.say(f"kept as {given.id}. Next: potstill feedback stats")
-    else:
+    elif len(given.notes) > added.left_out:
         output.say(f"{given.id} was kept before; nothing has changed.")
     return ExitCode.OK
 
@@ -202,6 +206,8 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
     else:
         for bad in made.bad_lines:
             output.say(f"line {bad.line}: {bad.reason}")
+        if made.left_out:
+            output.say(f"{_NO_WORDS}: {made.left_out} were left out.")
         if made.bad > len(made.bad_lines):
             output.say(f"... and {made.bad - len(made.bad_lines)} bad lines more")
         output.say(f"{made.lines} lines: {made.stored} stored, {made.known} known before, {made.bad} bad lines left out")

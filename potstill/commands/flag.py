@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from typing import Any
 
 from capture import clock
 from capture.database import open_database
 from capture.errors import SettingsError
+from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun
 from potstill.comparison import print_comparison
@@ -80,7 +80,7 @@ def _set(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
             share_bp,
             release=arguments.release,
             unit=arguments.unit,
-            who=getpass.getuser(),
+            who=who_am_i(),
             why=arguments.why,
         )
     finally:
@@ -135,7 +135,7 @@ def _rollback(arguments: argparse.Namespace, settings: Settings, output: Output)
 
     database = open_database(settings.database_url)
     try:
-        made = flag_store.rollback(database, arguments.task, who=getpass.getuser(), why=arguments.why)
+        made = flag_store.rollback(database, arguments.task, who=who_am_i(), why=arguments.why)
     finally:
         database.close()
     if output.as_json:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from typing import Any
 
 from capture.database import open_database
+from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun
 from potstill.output import ExitCode, Output
@@ -68,9 +68,7 @@ def _record(arguments: argparse.Namespace, settings: Settings, output: Output) -
     target = arguments.target if arguments.verb == review.EDIT else ""
     database = open_database(settings.database_url)
     try:
-        made = review.record(
-            database, arguments.task, arguments.exchange, arguments.verb, target, getpass.getuser(), arguments.note
-        )
+        made = review.record(database, arguments.task, arguments.exchange, arguments.verb, target, who_am_i(), arguments.note)
     finally:
         database.close()
     if output.as_json:
@@ -87,7 +85,7 @@ def _undo(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
     database = open_database(settings.database_url)
     try:
-        made = review.undo(database, arguments.task, getpass.getuser())
+        made = review.undo(database, arguments.task, who_am_i())
     finally:
         database.close()
     if output.as_json:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from capture import feedback, ids
 from capture.database import Database, open_database
@@ -115,8 +118,16 @@ def test_an_exchange_is_shown_with_its_feedback(exchanges: list[str], capsys: py
 
 
 def test_the_same_id_again_changes_nothing(exchanges: list[str], store: Database, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "feedback", "add", exchanges[0], "--good", "--id", "mine") == {"id": "mine", "is_new": True}
-    assert said(capsys, "feedback", "add", exchanges[0], "--bad", "--id", "mine") == {"id": "mine", "is_new": False}
+    assert said(capsys, "feedback", "add", exchanges[0], "--good", "--id", "mine") == {
+        "id": "mine",
+        "is_new": True,
+        "left_out": 0,
+    }
+    assert said(capsys, "feedback", "add", exchanges[0], "--bad", "--id", "mine") == {
+        "id": "mine",
+        "is_new": False,
+        "left_out": 0,
+    }
     assert [each.value for each in feedback.page(store, parse_filter(""))] == [1.0]
 
 
@@ -183,3 +194,35 @@ def test_feedback_comes_in_through_stdin_too(
     type_in(b'{"session": "s2", "value": 2}\n' * 2_500)
     assert said(capsys, "feedback", "import", "-")["stored"] == 2_500
     assert feedback.summary(store, parse_filter(""))[-1].total.n == 1, "one person's newest word on one session"
+
+
+def test_who_says_words_on_an_exchange_without_content_hears_that_they_are_not_kept(
+    exchanges: list[str], store: Database, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with store.write() as connection:
+        connection.execute(text("UPDATE exchanges SET content = 'omitted' WHERE id = :id"), {"id": exchanges[0]})
+    assert run_command(["feedback", "add", exchanges[0], "--bad", "--comment", "Ms Doe was dismissed"]) == 0
+    shown = capsys.readouterr().out
+    assert "words on it are not kept: comment and demonstration were left out" in shown and "kept as fb_" in shown
+    assert run_command(["feedback", "add", exchanges[0], "--comment", "Ms Doe was dismissed"]) == 0
+    assert "kept as" not in capsys.readouterr().out
+    path = tmp_path / "more.jsonl"
+    path.write_text(json.dumps({"exchange_id": exchanges[0], "value": 1, "comment": "Ms Doe"}), "utf-8")
+    made = said(capsys, "feedback", "import", str(path))
+    assert (made["stored"], made["known"], made["left_out"]) == (1, 0, 1)
+    assert [each.text for each in feedback.of_exchange(store, exchanges[0])] == ["", ""]
+
+
+def test_a_user_id_without_a_name_works(
+    exchanges: list[str], store: Database, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    with pytest.raises(SystemExit) as end:
+        run_command(["--version"])
+    assert end.value.code == 0
+    capsys.readouterr()
+    said(capsys, "feedback", "add", exchanges[0], "--good")
+    assert [each.who for each in feedback.of_exchange(store, exchanges[0])] == [f"uid {os.getuid()}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from capture import feedback
 from capture.database import Database
 from capture.feedback_forms import make_feedback
 from capture.filters import parse_filter
+from capture.records import OMIT
 
 HOSTILE = "\x1b[2J[bold]x[/bold] \u202egnp.exe\u202c 加加 \x00"
 
@@ -102,3 +104,19 @@ async def test_who_may_only_read_gives_no_feedback(captured: Any, seat: Any) -> 
         assert all("Read-only" in told for told in someone.told())
         assert len(someone.told()) == 2
     assert kept(captured.database) == []
+
+
+async def test_a_comment_is_kept_as_the_settings_want_personal_data(captured: Any, seat: Any) -> None:
+    captured.settings = replace(captured.settings, sections={"capture": {"personal_data": "mask"}})
+    captured.send({})
+    async with seat(keys=("enter", "c")) as someone:
+        await someone.press(*"ask ana", "at", *"example.org", "ctrl+s")
+    assert [words for _, words, _, _ in kept(captured.database)] == ["ask [email]"]
+
+
+async def test_a_comment_on_an_exchange_without_content_is_not_kept(captured: Any, seat: Any) -> None:
+    captured.send({"begin": {"content": OMIT}})
+    async with seat(keys=("enter", "minus", "c")) as someone:
+        await someone.press(*"Ms Doe", "ctrl+s")
+        assert "its content is not stored" in someone.told()[-1]
+    assert [words for _, words, _, _ in kept(captured.database)] == ["bad"]

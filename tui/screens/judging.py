@@ -13,6 +13,8 @@ from tui.background import in_thread
 from tui.desk import Desk
 from tui.screens.overlays import EditScreen
 
+_NO_WORDS = "its content is not stored, so no words on it are"
+
 
 def judging(
     screen: Screen[Any], desk: Desk, exchange_id: Callable[[], str], done: Callable[[], None]
@@ -25,11 +27,12 @@ def judging(
     def say(id: str, said: str, fields: Mapping[str, object]) -> None:
         given = make_feedback({**fields, "user": desk.who}, source=feedback.BY_SCREEN, exchange_id=id)
 
-        def stored(_new: int) -> None:
-            screen.app.notify(f"{said}: {id}", markup=False)
+        def stored(added: feedback.Added) -> None:
+            is_kept = not added.left_out
+            screen.app.notify(f"{said}: {id}" if is_kept else f"{_NO_WORDS}: {id}", markup=False)
             done()
 
-        in_thread(screen, "feedback", lambda: feedback.add(desk.database, given.notes), stored, lock=desk.writes)
+        in_thread(screen, "feedback", lambda: feedback.add(desk.database, given.notes, desk.personal), stored, lock=desk.writes)
 
     def comment() -> None:
         id = exchange_id()
