@@ -7,12 +7,14 @@ value: one byte for its dictionary and a zstd frame over msgpack.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
+from typing import Annotated
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
 from capture.content_dictionary import DICTIONARIES, LATEST
 from capture.errors import StoreError
@@ -27,11 +29,14 @@ _RECORDS = text("SELECT number, zstd FROM contents WHERE number IN :numbers").bi
 _PIECES = text("SELECT number, zstd FROM pieces WHERE number IN :numbers").bindparams(bindparam("numbers", expanding=True))
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class StoredParts(msgspec.Struct, array_like=True, frozen=True):
     """A body's skeleton, and its pieces as gap, number, gap, number, ..."""
 
     skeleton: bytes
-    pieces: list[int]
+    pieces: list[_Number]
 
 
 class StoredContent(msgspec.Struct, array_like=True, frozen=True):
@@ -49,7 +54,7 @@ class StoredContent(msgspec.Struct, array_like=True, frozen=True):
     request: StoredParts
     response: StoredParts
     seals: tuple[bytes, bytes] = (b"", b"")
-    introduced: list[int] = []
+    introduced: list[_Number] = []
     words_check: int = 0
 
     @property
@@ -78,7 +83,7 @@ def unpack(packed: bytes) -> bytes:
     """What `pack` was given; StoreError when `packed` is damaged or of a newer Potstill."""
     try:
         return _decompressors[packed[0]].decompress(packed[1:], max_output_size=_MOST_BYTES)
-    except (zstandard.ZstdError, KeyError, IndexError) as error:
+    except (zstandard.ZstdError, KeyError, IndexError, MemoryError) as error:
         raise StoreError(f"A compressed value in the store cannot be read: {error!r}.", "Run `potstill verify`.") from error
 
 
@@ -99,7 +104,7 @@ def decode(record: bytes) -> StoredContent:
             position += _HASH_BYTES
     try:
         bare = _decoder.decode(unpack(record[position:]))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreError(f"A content record in the store cannot be read: {error}.", "Run `potstill verify`.") from error
     return msgspec.structs.replace(bare, request_sha256=hashes[0], response_sha256=hashes[1])
 
@@ -124,21 +129,13 @@ def is_sealed(stored: StoredContent, content: Content) -> bool:
 
 
 def read_stored(connection: Connection, numbers: Sequence[int]) -> dict[int, StoredContent]:
-    """The records of these exchanges; one that has none is left out."""
-    found: dict[int, StoredContent] = {}
-    for start in range(0, len(numbers), _MANY):
-        rows = connection.execute(_RECORDS, {"numbers": list(numbers[start : start + _MANY])})
-        found |= {int(row[0]): decode(bytes(row[1])) for row in rows}
-    return found
+    """The records of these exchanges; one that has none is left out. StoreError when one is damaged."""
+    return {number: decode(record) for number, record in _read(connection, _RECORDS, numbers)}
 
 
 def read_pieces(connection: Connection, numbers: Iterable[int]) -> dict[int, bytes]:
-    """The bytes of these pieces; one that is not there is left out."""
-    wanted, found = sorted(set(numbers)), dict[int, bytes]()
-    for start in range(0, len(wanted), _MANY):
-        rows = connection.execute(_PIECES, {"numbers": wanted[start : start + _MANY]})
-        found |= {int(row[0]): unpack(bytes(row[1])) for row in rows}
-    return found
+    """The bytes of these pieces; one that is not there is left out. StoreError when one is damaged."""
+    return {number: unpack(data) for number, data in _read(connection, _PIECES, sorted(set(numbers)))}
 
 
 def read_content(connection: Connection, numbers: Sequence[int]) -> dict[int, Content]:
@@ -146,6 +143,30 @@ def read_content(connection: Connection, numbers: Sequence[int]) -> dict[int, Co
     stored = read_stored(connection, numbers)
     pieces = read_pieces(connection, (piece for each in stored.values() for piece in each.piece_numbers))
     return {number: assemble_content(each, pieces) for number, each in stored.items()}
+
+
+def read_undamaged(
+    connection: Connection, numbers: Sequence[int]
+) -> tuple[dict[int, StoredContent], dict[int, bytes], dict[int, Content]]:
+    """Records, their pieces and contents of these exchanges, as far as they can be read, for those who take them out."""
+    stored, pieces, contents = dict[int, StoredContent](), dict[int, bytes](), dict[int, Content]()
+    for number, record in _read(connection, _RECORDS, numbers):
+        with suppress(StoreError):
+            stored[number] = decode(record)
+    wanted = {piece for each in stored.values() for piece in each.piece_numbers}
+    for number, data in _read(connection, _PIECES, sorted(wanted)):
+        with suppress(StoreError):
+            pieces[number] = unpack(data)
+    for number, each in stored.items():
+        with suppress(StoreError):
+            contents[number] = assemble_content(each, pieces)
+    return stored, pieces, contents
+
+
+def _read(connection: Connection, query: TextClause, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    for start in range(0, len(numbers), _MANY):
+        for number, data in connection.execute(query, {"numbers": list(numbers[start : start + _MANY])}):
+            yield int(number), bytes(data)
 
 
 def _body(parts: StoredParts, pieces: Mapping[int, bytes]) -> bytes:

@@ -16,9 +16,9 @@ import psycopg
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-from capture.content import StoredContent, StoredParts, assemble_content, encode, pack, read_pieces, read_stored
+from capture.content import StoredContent, StoredParts, encode, pack, read_undamaged
 from capture.derive import StoredExchange, columns, said_in
-from capture.exchange import Exchange
+from capture.exchange import Content, Exchange
 from capture.fulltext import searchable, tsvector
 from capture.pieces import Parts, piece_hash, take_apart, words_of
 
@@ -76,6 +76,7 @@ def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]
 def delete_exchanges(connection: Connection, numbers: Sequence[int]) -> int:
     """Takes exchanges out with everything that only they hold: content, pieces, words, feedback; how many there were.
 
+    What is damaged or missing goes like the rest.
     The caller has its turn. In SQLite's full-text index the words of what was deleted are gone from the file once it has
     been merged: see `merge_words`.
     """
@@ -96,7 +97,7 @@ def merge_words(connection: Connection) -> None:
 
 
 def rebuild_words(connection: Connection) -> None:
-    """Makes the full-text index anew from what is stored, page by page. The caller has its turn."""
+    """Makes the full-text index anew from what is stored and can be read, page by page. The caller has its turn."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("INSERT INTO exchange_words(exchange_words) VALUES ('delete-all')")
     else:
@@ -104,7 +105,7 @@ def rebuild_words(connection: Connection) -> None:
     last = 0
     while numbers := _page_of_numbers(connection, last):
         last = numbers[-1]
-        for number, stored, said in _stored_words(connection, numbers):
+        for number, stored, said in _words(connection, *read_undamaged(connection, numbers)):
             if said:
                 _insert_words(connection, [(number, said)])
             if (check := crc32(said.encode())) != stored.words_check:
@@ -203,12 +204,9 @@ def _insert_words(connection: Connection, words: list[tuple[int, str]]) -> None:
 
 def _delete_some(connection: Connection, numbers: list[int]) -> int:
     wanted = {"numbers": numbers}
-    _delete_words(connection, numbers)
-    stored = read_stored(connection, numbers)
-    pieces = sorted({piece for content in stored.values() for piece in content.piece_numbers})
-    uses = [{"piece": piece, "exchange": number} for number, content in stored.items() for piece in content.piece_numbers]
-    if uses:
-        connection.execute(text("DELETE FROM piece_uses WHERE piece = :piece AND exchange = :exchange"), uses)
+    stored, known_pieces, contents = read_undamaged(connection, numbers)
+    _delete_words(connection, numbers, _words(connection, stored, known_pieces, contents))
+    pieces = _delete_uses(connection, numbers, stored)
     unused = "DELETE FROM pieces WHERE number IN :numbers AND NOT EXISTS (SELECT 1 FROM piece_uses WHERE piece = pieces.number)"
     for start in range(0, len(pieces), _MANY):
         connection.execute(_among(unused), {"numbers": pieces[start : start + _MANY]})
@@ -219,34 +217,49 @@ def _delete_some(connection: Connection, numbers: list[int]) -> int:
     return connection.execute(_among("DELETE FROM exchanges WHERE number IN :numbers"), wanted).rowcount
 
 
-def _delete_words(connection: Connection, numbers: list[int]) -> None:
+def _delete_uses(connection: Connection, numbers: list[int], stored: Mapping[int, StoredContent]) -> list[int]:
+    """Takes out what these exchanges use; the pieces that they used.
+
+    Their records say it. Where one cannot be read, or says something else than the table, the whole table is searched.
+    """
+    uses = [{"piece": piece, "exchange": number} for number, content in stored.items() for piece in content.piece_numbers]
+    pieces = {use["piece"] for use in uses}
+    removed = 0
+    if uses:
+        removed = connection.execute(text("DELETE FROM piece_uses WHERE piece = :piece AND exchange = :exchange"), uses).rowcount
+    if len(stored) < len(numbers) or removed != len(uses):
+        more = connection.execute(
+            _among("DELETE FROM piece_uses WHERE exchange IN :numbers RETURNING piece"), {"numbers": numbers}
+        )
+        pieces |= {int(row[0]) for row in more}
+    return sorted(pieces)
+
+
+def _delete_words(connection: Connection, numbers: list[int], found: list[tuple[int, StoredContent, str]]) -> None:
     """SQLite's index has to be told exactly what it holds of a document; where that is not known it counts as stale."""
     if connection.dialect.name != "sqlite":
         connection.execute(_among("DELETE FROM exchange_words WHERE number IN :numbers"), {"numbers": numbers})
         return
-    found = _stored_words(connection, numbers)
     known = [(number, said) for number, stored, said in found if crc32(said.encode()) == stored.words_check]
-    if len(known) < len(found):
+    if len(known) < len(numbers):
         _set_stale(connection, True)
     if gone := [each for each in known if each[1]]:
         connection.exec_driver_sql("INSERT INTO exchange_words (exchange_words, rowid, words) VALUES ('delete', ?, ?)", gone)
 
 
-def _stored_words(connection: Connection, numbers: list[int]) -> list[tuple[int, StoredContent, str]]:
+def _words(
+    connection: Connection, stored: Mapping[int, StoredContent], pieces: Mapping[int, bytes], contents: Mapping[int, Content]
+) -> list[tuple[int, StoredContent, str]]:
     """Exchanges with their record and the words that the full-text index holds of them, derived again from what is stored."""
-    stored = read_stored(connection, numbers)
-    pieces = read_pieces(connection, (piece for each in stored.values() for piece in each.piece_numbers))
     rows = connection.execute(
-        _among("SELECT number, protocol, path, is_stream, status FROM exchanges WHERE number IN :numbers"), {"numbers": numbers}
+        _among("SELECT number, protocol, path, is_stream, status FROM exchanges WHERE number IN :numbers"),
+        {"numbers": list(contents)},
     )
     found = []
     for number, protocol, path, is_stream, status in rows:
-        if number not in stored:
-            continue
-        content = assemble_content(stored[number], pieces)
-        request = take_apart(content.request_body)
+        request = take_apart(contents[number].request_body)
         introduced = [piece_hash(pieces[piece]) for piece in stored[number].introduced if piece in pieces]
-        said = said_in(str(protocol), str(path), bool(is_stream), content, int(status))
+        said = said_in(str(protocol), str(path), bool(is_stream), contents[number], int(status))
         found.append((int(number), stored[number], document(said, request, introduced)))
     return found
 

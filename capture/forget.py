@@ -16,7 +16,7 @@ import zstandard
 from sqlalchemy import Connection, bindparam, text
 
 from capture import clock
-from capture.content import read_content
+from capture.content import read_undamaged
 from capture.database import Database
 from capture.exchange_rows import delete_exchanges, merge_words, take_turn
 from capture.pieces import take_apart
@@ -109,20 +109,24 @@ def sessions_left_empty(connection: Connection, sessions: Iterable[str]) -> list
     return [session for session in named if session not in used]
 
 
-def find_repeats(database: Database, targets: Sequence[Target]) -> set[int]:
-    """Numbers of other exchanges whose requests hold, byte for byte, what the targets newly said: later turns, mostly."""
-    own, found = {target.number for target in targets}, set[int]()
+def find_repeats(database: Database, targets: Sequence[Target]) -> tuple[set[int], int]:
+    """Numbers of other exchanges whose requests hold, byte for byte, what the targets newly said: later turns, mostly.
+
+    And of how many targets nobody can tell, because what they said cannot be read.
+    """
+    own, found, readable = {target.number for target in targets}, set[int](), 0
     sql = (
         "SELECT piece_uses.exchange FROM piece_uses JOIN pieces ON pieces.number = piece_uses.piece WHERE pieces.hash IN :hashes"
     )
     users = text(sql).bindparams(bindparam("hashes", expanding=True))
     with database.read() as connection:
         for start in range(0, len(targets), _CHUNK):
-            contents = read_content(connection, [target.number for target in targets[start : start + _CHUNK]])
+            *_, contents = read_undamaged(connection, [target.number for target in targets[start : start + _CHUNK]])
+            readable += len(contents)
             hashes = sorted({hash for content in contents.values() for hash in _fresh_pieces(content.request_body)})
             for first in range(0, len(hashes), _CHUNK):
                 found |= {int(row[0]) for row in connection.execute(users, {"hashes": hashes[first : first + _CHUNK]})}
-    return found - own
+    return found - own, len(own) - readable
 
 
 def merge(database: Database) -> None:

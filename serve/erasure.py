@@ -246,8 +246,11 @@ def _reminders(database: Database, found: _Found, under_way: int) -> list[str]:
     left = []
     if under_way:
         left.append(f"{under_way} exchanges are under way and not erased: run potstill forget again when they are over.")
-    if repeats := len(forget.find_repeats(database, found.targets)):
-        left.append(f"{repeats} other exchanges repeat what was said, as later turns do: forget their session or user too.")
+    repeats, unreadable = forget.find_repeats(database, found.targets)
+    if repeats:
+        left.append(f"{len(repeats)} other exchanges repeat what was said, as later turns do: forget their session or user too.")
+    if unreadable:
+        left.append(f"What {unreadable} exchanges said cannot be read, so nobody can tell whether later turns repeat it.")
     if found.ids and not database.is_sqlite:
         left.append(
             "Archives of PostgreSQL's write-ahead log, its backups and the spools of other relay hosts are not reached: let "

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from capture import ids
@@ -201,6 +202,59 @@ def test_words_that_cannot_be_told_exactly_make_the_merge_begin_anew(tmp_path: P
         merge_words(connection)
     assert found(database, "lion") == []
     assert found(database, "tiger") == [2]
+    database.close()
+
+
+DAMAGES = {
+    "a record is overwritten": "UPDATE contents SET zstd = :bytes WHERE number = 1",
+    "a record is lost": "DELETE FROM contents WHERE number = 1",
+    "a piece is overwritten": "UPDATE pieces SET zstd = :bytes WHERE number IN (SELECT piece FROM piece_uses WHERE exchange = 1)",
+    "a piece is lost": "DELETE FROM pieces WHERE number IN (SELECT piece FROM piece_uses WHERE exchange = 1)",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_deleted_like_the_rest(database: Database, damage: str) -> None:
+    asked = "A question about a {} that is long enough to be kept as a piece of its own in the store."
+    insert(database, exchange(asked.format("zebra"), "lion"), exchange(asked.format("giraffe"), "tiger", system="Be nice."))
+    with database.write() as connection:
+        sql = text(DAMAGES[damage])
+        connection.execute(sql, {"bytes": b"\0\xffdamaged"} if ":bytes" in DAMAGES[damage] else {})
+    with database.write() as connection:
+        take_turn(connection)
+        rebuild_words(connection)
+    assert (found(database, "lion"), found(database, "giraffe")) == ([], [2])
+    assert delete(database, 1) == 1
+    assert [count(database, table) for table in ("exchanges", "contents", "pieces", "piece_uses")] == [1, 1, 1, 1]
+    assert delete(database, 2) == 1
+    assert [count(database, table) for table in ("exchanges", "contents", "pieces", "piece_uses")] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_words_of_what_is_damaged_leave_the_index_with_the_merge(database: Database, damage: str) -> None:
+    insert(database, exchange("A question about a zebra.", "lion"), exchange("giraffe", "tiger", system="Be nice."))
+    with database.write() as connection:
+        sql = text(DAMAGES[damage])
+        connection.execute(sql, {"bytes": b"\0\xffdamaged"} if ":bytes" in DAMAGES[damage] else {})
+    delete(database, 1)
+    with database.write() as connection:
+        merge_words(connection)
+    assert (found(database, "lion"), found(database, "tiger")) == ([], [2])
+
+
+def test_an_exchange_with_any_byte_of_its_record_flipped_can_be_deleted(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'potstill.db'}")
+    insert(database, exchange("A question about a zebra that is long enough to be kept as a piece of its own.", "lion"))
+    with database.write() as connection:
+        record = bytes(connection.execute(text("SELECT zstd FROM contents")).scalar_one())
+        for position in range(len(record)):
+            flipped = record[:position] + bytes((record[position] ^ 0x81,)) + record[position + 1 :]
+            connection.exec_driver_sql("SAVEPOINT flip")
+            connection.execute(text("UPDATE contents SET zstd = :zstd"), {"zstd": flipped})
+            delete_exchanges(connection, [1])
+            left = [connection.execute(text(f"SELECT COUNT(*) FROM {name}")).scalar_one() for name in ("pieces", "piece_uses")]
+            assert left == [0, 0], position
+            connection.exec_driver_sql("ROLLBACK TO flip")
     database.close()
 
 
