@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,13 +61,25 @@ class Export:
     last_number: int
 
 
-def to_file(database: Database, wanted: Wanted, path: Path, on_progress: Progress) -> Export:
-    """Writes `path`, replacing what was there when all is written; StoreError when it cannot be written."""
-    if path.is_dir() or not path.parent.is_dir():
+def to_file(database: Database, wanted: Wanted, path: Path, on_progress: Progress, *, is_forced: bool = False) -> Export:
+    """Writes `path`, or the file that it is a link to; what was there is replaced when all is written, if `is_forced`.
+
+    A device or a pipe is written into as it is, and not remembered. SettingsError when `path` is taken or in no folder,
+    StoreError when it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    with _errors_of(path):
+        kind = _kind_of(path)
+        if kind and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            with os.fdopen(os.open(path, os.O_WRONLY), "wb") as stream:
+                return to_stream(database, wanted, stream, on_progress)
+    if stat.S_ISDIR(kind) or not target.parent.is_dir():
         raise SettingsError(
             f"{path} cannot be written: there is no such folder, or it is one.", "Give a file in a folder that is there."
         )
-    part = path.with_name(f".{path.name}.part")
+    if kind and not is_forced:
+        raise SettingsError(f"{path} is already there.", "Give another file, or replace it: --force.")
+    part = target.with_name(f".{target.name}.part")
     with _errors_of(path):
         try:
             with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
@@ -74,8 +87,8 @@ def to_file(database: Database, wanted: Wanted, path: Path, on_progress: Progres
                 done = to_stream(database, wanted, file, on_progress)
                 file.flush()
                 os.fsync(file.fileno())
-            exported.remember(database, path, wanted.format, wanted.filter.text)
-            part.replace(path)
+            exported.remember(database, target, wanted.format, wanted.filter.text)
+            part.replace(target)
         finally:
             part.unlink(missing_ok=True)
     return done
@@ -175,6 +188,14 @@ def _raw(headers: Any, body: bytes, sha256: str) -> dict[str, Any]:
 def _line(value: Any) -> bytes:
     """Valid JSON on one line; half of a surrogate pair becomes the escape that JSON has for it."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _kind_of(path: Path) -> int:
+    """The mode of what `path` leads to, which says what it is; 0 when there is nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

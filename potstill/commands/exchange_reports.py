@@ -80,6 +80,7 @@ def add_verbs(verbs: Any) -> None:
     content.add_argument("--with-content", action="store_true", help="prompts and answers, too (default for jsonl)")
     content.add_argument("--no-content", action="store_true", help="figures only (default for otlp)")
     export.add_argument("--raw", action="store_true", help="also headers and both bodies, byte for byte (jsonl)")
+    export.add_argument("--force", action="store_true", help="replace the file that is already there")
     export.add_argument("--after", type=int, default=0, metavar="NUMBER", help="only what was stored after this number")
 
 
@@ -148,7 +149,7 @@ def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -
         if is_otlp and not arguments.out:
             done, where = _send(database, wanted, arguments.endpoint, output)
         else:
-            done, where = _write(database, wanted, arguments.out or "-", output)
+            done, where = _write(database, wanted, arguments.out or "-", arguments.force, output)
     if output.as_json:
         output.json({"exchanges": done.exchanges, "bytes": done.bytes, "last_number": done.last_number, "to": where})
     elif where != "-":
@@ -167,7 +168,7 @@ def _check(arguments: argparse.Namespace, is_otlp: bool, output: Output) -> None
         raise SettingsError("--json prints a summary where the JSON lines would go.", "Give --out FILE, or leave out --json.")
 
 
-def _write(database: Any, wanted: Wanted, out: str, output: Output) -> tuple[Export, str]:
+def _write(database: Any, wanted: Wanted, out: str, is_forced: bool, output: Output) -> tuple[Export, str]:
     from capture import export
 
     with output.stages() as on_progress:
@@ -175,7 +176,7 @@ def _write(database: Any, wanted: Wanted, out: str, output: Output) -> tuple[Exp
             done = export.to_stream(database, wanted, sys.stdout.buffer, on_progress)
             sys.stdout.buffer.flush()
             return done, out
-        return export.to_file(database, wanted, Path(out), on_progress), out
+        return export.to_file(database, wanted, Path(out), on_progress, is_forced=is_forced), out
 
 
 def _send(database: Any, wanted: Wanted, endpoint: str, output: Output) -> tuple[Export, str]:

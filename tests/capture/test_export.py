@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import stat
 import threading
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_what_is_stored_while_an_export_runs_is_left_for_the_next(filled: Databa
 def test_a_file_is_whole_private_and_remembered(filled: Database, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("what was there")
-    done = export.to_file(filled, Wanted(parse_filter("task:parcels")), path, quiet)
+    done = export.to_file(filled, Wanted(parse_filter("task:parcels")), path, quiet, is_forced=True)
     assert len(path.read_bytes().splitlines()) == done.exchanges == 3
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.glob(".out*")) == []
@@ -137,9 +138,52 @@ def test_an_export_that_fails_leaves_the_old_file(filled: Database, tmp_path: Pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export.to_file(filled, Wanted(ALL), path, break_off)
+        export.to_file(filled, Wanted(ALL), path, break_off, is_forced=True)
     assert path.read_text() == "what was there"
     assert list(tmp_path.glob(".out*")) == []
+    assert exported.exported(filled) == []
+
+
+def test_a_file_that_is_there_is_replaced_only_when_that_is_wanted(filled: Database, tmp_path: Path) -> None:
+    path, link = tmp_path / "out.jsonl", tmp_path / "link.jsonl"
+    path.write_text("what was there")
+    link.symlink_to(path)
+    for place in (path, link):
+        with pytest.raises(SettingsError, match="already there"):
+            export.to_file(filled, Wanted(ALL), place, quiet)
+    assert path.read_text() == "what was there"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_stays_and_the_file_that_it_leads_to_is_written_and_remembered(
+    filled: Database, tmp_path: Path, relay: Any, is_there: bool
+) -> None:
+    folder, link = tmp_path / "far", tmp_path / "out.jsonl"
+    folder.mkdir()
+    path = folder / "real.jsonl"
+    if is_there:
+        path.write_text("what was there")
+    link.symlink_to(path)
+    export.to_file(filled, Wanted(ALL), link, quiet, is_forced=is_there)
+    assert link.is_symlink() and relay.sent[1] in path.read_text("utf-8")
+    (file,) = exported.exported(filled)
+    assert file.path == path.resolve()
+    assert exported.erase_from(file, [relay.sent[1]], []) == 1
+    assert relay.sent[1] not in link.read_text("utf-8")
+
+
+def test_what_is_no_file_is_written_into_and_neither_replaced_nor_remembered(filled: Database, tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for place in (pipe, link):
+        read: list[bytes] = []
+        reader = threading.Thread(target=lambda read=read: read.append(pipe.read_bytes()), daemon=True)
+        reader.start()
+        done = export.to_file(filled, Wanted(ALL), place, quiet)
+        assert stat.S_ISFIFO(pipe.stat().st_mode) and link.is_symlink(), "no file stands in its place"
+        reader.join(10)
+        assert len(read[0].splitlines()) == done.exchanges == 4
     assert exported.exported(filled) == []
 
 
