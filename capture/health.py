@@ -24,8 +24,8 @@ class Health:
     """`rate` is in exchanges per second, latencies are nearest-rank percentiles in microseconds, None without exchanges.
 
     `errors` counts what did not reach the client whole with a 2xx status. `lost` and `dead_letters` count since the store
-    was made. `behind_us` is by how much the newest byte in a spool is younger than the store's last look at that spool,
-    0 when that is within two seconds or nothing waits.
+    was made. `behind_us` is how long ago the store last looked at a spool in which something has come since; of a spool that
+    it never looked at, how old its oldest segment is. 0 when that is within two seconds or nothing waits.
     """
 
     exchanges: int
@@ -60,7 +60,7 @@ def read_health(database: Database, spool_root: Path, *, now_us: int, window_us:
         errors=sum(not (row[2] == COMPLETE and 200 <= row[1] < 300) for row in rows),
         lost=int(lost),
         dead_letters=int(dead_letters),
-        behind_us=_behind_us(spool_root, {row[0]: (row[1], row[2], row[3]) for row in spools}),
+        behind_us=_behind_us(spool_root, {row[0]: (row[1], row[2], row[3]) for row in spools}, now_us),
     )
 
 
@@ -69,18 +69,17 @@ def percentile(ordered: Sequence[int], share: float) -> int | None:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
 
-def _behind_us(spool_root: Path, read: dict[str, tuple[int, int, int]]) -> int:
+def _behind_us(spool_root: Path, read: dict[str, tuple[int, int, int]], now_us: int) -> int:
     behind = 0
     folders = [path for path in spool_root.iterdir() if path.name.startswith("sp_")] if spool_root.is_dir() else []
     for folder in folders:
-        segments = sorted(folder.glob(f"*{SEGMENT_SUFFIX}"))
-        if not segments:
-            continue
         try:
-            newest, oldest = segments[-1].stat(), segments[0].stat()
+            segments = [(path.name, path.stat()) for path in sorted(folder.glob(f"*{SEGMENT_SUFFIX}"))]
         except FileNotFoundError:
             continue  # the store writer has just taken it away
-        segment, position, updated_us = read.get(folder.name, (0, 0, oldest.st_mtime_ns // 1000))
-        if (segment_name(segment), position) < (segments[-1].name, newest.st_size):
-            behind = max(behind, newest.st_mtime_ns // 1000 - updated_us)
+        number, position, looked_us = read.get(folder.name, (0, 0, 0))
+        waiting = [seen for name, seen in segments if seen.st_size > (position if name == segment_name(number) else 0)]
+        waiting = [seen for seen in waiting if seen.st_mtime_ns // 1000 > looked_us]  # else open exchanges, looked at already
+        if waiting:
+            behind = max(behind, now_us - (looked_us or min(seen.st_mtime_ns for seen in waiting) // 1000))
     return behind if behind > _SLACK_US else 0

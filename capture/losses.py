@@ -49,7 +49,10 @@ class LetterAside:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Counts since the store was made; of gaps and dead letters the newest are listed."""
+    """Counts since the store was made; of gaps and dead letters the newest are listed.
+
+    `newest_us` is when the last of all this came about (UTC microseconds), 0 when nothing was lost.
+    """
 
     lost: int
     gap_count: int
@@ -58,6 +61,7 @@ class Losses:
     dead_letters: tuple[LetterAside, ...]
     quarantine: tuple[tuple[str, int], ...]
     """Damaged segments with their bytes."""
+    newest_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,13 @@ class RetriedLetters:
 def read_losses(database: Database, data_folder: Path, *, limit: int = 100) -> Losses:
     """What was lost, with at most `limit` of each kind listed."""
     with database.read() as connection:
-        lost, gap_count = connection.execute(text("SELECT coalesce(sum(lost), 0), count(*) FROM gaps")).one()
+        sums = text("SELECT coalesce(sum(lost), 0), count(*), coalesce(max(to_us), 0) FROM gaps")
+        lost, gap_count, gap_us = connection.execute(sums).one()
         gaps = connection.execute(
             text("SELECT spool_id, from_us, to_us, lost, reason FROM gaps ORDER BY to_us DESC, id LIMIT :limit"), {"limit": limit}
         ).all()
-        letter_count = connection.execute(text("SELECT count(*) FROM dead_letters")).scalar_one()
+        counts = text("SELECT count(*), coalesce(max(created_us), 0) FROM dead_letters")
+        letter_count, letter_us = connection.execute(counts).one()
         letters = connection.execute(
             text(
                 "SELECT exchange_id, reason, length(record), created_us FROM dead_letters "
@@ -85,14 +91,15 @@ def read_losses(database: Database, data_folder: Path, *, limit: int = 100) -> L
             {"limit": limit},
         ).all()
     quarantine = data_folder / FOLDER_NAME
-    segments = tuple((str(path), path.stat().st_size) for path in sorted(quarantine.glob("sp_*/*")) if path.is_file())
+    aside = [(str(path), path.stat()) for path in sorted(quarantine.glob("sp_*/*")) if path.is_file()]
     return Losses(
         int(lost),
         int(gap_count),
         tuple(LostStretch(*row) for row in gaps),
         int(letter_count),
         tuple(LetterAside(*row) for row in letters),
-        segments,
+        tuple((path, seen.st_size) for path, seen in aside),
+        max(int(gap_us), int(letter_us), *(seen.st_ctime_ns // 1000 for _, seen in aside)),
     )
 
 

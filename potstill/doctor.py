@@ -39,6 +39,9 @@ def examine(settings: Settings) -> list[Finding]:
             findings.append(Finding(name, BAD, error.what, error.next_step))
         except OSError as error:
             findings.append(Finding(name, BAD, f"cannot be looked at: {error}.", "Check the path and your rights to it."))
+        except Exception as error:  # shown: one check must not stop the others
+            what = f"cannot be looked at: {type(error).__name__}: {error}"
+            findings.append(Finding(name, BAD, what, "Check the settings of this part: potstill config"))
     return findings
 
 

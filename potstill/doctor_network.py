@@ -23,17 +23,15 @@ from serve.settings import EngineSettings
 def check_relay(settings: Settings) -> list[Finding]:
     """Whether the relay is up and can write its spools, or could be started."""
     relay = settings.section("relay", RelaySettings)
-    admin = f"http://{relay.host}:{relay.admin_port}"
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    admin = f"http://{host}:{relay.admin_port}"
     try:
         answer = httpx.get(f"{admin}/health/ready", timeout=3)
-        status = httpx.get(f"{admin}/status", timeout=3).json()
-        return [
-            Finding("relay", OK, f"up on {relay.host}:{relay.port}, {answer.text.strip()[:120]}"),
-            *judge_workers(as_list(as_object(status).get("workers"))),
-        ]
+        status = as_object(httpx.get(f"{admin}/status", timeout=3).json())
+        return [judge_ready(f"{host}:{relay.port}", answer), *judge_workers(as_list(status.get("workers")))]
     except (httpx.HTTPError, ValueError):
         pass
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in relay.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((relay.host, relay.port))
@@ -41,6 +39,18 @@ def check_relay(settings: Settings) -> list[Finding]:
             what = f"not up, and port {relay.port} cannot be had: {error.strerror}."
             return [Finding("relay", BAD, what, "End who holds it, or set [relay] port.")]
     return [Finding("relay", NOTE, f"not up; port {relay.port} is free", "Start it: potstill up")]
+
+
+def judge_ready(where: str, answer: httpx.Response) -> Finding:
+    """What the relay says of itself when it is asked whether it is ready; ValueError when that is no JSON."""
+    said = as_object(answer.json())
+    ailing = "; ".join(str(each) for each in as_list(said.get("ailing")))
+    if not answer.is_success or said.get("is_ready") is not True:
+        what = f"up on {where}, but not ready (status {answer.status_code}){f': {ailing}' if ailing else ''}."
+        return Finding("relay", BAD, what, "See what it wrote to its terminal or log, then start it again: potstill up")
+    if ailing:
+        return Finding("relay", NOTE, f"up on {where} and ready, but ailing: {ailing}.", "See its log, and: potstill losses")
+    return Finding("relay", OK, f"up on {where} and ready")
 
 
 def judge_workers(workers: list[Any]) -> list[Finding]:

@@ -15,7 +15,7 @@ from capture import clock
 from capture.capture_settings import CaptureSettings
 from capture.database import Database, open_database
 from capture.health import read_health
-from capture.losses import read_losses
+from capture.losses import Losses, read_losses
 from capture.pseudonyms import read_policy
 from capture.settings import Settings
 from potstill.doctor_clock import judge_skew
@@ -23,6 +23,7 @@ from potstill.findings import BAD, NOTE, OK, Finding
 
 _LEAST_FREE_GIB = 2
 _LONG_WAL_MIB = 512
+_RECENT_US = 7 * 86_400_000_000
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|afs|ceph|lustre|glusterfs|beegfs|gpfs|fuse\.(sshfs|s3fs|rclone|glusterfs|gcsfuse|davfs2?)"
 )
@@ -118,15 +119,22 @@ def check_store(settings: Settings) -> list[Finding]:
         findings.append(Finding("writer", BAD, what, "Start the store writer: potstill up"))
     else:
         findings.append(Finding("writer", OK, "nothing waits in the spool"))
-    if losses.lost or losses.dead_letter_count or losses.quarantine:
-        what = (
-            f"{losses.lost} exchanges were dropped, {losses.dead_letter_count} could not be stored, and "
-            f"{len(losses.quarantine)} damaged segments are kept aside, since the store was made."
-        )
-        findings.append(Finding("losses", BAD, what, "See when and why: potstill losses; store again: potstill losses --retry"))
-    else:
-        findings.append(Finding("losses", OK, "nothing was ever dropped"))
-    return findings
+    return [*findings, judge_losses(losses, clock.now_us())]
+
+
+def judge_losses(losses: Losses, now_us: int) -> Finding:
+    """What was lost: bad for a week, then worth knowing."""
+    if not (losses.gap_count or losses.dead_letter_count or losses.quarantine):
+        return Finding("losses", OK, "nothing was ever dropped")
+    is_old = losses.newest_us < now_us - _RECENT_US
+    what = (
+        f"{losses.lost} exchanges were dropped, {losses.dead_letter_count} could not be stored, and "
+        f"{len(losses.quarantine)} damaged segments are kept aside, since the store was made; "
+        f"the last at {clock.iso(losses.newest_us)}{', more than a week ago' if is_old else ''}."
+    )
+    return Finding(
+        "losses", NOTE if is_old else BAD, what, "See when and why: potstill losses; store again: potstill losses --retry"
+    )
 
 
 def _describe(database: Database) -> str:

@@ -63,11 +63,41 @@ def test_a_store_writer_that_stopped_is_seen_by_how_far_it_is_behind(database: D
     writer = StoreWriter(database, tmp_path / "spool", load_price_table(PriceSettings()))
     send(spool, ids.new_raw_id())
     writer.drain()
-    assert health.read_health(database, tmp_path / "spool", now_us=NOW_US).behind_us == 0
+    assert behind_s(database, spool.folder, 0) == 0
     send(spool, ids.new_raw_id())
     segment = max(spool.folder.glob("*.seg"))
-    later = segment.stat().st_mtime_ns + 9_000_000_000
+    later = segment.stat().st_mtime_ns + 100_000_000  # the file system's clock goes by ticks
     os.utime(segment, ns=(later, later))
-    assert 8_000_000 < health.read_health(database, tmp_path / "spool", now_us=NOW_US).behind_us < 11_000_000
+    assert behind_s(database, spool.folder, 1) == 0, "a moment is nothing"
+    assert 7 < behind_s(database, spool.folder, 9) < 11
+    writer.drain()
+    assert behind_s(database, spool.folder, 9) == 0
     spool.close()
     writer.close()
+
+
+def test_a_spool_that_nobody_ever_read_is_behind_however_quickly_it_was_written(database: Database, tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path / "spool")
+    assert behind_s(database, spool.folder, 3600) == 0, "nothing waits in it"
+    for _ in range(500):
+        send(spool, ids.new_raw_id())
+    spool.close()
+    assert 3590 < behind_s(database, spool.folder, 3600) < 3610
+
+
+def test_an_exchange_that_takes_long_keeps_nobody_waiting(database: Database, tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path / "spool")
+    writer = StoreWriter(database, tmp_path / "spool", load_price_table(PriceSettings()))
+    spool.begin(ids.new_raw_id(), Begin("POST", "/v1/chat/completions", "", "raw", body=b"{}"))
+    send(spool, ids.new_raw_id())
+    writer.drain()
+    assert behind_s(database, spool.folder, 600) == 0
+    spool.close()
+    writer.close()
+
+
+def behind_s(database: Database, folder: Path, later_s: float) -> float:
+    """By how much the store is behind, `later_s` seconds after the last byte came."""
+    last_us = max((path.stat().st_mtime_ns for path in folder.glob("*.seg")), default=0) // 1000
+    now_us = last_us + round(later_s * 1e6)
+    return health.read_health(database, folder.parent, now_us=now_us).behind_us / 1e6

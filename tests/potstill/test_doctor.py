@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -15,10 +16,12 @@ import pytest
 
 from capture import ids, store_rows
 from capture.database import open_database
+from capture.losses import Losses
 from capture.records import Gap
 from capture.settings import Settings, load_settings
 from capture.spool import segment_name
 from capture.spool_reader import SpooledGap
+from potstill import doctor_store
 from potstill.doctor import examine, judge_packages
 from potstill.doctor_clock import judge_skew, skew_of
 from potstill.doctor_network import check_relay, check_upstreams, judge_workers
@@ -29,6 +32,7 @@ from potstill.doctor_store import (
     check_store,
     filesystem_of,
     judge_filesystem,
+    judge_losses,
     judge_spool,
     judge_sqlite,
 )
@@ -174,6 +178,17 @@ def test_a_store_is_described_and_losses_are_bad(settings: Settings) -> None:
     assert "potstill losses" in found.next_step
 
 
+def test_losses_of_long_ago_are_worth_knowing_but_not_bad(settings: Settings) -> None:
+    database = open_database(settings.database_url)
+    store_rows.write(database, (), (), [("sp_a", SpooledGap("gap_1", Gap(1, 2, 5, "disk full")))])
+    database.close()
+    found = one(check_store(settings), "losses")
+    assert (found.verdict, "more than a week ago" in found.what) == (NOTE, True)
+    week_us = 7 * 86_400_000_000
+    verdicts = [judge_losses(Losses(5, 1, (), 0, (), (), 10), now).verdict for now in (week_us, week_us + 10, week_us + 11)]
+    assert verdicts == [BAD, BAD, NOTE]
+
+
 def test_postgresql_is_described_without_its_password_and_its_clock_compared(
     house: Callable[[str], Settings], postgresql_url: str
 ) -> None:
@@ -233,6 +248,54 @@ def test_a_port_that_somebody_else_has_is_bad(house: Callable[[str], Settings]) 
         admin.close()
         found = one(check_relay(house(f"[relay]\nport = {port}\nadmin_port = {admin_port}\n")), "relay")
     assert found.verdict == BAD and str(port) in found.what
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "verdict", "words"),
+    [
+        (200, {"is_ready": True, "is_degraded": False, "ailing": []}, OK, "up on 127.0.0.1:"),
+        (200, {"is_ready": True, "is_degraded": True, "ailing": ["writer"]}, NOTE, "ailing: writer"),
+        (503, {"is_ready": False, "is_degraded": True, "ailing": ["relay 1", "relay 2"]}, BAD, "relay 1; relay 2"),
+        (503, {"is_ready": False}, BAD, "status 503"),
+        (200, ["odd"], BAD, "not ready"),
+    ],
+)
+def test_a_relay_is_well_only_when_it_says_so(
+    status: int, said: object, verdict: str, words: str, house: Callable[[str], Settings]
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health/ready" else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(said if self.path == "/health/ready" else {"workers": []}).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            return None
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        found = one(check_relay(house(f"[relay]\nadmin_port = {server.server_port}\n")), "relay")
+        server.shutdown()
+    assert found.verdict == verdict and words in found.what
+    assert bool(found.next_step) == (verdict != OK)
+
+
+def test_a_relay_on_an_ipv6_address_is_looked_at(house: Callable[[str], Settings]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one_port, socket.create_server(("127.0.0.1", 0)) as another:
+        ports = one_port.getsockname()[1], another.getsockname()[1]
+    found = one(check_relay(house(f'[relay]\nhost = "::1"\nport = {ports[0]}\nadmin_port = {ports[1]}\n')), "relay")
+    assert found.check == "relay" and str(ports[0]) in found.what
+
+
+def test_a_check_that_breaks_is_a_finding_that_names_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, upstream: Callable[[float], str]
+) -> None:
+    def breaks(_settings: Settings) -> list[Finding]:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(doctor_store, "check_spool", breaks)
+    found = one(examine(settings), "spool")
+    assert found.verdict == BAD and "RuntimeError: odd" in found.what
 
 
 def test_the_relays_own_counters_are_read() -> None:
