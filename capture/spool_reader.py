@@ -56,6 +56,7 @@ class SpoolReader:
         self._excused_seq = -1
         self._holes: set[int] = set()
         self._early: list[SpooledGap] = []
+        self._strangers: set[str] = set()
         oldest = min(self._segments(), default=1)
         self._cursor = start if start is not None and start[0] >= oldest else (oldest, 0)
         self._pick_up()
@@ -71,26 +72,40 @@ class SpoolReader:
         return min((exchange.begin_at for exchange in self._open.values()), default=self._cursor)
 
     def read(self, want: int) -> SpoolBatch:
-        """The next exchanges that are over: about `want` of them, the rest next time; none when nothing new is there."""
+        """The next exchanges that are over: about `want` of them, the rest next time; none when nothing new is there.
+
+        SpoolError when the spool cannot be read on; what comes before that place was given by the call before, and the next
+        call tries that place again.
+        """
         batch = SpoolBatch()
-        batch.gaps, self._early = self._early, []
+        try:
+            self._gather(want, batch)
+        except OSError as error:
+            self._close_segment()
+            if batch.finished or batch.gaps or batch.notes:
+                return batch  # the error comes again
+            path = self.folder / segment_name(self._cursor[0])
+            raise SpoolError(f"The spool segment {path} cannot be read: {error}.", "Check the disk.") from error
+        return batch
+
+    def _gather(self, want: int, batch: SpoolBatch) -> None:
         has_no_relay = self._take_lock()
+        batch.gaps, self._early = self._early, []
         while not batch.is_enough(want):
             # Asked before reading: once there is a next segment, nothing more is written to this one.
             following = self._following()
             self._is_sealed = following is not None
             is_through = self._read_segment(want, batch)
             if not is_through:
-                return batch
+                return
             if following is None:
                 if has_no_relay:
                     for exchange in self._open.values():
                         batch.add(exchange)
                     self._open.clear()
                     self.is_dead = True
-                return batch
+                return
             self._leave_segment(following)
-        return batch
 
     def drop_before(self, low_water: Position) -> None:
         """Removes the segments wholly before `low_water`; the whole folder when the relay is dead and all was read."""
@@ -105,7 +120,7 @@ class SpoolReader:
             try:
                 self.folder.rmdir()
             except OSError as error:
-                _log.warning("spool: the empty folder %s stays: %s", self.folder, error)
+                _log.warning("spool: everything in %s is stored, but the folder stays: %s", self.folder, error)
 
     def close(self) -> None:
         """Lets go of the files, and of the lock that a dead relay left."""
@@ -115,7 +130,15 @@ class SpoolReader:
             self._lock = None
 
     def _segments(self) -> list[int]:
-        return sorted(int(path.name.removesuffix(SEGMENT_SUFFIX)) for path in self.folder.glob(f"*{SEGMENT_SUFFIX}"))
+        numbers = []
+        for path in self.folder.glob(f"*{SEGMENT_SUFFIX}"):
+            stem = path.name.removesuffix(SEGMENT_SUFFIX)
+            if stem.isascii() and stem.isdecimal():
+                numbers.append(int(stem))
+            elif path.name not in self._strangers:
+                self._strangers.add(path.name)
+                _log.warning("spool: %s is no segment of ours and is not read", path)
+        return sorted(numbers)
 
     def _take_lock(self) -> bool:
         """True when the relay is gone: it holds the lock as long as it lives."""
@@ -184,21 +207,17 @@ class SpoolReader:
     def _read_segment(self, want: int, batch: SpoolBatch) -> bool:
         """Reads on in the segment of the cursor, a window at a time; False when `want` was reached before its end."""
         number, position = self._cursor
-        try:
-            fd = self._open_segment(number)
-            if fd is None:
+        fd = self._open_segment(number)
+        if fd is None:
+            return True
+        while data := os.pread(fd, _WINDOW, position):
+            used = self._take_all(data, number, position, want, batch) or self._take_hard(fd, number, position, batch)
+            position += used
+            self._cursor = (number, position)
+            if batch.is_enough(want):
+                return False
+            if not used:
                 return True
-            while data := os.pread(fd, _WINDOW, position):
-                used = self._take_all(data, number, position, want, batch) or self._take_hard(fd, number, position, batch)
-                position += used
-                self._cursor = (number, position)
-                if batch.is_enough(want):
-                    return False
-                if not used:
-                    return True
-        except OSError as error:
-            path = self.folder / segment_name(number)
-            raise SpoolError(f"The spool segment {path} cannot be read: {error}.", "Check the disk.") from error
         return True
 
     def _take_all(self, data: bytes, number: int, base: int, want: int, batch: SpoolBatch) -> int:

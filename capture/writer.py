@@ -33,6 +33,7 @@ from capture.retention import Retention
 from capture.settings import Settings, load_settings
 from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpooledNote, SpoolReader
 from capture.throughput import BusySpan, StudentThroughput
+from capture.unreadable import UnreadableSpools
 
 _log = logging.getLogger("capture.writer")
 _BATCH = 1_000
@@ -62,6 +63,8 @@ class StoreWriter:
         self._personal, self._retention = personal or PersonalPolicy(), retention
         self._database, self._spool_root, self._prices, self._poll_s = database, spool_root, price_table, poll_s
         self._readers: dict[str, SpoolReader] = {}
+        self._unreadable = UnreadableSpools()
+        self._left_alone: set[str] = set()
         self._touched: dict[str, tuple[Position, int]] = {}
         self._batch: list[StoredExchange] = []
         self._letters: list[store_rows.DeadLetter] = []
@@ -85,6 +88,7 @@ class StoreWriter:
     def drain(self) -> int:
         """Reads every spool once to its present end and stores what is over; how many exchanges were new to the store.
 
+        A spool that cannot be read is told in the log and in `gaps`, and tried again later; the others are read all the same.
         StoreError when the store cannot be written; nothing is lost then, and the next call goes on.
         """
         stored, has_more = self._commit(), True
@@ -102,24 +106,36 @@ class StoreWriter:
         while not stop.is_set():
             try:
                 stored = self.drain()
-                self._retain()
             except PotstillError as error:
                 wait_s = min(_LONGEST_WAIT_S, max(0.1, wait_s * 2))
                 _log.warning("%s Trying again in %.1f s.", error, wait_s)
                 stop.wait(wait_s * random.uniform(0.7, 1.0))
                 continue
             wait_s = 0.0
+            self._retain()
             if not stored:
                 self._checkpoint_when_idle()
             stop.wait(self._poll_s)
+        self._unreadable.wake()
         self.drain()
+        for name in self._unreadable.names():
+            _log.error("spool %s is not wholly stored, as it cannot be read; it stays for the next start", name)
         self._checkpoint()
 
     def _read(self) -> bool:
         """Gathers what is over in the spools; True when a batch is full and more may wait."""
         for reader in self._find_spools():
             want = _BATCH - len(self._batch)
-            found = reader.read(want)
+            try:
+                found = reader.read(want)
+            except SpoolError as error:
+                self._rest(reader.spool_id, error, reader.cursor[0])
+                continue
+            except Exception as error:  # shown and counted: one spool must not stop the others
+                self._rest(reader.spool_id, error, reader.cursor[0])
+                self._readers.pop(reader.spool_id).close()  # another one begins where the store says, so nothing is skipped
+                continue
+            self._unreadable.works(reader.spool_id)
             before = len(self._batch)
             for spooled in found.finished:
                 self._derive(spooled)
@@ -136,13 +152,23 @@ class StoreWriter:
 
     def _find_spools(self) -> list[SpoolReader]:
         names = sorted(path.name for path in self._spool_root.iterdir() if path.name.startswith("sp_") and path.is_dir())
-        if any(name not in self._readers for name in names):
-            known = store_rows.read_positions(self._database)
-            for name in names:
-                if name not in self._readers:
-                    self._readers[name] = reader = SpoolReader(self._spool_root / name, known.get(name))
-                    self._drop(reader, reader.low_water)  # what a crash between commit and removal left
-        return [self._readers[name] for name in names]
+        names = [name for name in names if not (name in self._left_alone or self._unreadable.is_resting(name))]
+        new = [name for name in names if name not in self._readers]
+        known = store_rows.read_positions(self._database) if new else {}
+        for name in new:
+            try:
+                self._readers[name] = reader = SpoolReader(self._spool_root / name, known.get(name))
+            except Exception as error:  # as in `_read`
+                self._rest(name, error)
+                continue
+            self._drop(reader, reader.low_water)  # what a crash between commit and removal left
+        return [self._readers[name] for name in names if name in self._readers]
+
+    def _rest(self, name: str, error: Exception, segment: int = 0) -> None:
+        """Leaves a spool that cannot be read for a while."""
+        gap = self._unreadable.failed(name, error, segment)
+        if gap is not None:
+            self._gaps.append((name, gap))
 
     def _is_due(self, reader: SpoolReader) -> bool:
         """Whether the store should hear that a spool was read although nothing ended: once a second is enough."""
@@ -165,7 +191,7 @@ class StoreWriter:
 
     def _commit(self) -> int:
         """One transaction for rows and positions, then the segments go. After a StoreError all is kept for the next try."""
-        if not self._positions:
+        if not (self._positions or self._gaps):
             return 0
         try:
             stored = store_rows.write(
@@ -184,7 +210,9 @@ class StoreWriter:
         self._batch, self._letters, self._gaps, self._notes, self._positions = [], [], [], [], {}
         self._written_ns = now
         for name, position in positions.items():
-            reader = self._readers[name]
+            reader = self._readers.get(name)
+            if reader is None:
+                continue  # it could not be read on
             self._touched[name] = (reader.cursor, now)
             self._drop(reader, position)
         return stored
@@ -241,13 +269,17 @@ class StoreWriter:
             reader.drop_before(low_water)
         except OSError as error:
             _log.warning("segments of spool %s cannot be removed: %s", reader.spool_id, error)
-            return
+            if not reader.is_dead:
+                return
+            reader.close()
         if reader.is_dead:
+            if reader.folder.exists():
+                self._left_alone.add(reader.spool_id)  # the next store writer looks at it again
             self._readers.pop(reader.spool_id, None)
             self._touched.pop(reader.spool_id, None)
 
     def _retain(self) -> None:
-        """A little of what is too old goes."""
+        """A little of what is too old goes. A failure holds nothing up: it is shown, and retention tries again when it is due."""
         if self._retention is None:
             return
         try:
@@ -255,6 +287,8 @@ class StoreWriter:
                 self._written_ns = clock.monotonic_ns()
         except RetentionError as error:
             _log.warning("nothing is removed: %s", error)
+        except Exception:
+            _log.exception("retention failed")
 
     def _checkpoint_when_idle(self) -> None:
         if self._written_ns is None and self._has_wal():  # others write too, and none but us may empty it
