@@ -17,14 +17,17 @@ from capture import frames
 from capture.frames import Damage
 from capture.spooled import Position, SpooledExchange
 
-_PATTERN = "carried-*"
+_PATTERN, _PART = "carried-*", ".carried"
 _KIND = 100
 _decode = msgspec.msgpack.Decoder(SpooledExchange).decode
 
 
-def carry(folder: Path, at: Position, exchanges: Mapping[bytes, SpooledExchange]) -> None:
-    """Makes the file for position `at`, durably; OSError when it cannot be written."""
-    salt, half = frames.salt_of(folder.name), folder / ".carried"
+def carry(folder: Path, at: Position, exchanges: Mapping[bytes, SpooledExchange], part: str = _PART) -> None:
+    """Makes the file for position `at`, durably; OSError when it cannot be written.
+
+    Whoever may do it beside the spool's reader gives a temporary name of their own, which begins with `.carried`.
+    """
+    salt, half = frames.salt_of(folder.name), folder / part
     fd = os.open(half, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
     with os.fdopen(fd, "wb") as file:
         for left, (raw_id, exchange) in zip(range(len(exchanges) - 1, -1, -1), exchanges.items(), strict=True):
@@ -66,7 +69,7 @@ def pick_up(folder: Path, at: Position) -> tuple[dict[bytes, SpooledExchange], b
 
 def drop_carried(folder: Path, before: Position | None = None) -> None:
     """Removes the files for positions `before` that one; all of them, unfinished ones too, when None."""
-    paths: Iterable[Path] = [*folder.glob(_PATTERN), *([folder / ".carried"] if before is None else [])]
+    paths: Iterable[Path] = [*folder.glob(_PATTERN), *(folder.glob(f"{_PART}*") if before is None else [])]
     for path in paths:
         if before is None or path.name < _name(before):
             path.unlink(missing_ok=True)

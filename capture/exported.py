@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from capture import clock
 from capture.database import Database
+from capture.ids import exchange_ids_in
 
 JSONL, OTLP, DATASET = "jsonl", "otlp", "dataset"
 """Formats of exported files: an exchange a line; OpenTelemetry as JSON; examples a line, without ids."""
@@ -86,7 +87,7 @@ def erase_from(file: Exported, exchange_ids: Iterable[str], lines: Iterable[str]
 def _without(line: str, format: str, names: set[str], equal: set[str]) -> tuple[str, int]:
     if line.rstrip("\r\n") in equal:
         return "", 1
-    if format == DATASET or not any(name in line for name in names):
+    if format == DATASET or names.isdisjoint(exchange_ids_in(line)):
         return line, 0
     if format != OTLP:
         return "", 1
@@ -116,5 +117,4 @@ def _drop_spans(value: Any, names: set[str]) -> int:
 
 
 def _names_one(value: Any, names: set[str]) -> bool:
-    said = json.dumps(value, ensure_ascii=False)
-    return any(name in said for name in names)
+    return not names.isdisjoint(exchange_ids_in(json.dumps(value, ensure_ascii=False)))

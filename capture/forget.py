@@ -63,13 +63,13 @@ def remove_rows(database: Database, targets: Sequence[Target], on_progress: Call
 
 
 def remove_feedback(connection: Connection, subject: Subject, exchange_ids: Sequence[str], sessions: Sequence[str]) -> int:
-    """Removes feedback that the subject gave, or that is about these exchanges or sessions; how many."""
+    """Removes feedback that the subject gave (see `Subject.gave`), or that is about these exchanges or sessions; how many."""
     removed = 0
-    for column, values in (
-        ("exchange_id", exchange_ids),
-        ("session_name", sessions),
-        ("who", [subject.user] if subject.user else ()),
-    ):
+    if subject.user and not subject.exchange_id:
+        also = " AND session_name = :session AND exchange_id = ''" if subject.session else ""
+        own = {"who": subject.user, "session": subject.session}
+        removed += connection.execute(text(f"DELETE FROM feedback WHERE who = :who{also}"), own).rowcount  # noqa: S608
+    for column, values in (("exchange_id", exchange_ids), ("session_name", sessions)):
         for start in range(0, len(values), _CHUNK):
             sql = text(f"DELETE FROM feedback WHERE {column} IN :values").bindparams(bindparam("values", expanding=True))  # noqa: S608
             removed += connection.execute(sql, {"values": list(values[start : start + _CHUNK])}).rowcount

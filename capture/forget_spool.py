@@ -25,7 +25,7 @@ from capture.records import Begin, Note
 from capture.spool import LOCK_NAME, SEGMENT_SUFFIX
 from capture.subject import Subject
 
-_CARRIED = "carried-"
+_CARRIED, _SCRUBBED = "carried-", ".carried-scrubbed"
 
 
 @dataclass(slots=True)
@@ -83,11 +83,11 @@ def drop_quarantined(root: Path, subject: Subject, exchange_ids: Iterable[str]) 
     They are taken away whole, because nobody can tell whose the unreadable bytes in them are.
     """
     names = [msgspec.msgpack.encode(name) for name in (subject.user, subject.session) if name]  # as records spell them
-    marks = [ids.parse_id(id) for id in exchange_ids] + names
+    raw_ids = {ids.parse_id(id) for id in exchange_ids}
     removed = 0
     for path in sorted(quarantine_of(root).glob(f"*/*{SEGMENT_SUFFIX}")):
         data = path.read_bytes()
-        if any(mark in data for mark in marks):
+        if any(name in data for name in names) or ids.has_raw_id(data, raw_ids):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
@@ -100,17 +100,23 @@ class _Notes:
     sessions: frozenset[str]
 
     def has(self, record: Record) -> bool:
-        note = records.decode(record.payload, Note)
+        try:
+            note = records.decode(record.payload, Note)
+        except ValueError:  # written by another version
+            return False
         return (
             note.exchange_id in self.exchange_ids
             or (bool(note.session_name) and note.session_name in self.sessions)
-            or (bool(self.subject.user) and note.who == self.subject.user)
+            or self.subject.gave(note.who, note.session_name, note.exchange_id)
         )
 
 
 def _scrub_segment(path: Path, raw_ids: set[bytes], notes: _Notes) -> int:
     salt, emptied, damaged = frames.salt_of(path.parent.name), 0, list[Damage]()
-    fd = os.open(path, os.O_RDWR)
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return 0  # drained meanwhile
     with os.fdopen(fd, "r+b", buffering=0) as file:
         for found in frames.scan(file.readall(), 0, salt):
             if isinstance(found, Damage):
@@ -130,10 +136,13 @@ def _scrub_segment(path: Path, raw_ids: set[bytes], notes: _Notes) -> int:
 def _scrub_carried(path: Path, raw_ids: set[bytes]) -> int:
     segment, _, offset = path.name.removeprefix(_CARRIED).partition("-")
     at = int(segment), int(offset)
-    exchanges, _ = pick_up(path.parent, at)
-    kept = {raw: exchange for raw, exchange in exchanges.items() if raw not in raw_ids}
-    if len(kept) < len(exchanges):
-        carry(path.parent, at, kept)
+    try:
+        exchanges, _ = pick_up(path.parent, at)
+        kept = {raw: exchange for raw, exchange in exchanges.items() if raw not in raw_ids}
+        if len(kept) < len(exchanges):
+            carry(path.parent, at, kept, _SCRUBBED)
+    except FileNotFoundError:
+        return 0  # drained meanwhile
     return len(exchanges) - len(kept)
 
 

@@ -7,11 +7,15 @@ and 16 bytes carry it in the spool. A content hash is `b2:` and 64 hex digits of
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import Collection
 from hashlib import blake2b
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUE = {letter: number for number, letter in enumerate(_ALPHABET)}
+_EXCHANGE = re.compile(r"ex_[0-9a-z]{26}")
+_RAW = re.compile(rb"(?=(.{6}[\x70-\x7f].[\x80-\xbf].{7}))", re.DOTALL)  # ahead of the place, as two may overlap
 _SHIFTS = range(120, -1, -10)
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
@@ -39,6 +43,18 @@ def parse_id(text: str) -> bytes:
     for letter in letters:
         number = number << 5 | _VALUE[letter]
     return number.to_bytes(17, "big")[1:]
+
+
+def exchange_ids_in(text: str) -> set[str]:
+    """Everything in `text` that has the shape of an exchange's id."""
+    return set(_EXCHANGE.findall(text))
+
+
+def has_raw_id(data: bytes, raw_ids: Collection[bytes]) -> bool:
+    """Whether one of `raw_ids` stands anywhere in `data`; those that `new_raw_id` made are looked for all at once."""
+    others = [raw for raw in raw_ids if not _RAW.match(raw)]
+    wanted = set(raw_ids)
+    return any(raw in data for raw in others) or any(found[1] in wanted for found in _RAW.finditer(data))
 
 
 def new_id(noun: str) -> str:

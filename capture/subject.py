@@ -35,6 +35,12 @@ class Subject:
             and (not self.exchange_id or exchange_id == self.exchange_id)
         )
 
+    def gave(self, who: str, session: str, exchange_id: str) -> bool:
+        """Whether this feedback by `who` is meant wherever it belongs: all of the user's, or what is on the named session."""
+        if not self.user or who != self.user or self.exchange_id:
+            return False
+        return not self.session or (session == self.session and not exchange_id)
+
     @property
     def fingerprint(self) -> str:
         """A hash that says on a receipt who was meant, to those who know the names."""

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, text
 from capture import clock
 from capture.database import Database
 from capture.errors import StoreError
-from capture.ids import content_hash
+from capture.ids import content_hash, exchange_ids_in
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
@@ -146,7 +146,7 @@ def _lines_about(version: DatasetVersion, wanted: set[str]) -> Iterator[str]:
     for name in (*(f"{split}.jsonl" for split in SPLITS), DROPPED):
         yield from (line for line in _read(version.folder / name) if _id_of(line) in wanted)
     told = to_json(version.manifest["contradictions"]["first"])
-    yield from (id for id in wanted if id in told)
+    yield from wanted & exchange_ids_in(told)
 
 
 def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str], dict[str, int]]:
@@ -170,7 +170,7 @@ def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str],
 
 
 def _without_because(line: str, wanted: set[str]) -> str:
-    if not any(id in line for id in wanted):
+    if wanted.isdisjoint(exchange_ids_in(line)):
         return line
     return to_json({**json.loads(line), "because": ERASED})
 

@@ -165,6 +165,34 @@ def test_a_living_spool_dead_letters_and_feedback_are_cleaned(house: House) -> N
     assert house.scalar("SELECT COUNT(*) FROM gaps") == 0
 
 
+def test_one_session_of_a_user_takes_only_the_feedback_that_belongs_to_it(house: House) -> None:
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    other = write(spool, chat("kept"), answer("fine"), user_name=USER, session_name="s8")
+    own = write(spool, chat("gone"), answer("fine"), user_name=USER, session_name="s7")
+    write(spool, chat("of somebody else"), answer("fine"), user_name="bob", session_name="s7")
+    kept: list[dict[str, str]] = [
+        {"session_name": "s8"},
+        {"exchange_id": other},
+        {"exchange_id": other, "session_name": "s7"},
+        {},
+    ]
+    for names in (*kept, {"session_name": "s7"}, {"exchange_id": own}):
+        spool.note(ids.new_raw_id(), Note("comment", "note", text="said", who=USER, created_us=1, **names))
+    spool.note(ids.new_raw_id(), Note("comment", "note", text="of bob", who="bob", session_name="s7", created_us=1))
+    drain(house.database, house.spool_root)
+    receipt = house.forget(user=USER, session="s7")
+    assert (receipt.places["exchanges"], receipt.places["feedback"]) == (1, 1)
+    with house.database.write() as connection:
+        rows = connection.execute(text("SELECT who, session_name, exchange_id FROM feedback ORDER BY number")).all()
+        connection.execute(text("DELETE FROM feedback"))
+        connection.execute(text("DELETE FROM spools"))
+    said = [(USER, names.get("session_name", ""), names.get("exchange_id", "")) for names in kept] + [("bob", "s7", "")]
+    assert [tuple(row) for row in rows] == said
+    spool.close()
+    drain(house.database, house.spool_root)
+    assert house.scalar("SELECT COUNT(*) FROM feedback") == len(said), "the spool holds the same"
+
+
 def test_what_is_under_way_is_named(house: House) -> None:
     spool = SpoolWriter(house.spool_root)
     spool.begin(ids.new_raw_id(), Begin("POST", "/v1/x", "", "openai", user_name=USER, body=MARK.encode()))
