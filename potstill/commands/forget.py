@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from capture import clock
+from capture.errors import PotstillError
 from capture.settings import Settings
 from potstill.commands import add_command
 from potstill.output import ExitCode, Output
@@ -26,7 +27,7 @@ def add_commands(commands: Any) -> None:
         examples=(
             "  potstill forget --user ann@example.com --dry-run\n"
             "  potstill forget --user ann@example.com --yes\n"
-            "  potstill forget --user ann --session s42 --json\n"
+            "  potstill forget --user ann --session s42 --yes --json\n"
             "  potstill forget --exchange ex_01m8 --yes\n"
             "  potstill forget --receipts\n\n"
             "It erases what is there at this moment: what the same user sends later is captured again. Adapters and releases\n"
@@ -38,7 +39,7 @@ def add_commands(commands: Any) -> None:
     subject.add_argument("--exchange", default="", help="id of one exchange, or enough of its beginning")
     forget.add_argument("--session", default="", help="one session, of the user when one is named")
     forget.add_argument("--dry-run", action="store_true", help="only say what would go, and what was made of it")
-    forget.add_argument("--yes", action="store_true", help="do not ask first, as nobody is asked without a terminal")
+    forget.add_argument("--yes", action="store_true", help="do not ask first; required with --json, and without a terminal")
     forget.add_argument("--receipts", action="store_true", help="the receipts of what was erased so far")
 
 
@@ -48,13 +49,16 @@ def _forget(arguments: argparse.Namespace, settings: Settings, output: Output) -
     from capture.subject import Subject
     from serve import erasure
 
+    if not (arguments.receipts or arguments.dry_run or arguments.yes) and (output.as_json or not sys.stdin.isatty()):
+        output.error(PotstillError("Nobody can be asked whether to erase for good.", "Give --yes, or see first: --dry-run."))
+        return ExitCode.USAGE
     with closing(open_database(settings.database_url)) as database:
         if arguments.receipts:
             _show_receipts(erasure.receipts(database), output)
             return ExitCode.OK
         exchange_id = feed.get(database, arguments.exchange).id if arguments.exchange else ""
         subject = Subject(arguments.user, arguments.session, exchange_id)
-        is_dry_run = arguments.dry_run or not (arguments.yes or output.as_json or _is_sure())
+        is_dry_run = arguments.dry_run or not (arguments.yes or _is_sure())
         with output.stages() as show:
             receipt = erasure.erase(database, settings, subject, who=getpass.getuser(), is_dry_run=is_dry_run, on_progress=show)
     if output.as_json:
@@ -65,8 +69,6 @@ def _forget(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 
 def _is_sure() -> bool:
-    if not sys.stdin.isatty():
-        return True
     return input("Erase for good? Type yes (anything else only shows what would go): ").strip() == "yes"
 
 

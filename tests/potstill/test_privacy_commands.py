@@ -14,6 +14,7 @@ from capture.database import open_database
 from capture.pseudonyms import read_policy
 from capture.settings import Settings, load_settings
 from potstill.cli import run_command
+from potstill.output import ExitCode
 from tests.capture.planting import MARK, answer, chat, drain, raw_bytes, send
 
 KEY = "0123456789abcdef" * 4
@@ -49,15 +50,30 @@ def test_forget_plans_erases_and_keeps_a_receipt(filled: Settings, config: Path,
     assert run_command([*forget, "--user", "u3", "--dry-run", "--json"]) == 0
     planned = said(capsys)
     assert planned["is_dry_run"] is True and planned["places"]["exchanges"] == 1  # type: ignore[index]
-    assert run_command([*forget, "--user", "u3", "--json"]) == 0
+    assert run_command([*forget, "--user", "u3", "--yes", "--json"]) == 0
     receipt = said(capsys)
     assert receipt["places"]["exchanges"] == 1 and "u3" not in json.dumps(receipt)  # type: ignore[index]
     assert run_command([*forget, "--receipts"]) == 0
     assert str(receipt["id"]) in capsys.readouterr().out
-    assert run_command([*forget, "--user", "u3"]) == 0
+    assert run_command([*forget, "--user", "u3", "--yes"]) == 0
     assert "Nothing of that was stored." in capsys.readouterr().out
-    assert run_command(forget) == 1
+    assert run_command([*forget, "--yes"]) == 1
     assert "Nobody is named" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("also", [[], ["--json"]])
+def test_nothing_is_erased_where_nobody_can_be_asked(
+    filled: Settings, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, also: list[str]
+) -> None:
+    stdin = io.StringIO("yes\n")
+    monkeypatch.setattr(stdin, "isatty", lambda: bool(also))  # JSON is for programs, even at a terminal
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert run_command(["--config", str(config), "forget", "--user", "u3", *also]) == ExitCode.USAGE
+    assert "Give --yes" in capsys.readouterr().err
+    database = open_database(filled.database_url)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT COUNT(*) FROM exchanges").scalar_one() == 10
+    database.close()
 
 
 def test_retention_plans_refuses_and_runs(filled: Settings, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
