@@ -35,7 +35,7 @@ class CaptureSettings:
     personal_data_key_env: str = "POTSTILL_PERSONAL_DATA_KEY"
     """Environment variable with the key that makes pseudonyms, and alone turns them back."""
     retention_days: int = 0
-    """Days that an exchange is kept; 0: for ever. What is in a dataset version is kept in any case."""
+    """Days that an exchange is kept; 0: for ever. What a dataset holds stays. Taking over a fifth at first asks for --force."""
     retention_gib: float = 0.0
     """Most that the store may take on disk; the oldest exchanges go first; 0: no limit."""
     retention_exchanges: int = 0

@@ -17,6 +17,7 @@ from capture.database import Database, open_database
 from capture.health import read_health
 from capture.losses import Losses, read_losses
 from capture.pseudonyms import read_policy
+from capture.retention import read_refusal
 from capture.settings import Settings
 from potstill.doctor_clock import judge_skew
 from potstill.findings import BAD, NOTE, OK, Finding
@@ -112,6 +113,7 @@ def check_store(settings: Settings) -> list[Finding]:
             findings.append(_judge_clock(database))
         health = read_health(database, settings.data_folder / "spool", now_us=clock.now_us())
         losses = read_losses(database, settings.data_folder, limit=0)
+        findings += _judge_retention(database, settings)
     finally:
         database.close()
     if health.behind_us:
@@ -150,6 +152,15 @@ def _describe(database: Database) -> str:
         newest = connection.execute(text("SELECT max(number) FROM exchanges")).scalar() or 0
     address = database.engine.url.render_as_string(hide_password=True)
     return f"{kind}, {size / _MIB:.1f} MiB, schema {schema}, newest exchange number {newest}: {address}"
+
+
+def _judge_retention(database: Database, settings: Settings) -> list[Finding]:
+    limits = settings.section("capture", CaptureSettings)
+    refusal = read_refusal(database)
+    if refusal is None or not (limits.retention_days or limits.retention_gib or limits.retention_exchanges):
+        return []
+    what = f"Retention removes nothing, as of {clock.iso(refusal.at_us)}: {refusal.what}"
+    return [Finding("retention", BAD, what, refusal.next_step)]
 
 
 def _judge_wal(path: Path) -> list[Finding]:

@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
         help="remove what is due now; `potstill up` does it once an hour by itself",
         examples=(
             "  potstill retention run --dry-run\n"
-            "  potstill retention run --force            more than a fifth of all exchanges, or against the clock\n"
+            "  potstill retention run --force            after a refusal; `potstill up` goes on with these limits then\n"
             "  POTSTILL_CAPTURE__RETENTION_DAYS=30 potstill retention run"
         ),
     )
@@ -68,6 +68,7 @@ def _run(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
             tasks = retention.by_task(database, due)
             output.json({"due": due, "tasks": tasks}) if output.as_json else _show(due, tasks, output)
             return ExitCode.OK
+        retention.accept(database, due)
         removed, after = 0, 0
         with output.stages() as show:
             while True:

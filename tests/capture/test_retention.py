@@ -12,7 +12,7 @@ from capture.capture_settings import CaptureSettings
 from capture.database import Database
 from capture.errors import RetentionError
 from capture.pricing import PriceTable
-from capture.retention import Retention, by_task, check, measure, remove_some, stored_bytes
+from capture.retention import Retention, accept, by_task, check, measure, read_refusal, remove_some, stored_bytes
 from capture.spool import SpoolWriter
 from capture.writer import StoreWriter
 from tests.capture.planting import MARK, answer, chat, drain, everything, write
@@ -141,3 +141,121 @@ def test_dead_letters_of_that_age_go_too(filled: Database) -> None:
     sweep(filled, CaptureSettings(retention_days=30))
     with filled.read() as connection:
         assert [row[0] for row in connection.execute(text("SELECT exchange_id FROM dead_letters"))] == ["new"]
+
+
+class Hours:
+    """Lets both clocks run ahead; `off` is time that no process saw."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall_us, self.steady_ns = clock.now_us(), clock.monotonic_ns()
+        monkeypatch.setattr(clock, "now_us", lambda: self.wall_us)
+        monkeypatch.setattr(clock, "monotonic_ns", lambda: self.steady_ns)
+
+    def pass_by(self, hours: float) -> None:
+        self.wall_us += int(hours * 3_600_000_000)
+        self.steady_ns += int(hours * 3_600_000_000_000)
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
+    return Hours(monkeypatch)
+
+
+def more(database: Database, folder: Path, count: int) -> None:
+    spool = SpoolWriter(folder / "spool", sync_interval_s=60)
+    for number in range(count):
+        write(spool, chat(f"more {number}"), answer("yes"))
+    spool.close()
+    drain(database, folder / "spool")
+
+
+def all_steps(retention: Retention) -> int:
+    total = 0
+    while removed := retention.step():
+        total += removed
+    return total
+
+
+def test_steady_traffic_over_a_limit_of_count_is_never_refused(database: Database, tmp_path: Path, hours: Hours) -> None:
+    retention = Retention(database, CaptureSettings(retention_exchanges=10))
+    for hour in range(6):
+        more(database, tmp_path, 4)
+        all_steps(retention)
+        assert len(left(database)) <= 10, f"hour {hour}"
+        hours.pass_by(1.01)
+    more(database, tmp_path, 30)
+    assert all_steps(retention) == 30, "a busy hour is traffic too"
+    assert read_refusal(database) is None
+
+
+def test_a_machine_that_was_off_for_days_goes_on_removing(filled: Database, hours: Hours) -> None:
+    settings = CaptureSettings(retention_days=21)
+    assert all_steps(Retention(filled, settings)) == 0
+    hours.pass_by(6.9 * 24)
+    assert all_steps(Retention(filled, settings)) == 6
+    assert read_refusal(filled) is None
+
+
+def test_after_more_than_a_week_the_clock_is_not_believed_until_a_person_says_so(filled: Database, hours: Hours) -> None:
+    settings = CaptureSettings(retention_days=21)
+    assert all_steps(Retention(filled, settings)) == 0
+    hours.pass_by(365 * 24)
+    retention = Retention(filled, settings)
+    for _ in range(3):
+        with pytest.raises(RetentionError, match="20 of 20"):
+            retention.step()
+        hours.pass_by(1.01)
+    assert len(left(filled)) == 20
+
+
+def test_a_lowered_limit_is_refused_shown_and_accepted_once_by_force(filled: Database, hours: Hours) -> None:
+    assert all_steps(Retention(filled, CaptureSettings(retention_exchanges=19))) == 1
+    low = CaptureSettings(retention_exchanges=10)
+    retention = Retention(filled, low)
+    with pytest.raises(RetentionError, match="9 of 19"):
+        retention.step()
+    refusal = read_refusal(filled)
+    assert refusal is not None
+    assert ("9 of 19" in refusal.what, "potstill retention run --force" in refusal.next_step) == (True, True)
+    accept(filled, measure(filled, low, with_datasets=True))
+    assert read_refusal(filled) is not None, "that was about something else"
+    accept(filled, measure(filled, low))
+    assert read_refusal(filled) is None
+    hours.pass_by(1.01)
+    assert all_steps(retention) == 9
+
+
+def test_a_failing_sweep_is_tried_again_after_an_hour_and_slows_no_draining(
+    filled: Database, tmp_path: Path, hours: Hours, caplog: pytest.LogCaptureFixture
+) -> None:
+    with filled.write() as connection:
+        ban = "CREATE TRIGGER no_going BEFORE DELETE ON exchanges "
+        if filled.is_sqlite:
+            connection.execute(text(ban + "BEGIN SELECT RAISE(ABORT, 'no'); END"))
+        else:
+            raising = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$"
+            connection.exec_driver_sql(raising)
+            connection.execute(text(ban + "FOR EACH ROW EXECUTE FUNCTION refuse()"))
+    retention, stop = Retention(filled, CaptureSettings(retention_exchanges=18)), threading.Event()
+    writer = StoreWriter(filled, tmp_path / "spool", PriceTable({}, 0.0), retention=retention, poll_s=0.01)
+    spool = SpoolWriter(tmp_path / "spool", sync_interval_s=60)
+    thread = threading.Thread(target=writer.run, args=(stop,))
+    thread.start()
+    try:
+        for number in range(5):
+            write(spool, chat(f"late {number}"), answer("yes"))
+            deadline = time.monotonic() + 5
+            while len(left(filled)) < 21 + number:
+                assert time.monotonic() < deadline, "draining waits for retention"
+                time.sleep(0.01)
+    finally:
+        stop.set()
+        thread.join()
+        writer.close()
+        spool.close()
+    assert caplog.text.count("retention failed") == 1
+    assert retention.step() == 0, "it rests"
+    with filled.write() as connection:
+        connection.execute(text("DROP TRIGGER no_going" + ("" if filled.is_sqlite else " ON exchanges")))
+    hours.pass_by(1.01)
+    assert all_steps(retention) == 7

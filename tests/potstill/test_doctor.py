@@ -15,11 +15,14 @@ from time import time
 import pytest
 
 from capture import ids, store_rows
+from capture.capture_settings import CaptureSettings
 from capture.database import open_database
+from capture.errors import RetentionError
 from capture.losses import Losses
 from capture.records import Gap
+from capture.retention import Retention, accept, measure
 from capture.settings import Settings, load_settings
-from capture.spool import segment_name
+from capture.spool import SpoolWriter, segment_name
 from capture.spool_reader import SpooledGap
 from potstill import doctor_store
 from potstill.doctor import examine, judge_packages
@@ -37,6 +40,7 @@ from potstill.doctor_store import (
     judge_sqlite,
 )
 from potstill.findings import BAD, NOTE, OK, Finding
+from tests.capture.planting import answer, chat, drain, write
 
 MIB = 2**20
 
@@ -176,6 +180,25 @@ def test_a_store_is_described_and_losses_are_bad(settings: Settings) -> None:
     assert found.verdict == BAD
     assert "5 exchanges were dropped, 1 could not be stored" in found.what
     assert "potstill losses" in found.next_step
+
+
+def test_a_refused_retention_is_bad_until_a_person_accepts_it(house: Callable[[str], Settings]) -> None:
+    settings = house("[capture]\nretention_exchanges = 1\n")
+    spool = SpoolWriter(settings.data_folder / "spool")
+    for _ in range(3):
+        write(spool, chat("a"), answer("b"))
+    spool.close()
+    database = open_database(settings.database_url)
+    drain(database, settings.data_folder / "spool")
+    limits = settings.section("capture", CaptureSettings)
+    with pytest.raises(RetentionError):
+        Retention(database, limits).step()
+    found = one(check_store(settings), "retention")
+    assert (found.verdict, "2 of 3 exchanges" in found.what) == (BAD, True)
+    assert "potstill retention run --force" in found.next_step
+    accept(database, measure(database, limits))
+    database.close()
+    assert [finding for finding in check_store(settings) if finding.check == "retention"] == []
 
 
 def test_losses_of_long_ago_are_worth_knowing_but_not_bad(settings: Settings) -> None:
