@@ -105,10 +105,11 @@ _INSERT = text(
     "ON CONFLICT (id) DO NOTHING"
 )
 _WORDS = (COMMENT, DEMONSTRATION)
-_DROP_WORDS = text(
-    "DELETE FROM feedback WHERE kind IN ('comment', 'demonstration') "
-    "AND (exchange_id IN :ids OR (exchange_id = '' AND session_name IN :sessions))"
-).bindparams(bindparam("ids", expanding=True), bindparam("sessions", expanding=True))
+_DROP_WORDS = "DELETE FROM feedback WHERE kind IN ('comment', 'demonstration') AND "
+_DROP_OF_EXCHANGES = text(f"{_DROP_WORDS} exchange_id IN :names").bindparams(bindparam("names", expanding=True))
+_DROP_OF_SESSIONS = text(f"{_DROP_WORDS} exchange_id = '' AND session_name IN :names").bindparams(
+    bindparam("names", expanding=True)
+)
 # One person has one opinion of one thing under one name: the newest. A comment or a demonstration goes beside it.
 _TOLD = """told AS (SELECT f.*, ROW_NUMBER() OVER (
     PARTITION BY f.exchange_id, CASE WHEN f.exchange_id = '' THEN f.session_name ELSE '' END, f.name, f.who,
@@ -161,8 +162,9 @@ def drop_words(connection: Connection, exchanges: Iterable[Exchange]) -> int:
     omitted = [each for each in exchanges if each.content == OMITTED]
     for start in range(0, len(omitted), _MANY):
         some = omitted[start : start + _MANY]
-        about = {"ids": [each.id for each in some], "sessions": [each.session_name for each in some if each.session_name]}
-        gone += connection.execute(_DROP_WORDS, about).rowcount
+        gone += connection.execute(_DROP_OF_EXCHANGES, {"names": [each.id for each in some]}).rowcount
+        if sessions := [each.session_name for each in some if each.session_name]:
+            gone += connection.execute(_DROP_OF_SESSIONS, {"names": sessions}).rowcount
     return gone
 
 

@@ -247,6 +247,8 @@ def say_much(database: Database, **about: str) -> None:
 def test_no_words_are_kept_on_an_exchange_without_content(database: Database, relay: Relay, drain: Callable[[], int]) -> None:
     quiet, other = relay.exchange(content=OMIT, session_name="q"), relay.exchange(session_name="o")
     drain()
+    relay.exchange(content=OMIT)  # of no session
+    drain()
     said = make_feedback({"exchange_id": quiet, "value": False, "comment": "c", "demonstration": "d"}, source=BY_COMMAND)
     assert feedback.add(database, said.notes) == Added(1, left_out=2)
     spool(relay, exchange_id=quiet, name="late", value=True, comment="by the app")
