@@ -28,6 +28,7 @@ MIB = 1024 * 1024
 PIECE_BYTES = 256 * 1024
 """Most of a body that one record carries."""
 _NOBODY = bytes(16)
+_SEGMENTS = 8  # a full spool has at least so many, so that what is stored can go piece by piece
 _GAP_US = 1_000_000  # while the spool is full, losses are written down once a second
 _LAST_WORDS = (records.END, records.GAP)
 _log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class SpoolWriter:
         """How long the last sync took, in microseconds."""
         self.synced = (1, 0)
         """Segment and offset before which everything survives a power cut."""
-        self._segment_bytes, self._segment_ns = segment_bytes, int(segment_seconds * 1e9)
+        self._segment_bytes, self._segment_ns = min(segment_bytes, max_bytes // _SEGMENTS), int(segment_seconds * 1e9)
         self._reserve_bytes = reserve_bytes
         self._look_ns, self._looked_ns = int(sync_interval_s * 1e9), 0
         self._salt = frames.salt_of(self.spool_id)
@@ -99,7 +100,7 @@ class SpoolWriter:
         self._files = threading.Lock()  # held for every change to the segments
         self._syncing = threading.Lock()
         self._create(root)
-        self._syncer = Syncer(self._sync_and_look, sync_interval_s)
+        self._syncer = Syncer(self._sync_and_look, sync_interval_s, idle_s=segment_seconds)
         self._dirty = self._syncer.dirty
 
     def _create(self, root: Path) -> None:
@@ -306,8 +307,16 @@ class SpoolWriter:
             self._dirty.set()  # the store writer took a segment away while we were counting
         else:
             self._waiting_bytes = waiting
+            self._roll_on(is_full=waiting > self.max_bytes)
         if self._reserve.is_spent and not self._is_closed:
             self._reserve.take()
+
+    def _roll_on(self, is_full: bool) -> None:
+        """Ends the segment when it is old or takes space that is wanted, so that nothing stays on disk that is stored."""
+        with self._files:
+            if self._size and (is_full or clock.monotonic_ns() - self._opened_ns >= self._segment_ns):
+                self._rotate()
+                self._dirty.set()
 
     def sync(self) -> bool:
         """Makes durable what was appended before the call; may be called from any thread. False when the disk refuses.

@@ -59,15 +59,15 @@ class Ring:
 
 
 class Syncer:
-    """A thread that calls `sync` every `interval_s` while `dirty` is set, at once when somebody waits for it.
+    """A thread that calls `sync` every `interval_s` while `dirty` is set, else every `idle_s`; at once when somebody waits.
 
     `sync` says whether all that was appended before the call is durable. When it is not, it is called once more at once,
     then with growing pauses; whoever waits in a pause is told no.
     """
 
-    def __init__(self, sync: Callable[[], bool], interval_s: float) -> None:
+    def __init__(self, sync: Callable[[], bool], interval_s: float, idle_s: float | None = None) -> None:
         self.dirty = threading.Event()
-        self._sync, self._interval_s = sync, interval_s
+        self._sync, self._interval_s, self._idle_s = sync, interval_s, idle_s
         self._hurry = threading.Event()
         self._closing = threading.Event()
         self._waiting: list[Tell] = []
@@ -98,7 +98,7 @@ class Syncer:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self.dirty.wait()
+            self.dirty.wait(self._idle_s)
             self._hurry.wait(self._interval_s)
             self._hurry.clear()
             self.dirty.clear()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,31 @@ def test_an_old_segment_is_followed_by_the_next(tmp_path: Path) -> None:
     write_exchange(spool, [])
     spool.close()
     assert len(list(spool.folder.glob("*.seg"))) == 3
+
+
+def test_what_is_stored_leaves_the_disk_although_no_request_comes_any_more(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path, sync_interval_s=0.001, segment_seconds=0.05)
+    write_exchange(spool, [b"said in confidence"])
+    reader = SpoolReader(spool.folder, None)
+    assert len(reader.read(5).finished) == 1
+    deadline = time.monotonic() + 20
+    while b"in confidence" in b"".join(path.read_bytes() for path in spool.folder.glob("*.seg")):
+        assert time.monotonic() < deadline
+        reader.read(5)
+        reader.drop_before(reader.low_water)
+    spool.close()
+
+
+def test_a_small_quota_holds_as_long_as_the_store_keeps_up(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path, sync_interval_s=0.001, max_bytes=400_000)
+    reader = SpoolReader(spool.folder, None)
+    for _ in range(40):
+        write_exchange(spool, [bytes(30_000)])
+        reader.read(100)
+        reader.drop_before(reader.low_water)
+        spool.look()
+    assert spool.dropped == 0
+    spool.close()
 
 
 def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
