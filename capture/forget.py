@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -31,16 +32,29 @@ _TABLES = (
 )  # fmt: skip
 
 
-def begin_erasure(connection: Connection, erasure_id: str, exchange_ids: Iterable[str]) -> None:
-    """Notes what is about to be erased, so that an erasure that is cut short can be finished."""
-    values = {"name": _PENDING + erasure_id, "value": json.dumps(sorted(exchange_ids))}
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an erasure is about: ids of exchanges, names of sessions, and the dataset versions that hold them.
+
+    `versions` has, by id, the hash before the first change and how many lines of each file are to go.
+    """
+
+    exchange_ids: list[str]
+    sessions: list[str] = field(default_factory=list)
+    versions: dict[str, tuple[str, dict[str, int]]] = field(default_factory=dict)
+
+
+def begin_erasure(connection: Connection, erasure_id: str, begun: Begun) -> None:
+    """Notes what is about to be erased, so that an erasure that is cut short can be finished, and tell all that it touched."""
+    values = {"name": _PENDING + erasure_id, "value": json.dumps(asdict(begun))}
     connection.execute(text("INSERT INTO meta (name, value) VALUES (:name, :value)"), values)
 
 
-def unfinished(connection: Connection) -> dict[str, list[str]]:
-    """Erasures that were cut short: their ids, with those of their exchanges."""
-    rows = connection.execute(text("SELECT name, value FROM meta WHERE name LIKE :start"), {"start": f"{_PENDING}%"})
-    return {row[0].removeprefix(_PENDING): json.loads(row[1]) for row in rows}
+def unfinished(connection: Connection) -> dict[str, Begun]:
+    """Erasures that were cut short, oldest first, by id."""
+    sql = text("SELECT name, value FROM meta WHERE name LIKE :start ORDER BY name")
+    rows = connection.execute(sql, {"start": f"{_PENDING}%"})
+    return {row[0].removeprefix(_PENDING): msgspec.json.decode(row[1], type=Begun) for row in rows}
 
 
 def end_erasures(connection: Connection, finished: Iterable[str], erasure_id: str, receipt: str) -> None:

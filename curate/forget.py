@@ -89,21 +89,39 @@ def without_builds(data_folder: Path, tasks: Iterable[str]) -> Iterator[None]:
         yield
 
 
-def erase_from_version(database: Database, version: DatasetVersion, exchange_ids: Iterable[str], user: str = "") -> ErasedVersion:
+def lines_to_go(version: DatasetVersion, exchange_ids: Iterable[str]) -> dict[str, int]:
+    """How many lines of each file of `version` are about these exchanges."""
+    return _without(version, set(exchange_ids))[1]
+
+
+def erase_from_version(
+    database: Database,
+    version: DatasetVersion,
+    exchange_ids: Iterable[str],
+    user: str = "",
+    begun: tuple[str, Mapping[str, int]] | None = None,
+) -> ErasedVersion:
     """Rewrites the files of `version` without these exchanges; a filter by `user` loses the name.
 
-    The caller keeps builds out meanwhile: see `without_builds`.
+    The caller keeps builds out meanwhile: see `without_builds`. The store hears of it last, so that one that was cut short
+    can be done again, with `begun`: the hash before the first change, and `lines_to_go` at that time.
     """
     wanted = set(exchange_ids)
     for draft in version.folder.parent.glob(".v*.draft"):  # what a crashed build left
         shutil.rmtree(draft)
     files, gone = _without(version, wanted)
-    manifest = _amended(version, files, gone, wanted, user)
-    with database.write() as connection:
-        _update(connection, version.id, manifest)
-    _write(version.folder, manifest, files)
+    hash_before, left = version.hash, gone
+    if begun is not None:
+        hash_before, gone = begun[0], {name: max(count, gone[name]) for name, count in begun[1].items()}
+    new_hash = version.hash
+    if hash_before == version.hash or any(left.values()):
+        manifest = _amended(version, files, gone if hash_before == version.hash else left, wanted, user)
+        _write(version.folder, manifest, files)
+        with database.write() as connection:
+            _update(connection, version.id, manifest)
+        new_hash = str(manifest["hash"])
     examples = sum(gone[split] for split in SPLITS)
-    return ErasedVersion(version.id, version.task, version.number, examples, gone[DROPPED], version.hash, str(manifest["hash"]))
+    return ErasedVersion(version.id, version.task, version.number, examples, gone[DROPPED], hash_before, new_hash)
 
 
 def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable[tuple[str, str]] = ()) -> ErasedExamples:

@@ -31,6 +31,7 @@ from capture.subject import Subject, Target, find_targets
 from capture.writer import StoreWriter
 from curate import forget as forget_data
 from curate.datasets import DatasetVersion
+from curate.datasets import versions as all_versions
 from curate.examples import Example, example_id
 from curate.forget import ErasedVersion
 from curate.formats import to_openai_lines
@@ -75,6 +76,12 @@ class _Found:
     resumed: list[str]
     versions: list[DatasetVersion]
     examples: list[Example]
+    begun: dict[str, tuple[str, dict[str, int]]]
+
+    def noted(self) -> forget.Begun:
+        """What has to be known to finish this erasure when it is cut short."""
+        versions = {version.id: (version.hash, forget_data.lines_to_go(version, self.ids)) for version in self.versions}
+        return forget.Begun(self.ids, self.sessions, versions | self.begun)
 
 
 def erase(
@@ -103,14 +110,15 @@ def erase(
         tasks = {target.task for target in found.targets} | {version.task for version in found.versions}
         with forget_data.without_builds(settings.data_folder, tasks):
             with database.write() as connection:
-                forget.begin_erasure(connection, receipt.id, found.ids)
+                forget.begin_erasure(connection, receipt.id, noted := found.noted())
+            found = replace(found, begun=noted.versions)
             receipt = _erase_made(database, found, subject, receipt, tell)
             receipt = _erase_captured(database, spool_root, found, subject, receipt, tell)
         left = list(receipt.left)
         if not is_drained:
             left.append("The store writer is behind: what waits in the spool is not erased. Run potstill forget again.")
         tell("rewrite the index", 0, 1)
-        if found.targets:
+        if found.targets or found.resumed:
             forget.merge(database)
         receipt = replace(receipt, left=tuple(left))
         with database.write() as connection:
@@ -134,14 +142,19 @@ def _find(database: Database, subject: Subject) -> _Found:
     with database.read() as connection:
         pending = forget.unfinished(connection)
         targets = {target.number: target for target in find_targets(connection, subject)}
-        for id in sorted({id for ids in pending.values() for id in ids}):
+        pending_ids = sorted({id for begun in pending.values() for id in begun.exchange_ids})
+        for id in pending_ids:
             targets |= {target.number: target for target in find_targets(connection, Subject(exchange_id=id))}
-    letters = forget.find_letters(database, subject, (id for ids in pending.values() for id in ids))
-    ids = sorted({*(target.id for target in targets.values()), *letters, *(id for some in pending.values() for id in some)})
-    sessions = sorted({target.session for target in targets.values()} - {""} | ({subject.session} - {""}))
-    versions = forget_data.touched_versions(database, ids)
+    letters = forget.find_letters(database, subject, pending_ids)
+    ids = sorted({*(target.id for target in targets.values()), *letters, *pending_ids})
+    sessions = {target.session for target in targets.values()} | {subject.session}
+    sessions = sessions.union(*(begun.sessions for begun in pending.values())) - {""}
+    begun_versions = {id: version for begun in reversed(pending.values()) for id, version in begun.versions.items()}
+    touched = {version.id for version in forget_data.touched_versions(database, ids)} | begun_versions.keys()
+    versions = [version for version in all_versions(database) if version.id in touched]
     examples = [example for version in versions for example in forget_data.erased_examples(version, ids)]
-    return _Found([targets[number] for number in sorted(targets)], ids, sessions, letters, list(pending), versions, examples)
+    in_order = [targets[number] for number in sorted(targets)]
+    return _Found(in_order, ids, sorted(sessions), letters, list(pending), versions, examples, begun_versions)
 
 
 def _receipt(found: _Found, subject: Subject, who: str, *, is_dry_run: bool) -> Receipt:
@@ -199,11 +212,13 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
         forget_training.erase_from_run(run, map(example_id, found.ids))
         for run in forget_training.touched_runs(database, version_ids)
     ]
+    # Before the versions, because these say which inputs it is about.
+    rows = forget_data.erase_rows(database, found.ids, {(example.task, example.input_key) for example in found.examples})
     versions = []
     for done, version in enumerate(found.versions):
         tell("rewrite datasets", done, len(found.versions))
-        versions.append(forget_data.erase_from_version(database, version, found.ids, subject.user))
-    rows = forget_data.erase_rows(database, found.ids, {(example.task, example.input_key) for example in found.examples})
+        begun = found.begun[version.id]
+        versions.append(forget_data.erase_from_version(database, version, found.ids, subject.user, begun))
     places = {
         "exports": in_exports, "dataset_rows": sum(version.examples + version.listed for version in versions),
         "examples": rows.examples, "reviews": rows.reviews, "split_keys": rows.split_keys,

@@ -113,7 +113,7 @@ def test_forgetting_again_does_nothing_and_says_so(house: House) -> None:
     fill(house)
     first, second = house.forget(user=USER), house.forget(user=USER)
     assert second.id != first.id and second.subject == first.subject
-    assert not any(second.places.values()) and second.versions == second.left == ()
+    assert not any(second.places.values()) and second.versions == () and second.left == ()
     assert [each["id"] for each in receipts(house.database)] == [second.id, first.id]
 
 
@@ -170,14 +170,10 @@ def test_one_session_of_a_user_takes_only_the_feedback_that_belongs_to_it(house:
     other = write(spool, chat("kept"), answer("fine"), user_name=USER, session_name="s8")
     own = write(spool, chat("gone"), answer("fine"), user_name=USER, session_name="s7")
     write(spool, chat("of somebody else"), answer("fine"), user_name="bob", session_name="s7")
-    kept: list[dict[str, str]] = [
-        {"session_name": "s8"},
-        {"exchange_id": other},
-        {"exchange_id": other, "session_name": "s7"},
-        {},
-    ]
-    for names in (*kept, {"session_name": "s7"}, {"exchange_id": own}):
-        spool.note(ids.new_raw_id(), Note("comment", "note", text="said", who=USER, created_us=1, **names))
+    kept = [("s8", ""), ("", other), ("s7", other), ("", "")]
+    for session, id in (*kept, ("s7", ""), ("", own)):
+        note = Note("comment", "note", text="said", who=USER, created_us=1, session_name=session, exchange_id=id)
+        spool.note(ids.new_raw_id(), note)
     spool.note(ids.new_raw_id(), Note("comment", "note", text="of bob", who="bob", session_name="s7", created_us=1))
     drain(house.database, house.spool_root)
     receipt = house.forget(user=USER, session="s7")
@@ -186,7 +182,7 @@ def test_one_session_of_a_user_takes_only_the_feedback_that_belongs_to_it(house:
         rows = connection.execute(text("SELECT who, session_name, exchange_id FROM feedback ORDER BY number")).all()
         connection.execute(text("DELETE FROM feedback"))
         connection.execute(text("DELETE FROM spools"))
-    said = [(USER, names.get("session_name", ""), names.get("exchange_id", "")) for names in kept] + [("bob", "s7", "")]
+    said = [(USER, *names) for names in kept] + [("bob", "s7", "")]
     assert [tuple(row) for row in rows] == said
     spool.close()
     drain(house.database, house.spool_root)
@@ -338,10 +334,68 @@ def test_a_quarantined_segment_that_names_them_is_removed(house: House) -> None:
 def test_an_erasure_that_was_cut_short_is_finished(house: House) -> None:
     own = fill(house)
     with house.database.write() as connection:
-        forget.begin_erasure(connection, "er_cut", own)
+        forget.begin_erasure(connection, "er_cut", forget.Begun(own))
     receipt = house.forget(user="nobody")
     assert receipt.places["exchanges"] == 3 and MARK.encode() not in house.bytes()
     assert house.scalar("SELECT COUNT(*) FROM meta WHERE name LIKE 'erasure:%'") == 0
+
+
+@pytest.mark.parametrize("stage", ["search exported files", "rewrite datasets", "remove exchanges", "rewrite the index"])
+def test_an_erasure_that_was_cut_short_anywhere_tells_all_that_it_touched(
+    house: House, adapter_row: Callable[..., str], stage: str
+) -> None:
+    own = fill(house, 300)
+    first = datasets.build(house.database, house.settings.data_folder, "mail", CURATE)
+    formats.export_version(house.database, first, house.settings.folder / "out")
+    taught = [one for split in ("train", "val", "test") for one in datasets.load_split(first, split) if one.exchange_id in own]
+    run = runs.create_run(
+        house.database, first, load_recipe("sft-lora", {"minimum_examples": 50}), "base", house.settings.data_folder
+    )
+    with house.database.write() as connection:
+        runs.end_run(connection, run.id, runs.DONE)
+    adapter = adapter_row(house.database, "mail", house.settings.folder / "adapter", "base", run.id)
+    with house.database.write() as connection:
+        connection.execute(text("UPDATE adapters SET dataset_version_id = :id"), {"id": first.id})
+    make_release(house.database, "mail", adapter_id=adapter)
+
+    def cut(reached: str, _done: int, _total: int) -> None:
+        if reached == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        erase(house.database, house.settings, Subject(user=USER), on_progress=cut)
+    assert receipts(house.database) == []
+    receipt = house.forget(user=USER)
+    again = datasets.get_version(house.database, "mail", 1)
+    assert [(one.id, one.examples, one.hash_before, one.hash) for one in receipt.versions] == [
+        (first.id, len(taught), first.hash, again.hash)
+    ]
+    assert [one.id for one in receipt.runs] == [run.id]
+    assert receipt.adapters == (adapter,) and receipt.releases == ("mail#1 (ready)",)
+    assert MARK.encode() not in house.bytes() and MARK not in everything(house.database)
+    assert [each["examples"] for each in again.manifest["erasures"]] == [len(taught)]
+    assert again.train + again.val + again.test == first.train + first.val + first.test - len(taught)
+    assert house.scalar("SELECT COUNT(*) FROM meta WHERE name LIKE 'erasure:%'") == 0
+    assert not house.forget(user=USER).versions
+
+
+def test_a_version_whose_rewriting_was_cut_short_between_its_files_and_the_store_is_finished(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = fill(house, 300)
+    first = datasets.build(house.database, house.settings.data_folder, "mail", CURATE)
+    taught = [one for split in ("train", "val", "test") for one in datasets.load_split(first, split) if one.exchange_id in own]
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("curate.forget._update", power_cut)
+        house.forget(user=USER)
+    (version,) = house.forget(user=USER).versions
+    again = datasets.get_version(house.database, "mail", 1)
+    assert (version.examples, version.hash_before, version.hash) == (len(taught), first.hash, again.hash)
+    assert again.train + again.val + again.test == first.train + first.val + first.test - len(taught)
 
 
 def test_a_subject_that_is_nobody_is_refused() -> None:
