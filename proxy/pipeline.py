@@ -50,9 +50,10 @@ async def _serve(relay: Relay, request: web.BaseRequest, asked: Asked) -> web.St
     answer: Answer | Failure | None = None
     try:
         is_kept = recording.begin(_begin(asked, assignment, relay.omission.content_of(asked)))
+        if is_kept or not relay.capture.rejects_when_full:
+            is_kept = await recording.rest(asked.body)
         if not is_kept and relay.capture.rejects_when_full:
             return await refuse(request, asked, assignment, recording, _NOT_KEPT, COMPLETE)
-        await recording.rest(asked.body)
         answer = await _ask(relay, asked, assignment, recording)
         if isinstance(answer, Failure):
             return await refuse(request, asked, assignment, recording, answer, COMPLETE)

@@ -59,18 +59,23 @@ class Recording:
             self._request_sha256 = sha256(body).hexdigest()
         return self._spool.begin(self.raw_id, begin)
 
-    async def rest(self, body: bytes) -> None:
-        """Keeps what `begin` left of a large body, without a copy and without holding up the event loop."""
+    async def rest(self, body: bytes) -> bool:
+        """Keeps what `begin` left of a large body, without a copy and without holding up the event loop.
+
+        False: some of what was to be kept is not.
+        """
         if len(body) <= PIECE_BYTES:
-            return
-        view, digest = memoryview(body), sha256()
+            return True
+        view, digest, is_kept = memoryview(body), sha256(), True
         if len(body) > self._most:
             self._captured = CUT
         for start in range(0, len(body), _AT_ONCE):
             digest.update(view[start : start + _AT_ONCE])
-            self._spool.body(self.raw_id, view[max(start, PIECE_BYTES) : min(start + _AT_ONCE, self._most)])
+            piece = view[max(start, PIECE_BYTES) : min(start + _AT_ONCE, self._most)]
+            is_kept = self._spool.body(self.raw_id, piece) and is_kept
             await asyncio.sleep(0)
         self._request_sha256 = digest.hexdigest()
+        return is_kept
 
     def head(self, status: int, headers: dict[str, str], upstream: str, model: str = "") -> None:
         """Keeps the head of the answer and who gave it; `status` is 0 until then."""

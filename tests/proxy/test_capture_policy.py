@@ -7,7 +7,7 @@ import errno
 import os
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -126,6 +126,26 @@ async def test_a_full_spool_lets_requests_pass_and_counts_them_by_default(tmp_pa
         assert (await talk(worker.port, CHAT, HEADERS, large)).status == 200
         assert (await talk(worker.port, CHAT, HEADERS, ASK)).body == CHAT_ANSWER
         assert worker.status()["dropped"] == 1
+
+
+@pytest.mark.parametrize(("on_full", "status"), [("reject", 503), ("drop", 200)])
+async def test_a_large_request_whose_rest_cannot_be_kept_reaches_no_upstream_when_so_set(
+    on_full: str, status: int, tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_with(tmp_path, upstream, on_full=on_full)
+    writev = os.writev
+
+    def small_only(fd: int, buffers: Sequence[bytes]) -> int:
+        if buffers[0][2] == records.BODY:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return writev(fd, buffers)
+
+    large = b'{"model":"gpt-5","messages":[],"pad":"' + b"x" * MIB + b'"}'
+    async with relaying(tmp_path) as worker:
+        monkeypatch.setattr(os, "writev", small_only)
+        reply = await talk(worker.port, CHAT, HEADERS, large)
+        assert (reply.status, len(upstream.received)) == (status, 1 if status == 200 else 0)
+        assert (b"spool_full" in reply.body, worker.status()["dropped"]) == (status == 503, 1)
 
 
 async def test_large_bodies_are_framed_in_pieces_and_come_out_whole(tmp_path: Path, upstream: Upstream) -> None:
