@@ -1,7 +1,8 @@
 """POST /feedback: what an app's users thought of an answer, on its way into the spool. No upstream ever hears of it.
 
 The answer is 202 once the feedback is in the spool, so that it survives the death of this process (in strict mode a power cut
-too); 503 with Retry-After when it could not be kept. Nobody asks the store, so feedback may come before its exchange, or for
+too); 503 with Retry-After when some of it could not be kept, with the ids under which to send all of it again: what was kept
+already is not stored twice. Nobody asks the store, so feedback may come before its exchange, or for
 one that nobody knows. Where content is not to be stored, values are kept, but neither comments nor demonstrations.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -36,7 +37,9 @@ _OF_REQUEST = re.compile(r"/v1/request/([^/]+)/feedback")
 """Helicone's path, which names the exchange."""
 _TOO_LARGE = Failure(413, "body_too_large", f"The feedback has more than {MAX_BYTES} bytes.", "Send less at once.")
 _NOT_POST = Failure(405, "method_not_allowed", "Feedback is taken by POST only.", "Send it by POST.")
-_NOT_KEPT = Failure(503, "spool_full", "The feedback could not be kept just now.", "Send it again with the same id.", 1)
+_NOT_KEPT = Failure(
+    503, "spool_full", "The feedback could not be kept, or not all of it.", "Send it again with the ids in `feedback`.", 1
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def find_target(raw_path: str) -> FeedbackTarget | None:
 
 
 async def take_feedback(relay: Relay, request: web.BaseRequest, target: FeedbackTarget, holder: Holder) -> web.StreamResponse:
-    """Keeps the feedback of one request, all of it or nothing, and answers."""
+    """Keeps the feedback of one request and answers. What is malformed keeps all of it out; a full disk maybe the rest only."""
     failure = refuse_host(request.headers, relay.settings) or _refuse_page(request.headers, relay.settings.hosts)
     if failure is None and request.method != "POST":
         failure = _NOT_POST
@@ -72,9 +75,12 @@ async def take_feedback(relay: Relay, request: web.BaseRequest, target: Feedback
     if failure is None:
         body, failure = await read_body(request, relay.settings, holder, MAX_BYTES, _TOO_LARGE)
     found = failure or _read(relay, request.headers, target, body)
-    if not isinstance(found, Failure) and not (_keep(relay, found) and await _is_settled(relay)):
-        found = _NOT_KEPT
-    response = _refusal(found) if isinstance(found, Failure) else _acceptance(found, is_list=body.lstrip()[:1] == b"[")
+    if isinstance(found, Failure):
+        response = _refusal(found)
+    elif _keep(relay, found) and await _is_settled(relay):
+        response = _acceptance(found, is_list=body.lstrip()[:1] == b"[")
+    else:
+        response = _refusal(_NOT_KEPT, found)
     if relay.is_draining or failure is not None:  # of a request that was refused unread, the body may still come
         response.force_close()
     return response
@@ -105,6 +111,7 @@ def _read(relay: Relay, headers: Mapping[str, str], target: FeedbackTarget, body
 
 
 def _keep(relay: Relay, found: list[Given]) -> bool:
+    """Appends note after note, up to the first that the spool does not take; False then, and those before it stay."""
     return all(relay.spool.note(ids.new_raw_id(), note) for given in found for note in given.notes)
 
 
@@ -130,11 +137,15 @@ def _acceptance(found: list[Given], *, is_list: bool) -> web.Response:
     return web.Response(status=202, body=msgspec.json.encode(told if is_list else told[0]), content_type="application/json")
 
 
-def _refusal(failure: Failure) -> web.Response:
+def _refusal(failure: Failure, found: Sequence[Given] = ()) -> web.Response:
+    """The answer to what was not taken; it tells the ids of what was `found` well-formed."""
     headers = {}
     if failure.retry_after_s:
         headers["Retry-After"] = str(failure.retry_after_s)
     if failure.status == 405:
         headers["Allow"] = "POST"
     body = failures.body(OPENAI, failure, "")
+    if found:
+        told = [{"id": given.id, "is_accepted": False} for given in found]
+        body = msgspec.json.encode({**msgspec.json.decode(body), "feedback": told})
     return web.Response(status=failure.status, headers=headers, body=body, content_type="application/json")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,9 +149,37 @@ async def test_a_spool_that_cannot_be_written_is_answered_503_and_the_next_one_i
         full.setattr("os.writev", no_space)
         reply = await send(relay, session="s", value=1, id="f1")
     assert (reply.status, reply.header("retry-after")) == (503, "1")
-    assert json.loads(reply.body)["error"]["code"] == "spool_full"
+    told = json.loads(reply.body)
+    assert (told["error"]["code"], told["feedback"]) == ("spool_full", [{"id": "f1", "is_accepted": False}])
     assert (await send(relay, session="s", value=1, id="f1")).status == 202
     assert [note.id for note in notes(relay_config)] == ["f1"]
+
+
+async def test_feedback_that_was_kept_in_part_is_sent_again_by_the_ids_of_the_503_and_stored_once(
+    relay_config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = await start_worker(relay_config)
+    given = [{"session": "s", "value": number} for number in range(3)]
+    written: list[int] = []
+    writev = os.writev
+
+    def space_for_two(fd: int, buffers: Any) -> int:
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(fd)
+        return writev(fd, buffers)
+
+    with monkeypatch.context() as full:
+        full.setattr("os.writev", space_for_two)
+        refused = await talk(relay.port, POST, "", json.dumps(given).encode())
+    assert refused.status == 503
+    ids = [each["id"] for each in json.loads(refused.body)["feedback"]]
+    assert len(set(ids)) == 3
+    assert [note.id for note in notes(relay_config)] == ids[:2]
+    again = [{**each, "id": id} for each, id in zip(given, ids, strict=True)]
+    assert (await talk(relay.port, POST, "", json.dumps(again).encode())).status == 202
+    await relay.drain(1.0)
+    assert [(each.id, each.value) for each in store(relay_config)] == list(zip(ids, (0.0, 1.0, 2.0), strict=True))
 
 
 async def test_in_strict_mode_202_comes_after_the_disk_and_503_when_it_refuses(
