@@ -27,6 +27,8 @@ _TERM = re.compile(
     r"""(?P<minus>-?)(?:(?P<field>[A-Za-z_]+(?:\.[^\s:<>=!"]+)?)(?P<op>>=|<=|!=|[:=<>]))?(?P<value>(?:"(?:[^"\\]|\\.)*"|[^\s"])+)""",
     re.DOTALL,
 )
+_FIELD_ALONE = re.compile(r"(?P<field>[A-Za-z_]+(?:\.[^\s:<>=!\"]+)?)(?:>=|<=|!=|[:=<>])")
+_NAMES = {field.name.partition(".")[0] for field in FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def parse_filter(text: str) -> Filter:
             raise FilterError(f"The filter cannot be read from {text[position:]!r} on.", 'Close the quotes with ".')
         alternatives = _split(match["value"])
         values += len(alternatives)
+        _check_value(match, text)
         name, key = _name(match["field"])
         if name == "text":
             _check_operator(match)
@@ -131,6 +134,19 @@ def _condition(match: re.Match[str], name: str, key: str, alternatives: list[Let
         f"Unknown field {match['field']!r} in the filter.",
         f"{f'Did you mean {close[0]}?' if close else known} Put quotes around it to look for the words.",
     )
+
+
+def _check_value(match: re.Match[str], text: str) -> None:
+    """Refuses a field without its value, which would be looked for as a word."""
+    is_cut = not text[match.end() : match.end() + 1].isspace() and match.end() < len(text)
+    found = None if match["field"] or is_cut else _FIELD_ALONE.fullmatch(match["value"])
+    name = _name(found["field"])[0] if found else ""
+    if found and name in _NAMES:
+        example = next(field.example for field in FIELDS if field.name.partition(".")[0] == name)
+        raise FilterError(
+            f"Field {found['field']!r} in the filter has no value.",
+            f"Write the value right behind it, as in {example}; put quotes around it to look for the word.",
+        )
 
 
 def _check_operator(match: re.Match[str]) -> None:

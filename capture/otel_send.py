@@ -93,14 +93,15 @@ class Collector:
             if left:
                 time.sleep(min(self._patience.longest_s, pause_s if after_s is None else after_s))
                 pause_s *= 2
-        raise UpstreamError(f"The collector at {self.address} does not take spans: {reason}.", f"Go on later with {resume}.")
+        what = f"The collector at {self.address} does not take spans: {reason}."
+        raise UpstreamError(what, f"See that it runs and takes OTLP over HTTP at that address, then go on with {resume}.")
 
     def _post(self, body: bytes, resume: str) -> tuple[str, float | None]:
         """'' when it was taken, else why not and after how many seconds the collector wants to be asked again."""
         try:
             response = self._client.post(self.address, content=body)
         except httpx.TransportError as error:
-            return type(error).__name__, None
+            return f"it cannot be reached ({type(error).__name__}: {error})", None
         if response.is_success:
             self._count_rejected(response.content)
             return "", None

@@ -58,6 +58,11 @@ def one_line(text: str, width: int) -> str:
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
 
 
+def counted(count: int, noun: str) -> str:
+    """`count` with its noun in the singular or plural: 1 exchange, 1,200 exchanges."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _cell(text: str) -> str:
     indent = len(text) - len(text.lstrip(" "))
     return " " * indent + one_line(text, 400)

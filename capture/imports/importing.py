@@ -49,11 +49,12 @@ class LineProblem:
 
 @dataclass(frozen=True, slots=True)
 class ImportGroup:
-    """How many exchanges of one task and model were read."""
+    """How many exchanges of one task and model were read, and how many of these were new to the store."""
 
     task: str
     model: str
     exchanges: int
+    new: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,18 @@ class ImportReport:
     is_dry_run: bool
 
 
+_Group = tuple[str, str]
+"""Task and model."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Where an exchange stands in its file, and the group that it counts in."""
+
+    number: int
+    group: _Group
+
+
 @dataclass(slots=True)
 class _Tally:
     formats: dict[str, str] = field(default_factory=dict)
@@ -82,7 +95,8 @@ class _Tally:
     skipped: Counter[str] = field(default_factory=Counter)
     bad: int = 0
     problems: list[LineProblem] = field(default_factory=list)
-    groups: Counter[tuple[str, str]] = field(default_factory=Counter)
+    groups: Counter[_Group] = field(default_factory=Counter)
+    new: Counter[_Group] = field(default_factory=Counter)
 
     def reject(self, path: Path, line: int, error: LineError) -> None:
         if not error.is_bad:
@@ -92,14 +106,30 @@ class _Tally:
         if len(self.problems) < _MOST_PROBLEMS:
             self.problems.append(LineProblem(str(path), line, error.reason))
 
-    def accept(self, task: str, imported: ImportedExchange) -> None:
+    def accept(self, task: str, imported: ImportedExchange) -> _Group:
         self.read += 1
         group = (task or imported.task, imported.model_served or imported.model_asked)
-        self.groups[group if group in self.groups or len(self.groups) < _MOST_GROUPS else ("(others)", "")] += 1
+        group = group if group in self.groups or len(self.groups) < _MOST_GROUPS else ("(others)", "")
+        self.groups[group] += 1
+        return group
+
+    def take_back(self, path: Path, line: _Line, error: LineError) -> None:
+        """An exchange that was accepted is a bad line after all."""
+        self.read -= 1
+        self.groups[line.group] -= 1
+        self.reject(path, line.number, error)
+
+    def keep(self, written: int, batch: Sequence[tuple[_Line, StoredExchange]]) -> None:
+        """Of `batch`, `written` exchanges were new: each that stands in it, a line that stands there twice counting once."""
+        self.stored += written
+        firsts = {stored.exchange.id: line for line, stored in reversed(batch)}
+        self.new.update([line.group for line in firsts.values()][:written])
 
     def report(self, *, is_dry_run: bool) -> ImportReport:
         groups = tuple(
-            ImportGroup(*key, count) for key, count in sorted(self.groups.items(), key=lambda item: (-item[1], item[0]))
+            ImportGroup(*key, count, self.new[key])
+            for key, count in sorted(self.groups.items(), key=lambda item: (-item[1], item[0]))
+            if count
         )
         known = 0 if is_dry_run else self.read - self.stored
         problems = tuple(self.problems)
@@ -203,13 +233,13 @@ def _import_file(
     requests: BatchRequests,
     on_progress: OnProgress | None,
 ) -> None:
-    batch: list[tuple[int, SpooledExchange]] = []
+    batch: list[tuple[_Line, SpooledExchange]] = []
     size = 0
     for entry, imported in _parsed(path, tally, requests, on_progress):
-        tally.accept(wishes.task, imported)
+        group = tally.accept(wishes.task, imported)
         if database is None:
             continue
-        batch.append((entry.line, wishes.spool(imported)))
+        batch.append((_Line(entry.line, group), wishes.spool(imported)))
         size += len(imported.request) + len(imported.response)
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
             _store(database, path, _derived(database, prices, path, wishes, batch, tally), tally)
@@ -241,9 +271,9 @@ def _derived(
     prices: PriceTable,
     path: Path,
     wishes: _Wishes,
-    batch: list[tuple[int, SpooledExchange]],
+    batch: list[tuple[_Line, SpooledExchange]],
     tally: _Tally,
-) -> list[tuple[int, StoredExchange]]:
+) -> list[tuple[_Line, StoredExchange]]:
     """What of `batch` is not in the store yet, derived; an exchange that cannot be derived is a bad line."""
     known = _known(database, [spooled.id for _, spooled in batch])
     found = []
@@ -253,8 +283,7 @@ def _derived(
         try:
             found.append((line, derive(spooled, prices, wishes.personal)))
         except Exception as error:  # told by its line: one exchange must not stop the others
-            tally.read -= 1
-            tally.reject(path, line, LineError(f"cannot be read: {type(error).__name__}"))
+            tally.take_back(path, line, LineError(f"cannot be read: {type(error).__name__}"))
     return found
 
 
@@ -264,20 +293,19 @@ def _known(database: Database, exchange_ids: list[str]) -> set[str]:
         return {str(row[0]) for row in connection.execute(query, {"ids": exchange_ids})} if exchange_ids else set()
 
 
-def _store(database: Database, path: Path, batch: list[tuple[int, StoredExchange]], tally: _Tally) -> None:
+def _store(database: Database, path: Path, batch: list[tuple[_Line, StoredExchange]], tally: _Tally) -> None:
     """One transaction; a line that the store refuses is found by halves and told, the others are kept."""
     if not batch:
         return
     try:
-        tally.stored += store_rows.write(database, [stored for _, stored in batch])
+        tally.keep(store_rows.write(database, [stored for _, stored in batch]), batch)
     except store_rows.RefusedError as error:
         if len(batch) == 1:
-            tally.read -= 1
-            tally.reject(path, batch[0][0], LineError(f"the store refuses it: {error}"))
+            tally.take_back(path, batch[0][0], LineError(f"the store refuses it: {error}"))
             return
         middle = len(batch) // 2
         _store(database, path, batch[:middle], tally)
         _store(database, path, batch[middle:], tally)
     except StoreError as error:
-        told = f"{error.what} {tally.stored} exchanges are stored, up to about line {batch[0][0]} of {path}."
+        told = f"{error.what} {tally.stored} exchanges are stored, up to about line {batch[0][0].number} of {path}."
         raise StoreError(told, "Run the same import again: what is stored already is left alone.") from error

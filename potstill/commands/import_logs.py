@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from capture.settings import Settings
 from potstill.commands import add_command
-from potstill.output import ExitCode, Output
+from potstill.output import ExitCode, Output, counted
 
 if TYPE_CHECKING:
     from capture.imports.importing import ImportReport
@@ -20,6 +20,8 @@ _EXAMPLES = """\
   potstill import observations.json --dry-run
   potstill import batch_input.jsonl batch_output.jsonl
   potstill import spend_logs.csv --format litellm --json
+
+Bad lines are named and left out; the exit code is 1 only when no line could be read.
 
 formats (found out by looking; JSON, JSONL and CSV, gzipped or not):
   openai-jsonl   {"request", "response"} pairs; fine-tuning lines {"messages"}; a batch's input with its output
@@ -78,9 +80,17 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 
 def _tell(report: ImportReport, output: Output) -> None:
-    rows = [(group.task or "(no task)", group.model or "(no model)", group.exchanges) for group in report.groups[:_SHOWN]]
+    counts = ("EXCHANGES",) if report.is_dry_run else ("NEW", "KNOWN")
+    rows = [
+        (
+            group.task or "(no task)",
+            group.model or "(no model)",
+            *((group.exchanges,) if report.is_dry_run else (group.new, group.exchanges - group.new)),
+        )
+        for group in report.groups[:_SHOWN]
+    ]
     if rows:
-        output.table(("TASK", "MODEL", "EXCHANGES"), [(task, model, str(count)) for task, model, count in rows])
+        output.table(("TASK", "MODEL", *counts), rows, right=counts)
     if len(report.groups) > _SHOWN:
         output.say(f"... and {len(report.groups) - _SHOWN} more groups; --json shows all.")
     for problem in report.problems[:_SHOWN]:
@@ -90,8 +100,8 @@ def _tell(report: ImportReport, output: Output) -> None:
     for reason, count in sorted(report.skipped.items(), key=lambda item: -item[1])[:_SHOWN]:
         output.say(f"{count} skipped: {reason}")
     if report.is_dry_run:
-        output.say(f"{report.read} exchanges can be imported, {report.bad} lines are bad. Nothing was stored.")
+        output.say(f"{counted(report.read, 'exchange')} can be imported; {counted(report.bad, 'bad line')}. Nothing was stored.")
         return
-    output.say(f"{report.stored} exchanges imported, {report.known} known already, {report.bad} bad lines.")
+    output.say(f"{counted(report.stored, 'exchange')} imported, {report.known} known already, {counted(report.bad, 'bad line')}.")
     if report.stored:
         output.say("Look at them: potstill exchanges list 'tag.imported_from:*'")

@@ -348,8 +348,9 @@ def test_a_refusal_is_final_and_says_how_to_go_on(filled: Database, receiver: Re
     receiver.answers = [(503, {}, b"")] * 3
     with pytest.raises(UpstreamError, match="status 503"):
         send(filled, receiver, tries=3)
-    with pytest.raises(UpstreamError, match="ConnectError"):
+    with pytest.raises(UpstreamError, match=r"http://127\.0\.0\.1:1.*cannot be reached \(ConnectError: .+\)") as caught:
         send(filled, Receiver(url="http://127.0.0.1:1"), tries=2)
+    assert "See that it runs" in caught.value.next_step and "--after 0" in caught.value.next_step
 
 
 def test_where_to_send_comes_from_the_option_or_from_opentelemetrys_own_variables() -> None:

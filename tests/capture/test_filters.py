@@ -219,6 +219,11 @@ def test_a_filter_finds_what_it_says(filled: Database) -> None:
         ("task:\ud800", "nothing stored has"),
         ("a" * 10_001, "10,001 letters"),
         ("id:" + "x," * 200, "201 values"),
+        ("since:", "'since' in the filter has no value. Write the value right behind it, as in since:2d"),
+        ("refund -task:", "'task' in the filter has no value"),
+        ("stream: yes", "'stream' in the filter has no value"),
+        ("tag.team:", "'tag.team' in the filter has no value"),
+        ("cost<", "'cost' in the filter has no value"),
         ("answer:" + "a*" * 9, "wildcards"),
     ],
 )

@@ -139,6 +139,15 @@ def test_a_dry_run_counts_by_task_and_model(prices: PriceTable, tmp_path: Path) 
     assert [(group.task, group.model, group.exchanges) for group in report.groups] == [("triage", "gpt-4o", 2), ("", "gpt-4o", 1)]
 
 
+def test_new_exchanges_are_told_from_known_ones_in_each_group(sqlite: Database, prices: PriceTable, tmp_path: Path) -> None:
+    path = write(tmp_path / "calls.jsonl", [pair(1, task="triage"), pair(2)])
+    import_files(sqlite, prices, [path])
+    write(path, [pair(1, task="triage"), pair(3, task="triage"), pair(3, task="triage"), pair(2)])
+    report = import_files(sqlite, prices, [path])
+    assert {group.task: (group.exchanges, group.new) for group in report.groups} == {"triage": (3, 1), "": (1, 0)}
+    assert (report.stored, report.known) == (1, 3)
+
+
 def test_a_task_that_is_given_is_the_task_of_all(sqlite: Database, prices: PriceTable, tmp_path: Path) -> None:
     path = write(tmp_path / "calls.jsonl", [pair(1, task="triage"), pair(2)])
     import_files(sqlite, prices, [path], task="support")

@@ -45,12 +45,15 @@ def test_import_stores_counts_and_is_idempotent(here: Path, capsys: pytest.Captu
     assert run_command(["import", str(path), "--dry-run", "--json"]) == ExitCode.OK
     dry = output_of(capsys)
     assert (dry["is_dry_run"], dry["read"], dry["stored"]) == (True, 5, 0)
-    assert dry["groups"] == [{"task": "triage", "model": "gpt-4o", "exchanges": 5}]
+    assert dry["groups"] == [{"task": "triage", "model": "gpt-4o", "exchanges": 5, "new": 0}]
     assert not (here / ".potstill" / "potstill.db").exists()
     assert run_command(["import", str(path), "--json"]) == ExitCode.OK
-    assert output_of(capsys)["stored"] == 5
+    first = output_of(capsys)
+    assert (first["stored"], first["groups"][0]["new"]) == (5, 5)
     assert run_command(["import", str(path)]) == ExitCode.OK
-    assert "0 exchanges imported, 5 known already, 0 bad lines" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0 exchanges imported, 5 known already, 0 bad lines" in shown
+    assert shown.split()[:4] == ["TASK", "MODEL", "NEW", "KNOWN"] and shown.splitlines()[1].split()[-2:] == ["0", "5"]
 
 
 def test_import_tells_bad_lines_and_keeps_the_good_ones(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
