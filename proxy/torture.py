@@ -51,6 +51,17 @@ class Torture:
     """PostgreSQL address; '' is SQLite in the folder."""
 
 
+def claim_folder(folder: Path) -> None:
+    """Makes `folder` when it is not there; SettingsError when it holds something or cannot be made."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_empty = not any(folder.iterdir())
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be used: {error.strerror}.", "Give a new folder.") from error
+    if not is_empty:
+        raise SettingsError(f"{folder} is not empty.", "Give a new folder.")
+
+
 def run_torture(torture: Torture, folder: Path, on_stage: OnStage = lambda stage, done, total: None) -> Verdict:
     """Runs all rounds in `folder`, which must be empty or new, and compares; its ledger and store stay there.
 
@@ -58,9 +69,7 @@ def run_torture(torture: Torture, folder: Path, on_stage: OnStage = lambda stage
     """
     import uvloop
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise SettingsError(f"{folder} is not empty.", "Give a new folder.")
+    claim_folder(folder)
     task = ids.new_id("torture").replace("_", "-")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         settings = runner.run(_run(torture, folder, task, on_stage))

@@ -14,7 +14,7 @@ from capture.errors import SettingsError
 from capture.filters import FIELDS, Filter, parse_filter
 from capture.settings import Settings
 from potstill.commands import add_command
-from potstill.output import ExitCode, Output, one_line
+from potstill.output import ExitCode, Output, counted, one_line
 
 if TYPE_CHECKING:
     from capture.export import Export, Wanted
@@ -153,7 +153,8 @@ def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -
     if output.as_json:
         output.json({"exchanges": done.exchanges, "bytes": done.bytes, "last_number": done.last_number, "to": where})
     elif where != "-":
-        output.say(f"{done.exchanges:,} exchanges, {_bytes(done.bytes)}, to {where}. Later ones: --after {done.last_number}")
+        written = f"{counted(done.exchanges, 'exchange')}, {_bytes(done.bytes)}"
+        output.say(f"{written}, to {where}. Later ones: --after {done.last_number}")
     return ExitCode.OK
 
 

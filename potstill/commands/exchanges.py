@@ -13,7 +13,7 @@ from typing import Any
 from capture import clock, feed, feedback
 from capture.database import open_database
 from capture.errors import SettingsError
-from capture.exchange import Exchange
+from capture.exchange import OMITTED, Exchange
 from capture.messages import Message
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun, exchange_reports
@@ -49,8 +49,8 @@ def add_commands(commands: Any) -> None:
         _show,
         help="one exchange whole: facts, conversation with reasoning and tool calls, feedback",
         examples=(
-            "  potstill exchanges show ex_01m8\n  potstill exchanges show ex_01m8 --json | jq .feedback\n"
-            "  potstill exchanges show ex_01m8 --raw response > answer.json"
+            "  potstill exchanges show ex_01m8177c0mewbv7e\n  potstill exchanges show ex_01m8177c0mewbv7e --json | jq .feedback\n"
+            "  potstill exchanges show ex_01m8177c0mewbv7e --raw response > answer.json"
         ),
     )
     show.add_argument("id", help="id of the exchange, or enough of its beginning")
@@ -111,8 +111,8 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     if said:
         output.heading("feedback")
         for each in said:
-            line = f"{clock.iso(each.created_us)}  {each.name} {each.kind}: {feedback.words(each)}"
-            output.say(f"{line}  {each.who}".rstrip())
+            about = f"{each.name} {each.kind}" + (f" by {each.who}" if each.who else "")
+            output.say(f"{clock.iso(each.created_us)}  {about}: {feedback.words(each)}")
     return ExitCode.OK
 
 
@@ -187,6 +187,12 @@ def _tasks(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     return ExitCode.OK
 
 
+def _moment(us: int) -> str:
+    """The time of day, with the date when that is not today's (UTC)."""
+    date, _, time = clock.iso(us)[:19].partition("T")
+    return time if date == clock.iso(clock.now_us())[:10] else f"{date} {time}"
+
+
 def _row(exchange: Exchange) -> tuple[str, ...]:
     tokens = (
         "-"
@@ -196,13 +202,13 @@ def _row(exchange: Exchange) -> tuple[str, ...]:
     cost = "-" if exchange.cost_microusd is None else f"${exchange.cost_microusd / 1_000_000:.5f}"
     latency = "-" if exchange.latency_us is None else f"{exchange.latency_us / 1_000_000:.2f}s"
     answer = (
-        one_line(exchange.output_text, 40)
+        one_line("(not stored)" if exchange.content == OMITTED else exchange.output_text, 40)
         if exchange.is_success
         else f"! {one_line(exchange.error_message or exchange.state, 38)}"
     )
     variant = {"baseline": "B", "candidate": "C"}.get(exchange.variant, "-")
     return (
-        clock.iso(exchange.started_us)[11:19],
+        _moment(exchange.started_us),
         exchange.id,
         one_line(exchange.task, 20) or "-",
         one_line(exchange.model_served or exchange.model_asked, 20) or "-",

@@ -15,7 +15,7 @@ from capture.errors import NotFoundError, SettingsError
 from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun
-from potstill.output import ExitCode, Output, one_line
+from potstill.output import ExitCode, Output, counted, one_line
 
 _NO_WORDS = "Where the content of an exchange is not stored, words on it are not kept"
 _FILTER_HELP = "about which exchanges, as in `potstill exchanges list` (default: all feedback)"
@@ -30,10 +30,10 @@ def add_commands(commands: Any) -> None:
         _add,
         help="say what you think of an exchange, or of a whole session",
         examples=(
-            "  potstill feedback add ex_01m8 --good\n"
-            "  potstill feedback add ex_01m8 --name tone --category rude --comment 'scolds the customer'\n"
+            "  potstill feedback add ex_01m8177c0mewbv7e --good\n"
+            "  potstill feedback add ex_01m8177c0mewbv7e --name tone --category rude --comment 'scolds the customer'\n"
             "  potstill feedback add --session s17 --value 0.8\n"
-            '  echo \'{"queue": "billing"}\' | potstill feedback add ex_01m8 --bad --demonstration -'
+            '  echo \'{"queue": "billing"}\' | potstill feedback add ex_01m8177c0mewbv7e --bad --demonstration -'
         ),
     )
     adding.add_argument("exchange", nargs="?", default="", help="id of the exchange, or enough of its beginning")
@@ -70,7 +70,7 @@ def add_commands(commands: Any) -> None:
         verbs,
         "import",
         _import,
-        help="store feedback from a file with one JSON object a line; bad lines are named, the others stored",
+        help="store feedback from a file with one JSON object a line; bad lines are named and left out; fails if none is good",
         examples="  potstill feedback import scores.jsonl\n  zcat scores.jsonl.gz | potstill feedback import -",
     )
     importing.add_argument("file", help="the file; - for stdin")
@@ -80,6 +80,11 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
     from capture import feed, feedback
     from capture.feedback_forms import make_feedback
 
+    if not (arguments.exchange or arguments.session):
+        raise SettingsError("The feedback names neither an exchange nor a session.", "Give an exchange's id, or --session NAME.")
+    if arguments.value is None and arguments.comment is None and arguments.demonstration is None:
+        step = "Add --good, --bad, --value N, --category NAME, --comment TEXT or --demonstration FILE."
+        raise SettingsError("The feedback says nothing.", step)
     fields = {name: getattr(arguments, name) for name in ("session", "value", "comment", "name", "who", "id")}
     if arguments.demonstration is not None:
         fields["demonstration"] = _read_demonstration(arguments.demonstration)
@@ -210,5 +215,7 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
             output.say(f"{_NO_WORDS}: {made.left_out} were left out.")
         if made.bad > len(made.bad_lines):
             output.say(f"... and {made.bad - len(made.bad_lines)} bad lines more")
-        output.say(f"{made.lines} lines: {made.stored} stored, {made.known} known before, {made.bad} bad lines left out")
-    return ExitCode.FAILED if made.bad else ExitCode.OK
+        lines, left = counted(made.lines, "line"), counted(made.bad, "bad line")
+        output.say(f"{lines}: {made.stored} stored, {made.known} known before, {left} left out")
+    has_good = made.stored or made.known or made.left_out
+    return ExitCode.FAILED if made.bad and not has_good else ExitCode.OK

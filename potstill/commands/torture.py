@@ -12,7 +12,7 @@ from typing import Any
 from capture.errors import SettingsError
 from capture.settings import Settings
 from potstill.commands import add_command
-from potstill.output import ExitCode, Output
+from potstill.output import ExitCode, Output, counted
 
 _STORY = """\
 A relay worker, a second one, and the store writer run as processes of their own in a new folder; clients send streams and
@@ -52,13 +52,14 @@ def add_commands(commands: Any) -> None:
 
 
 def _torture(arguments: argparse.Namespace, _settings: Settings, output: Output) -> int:
-    from proxy.torture import Torture, run_torture
+    from proxy.torture import Torture, claim_folder, run_torture
 
     if arguments.rounds < 1:
         raise SettingsError(f"--rounds {arguments.rounds} kills nobody.", "Take 1 or more.")
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**31)
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="potstill-torture-"))
-    output.say(f"{arguments.rounds} rounds of kill -9 in {folder}, seed {seed}.")
+    claim_folder(folder)
+    output.say(f"{counted(arguments.rounds, 'round')} of kill -9 in {folder}, seed {seed}.")
     is_kept = True
     try:
         with output.stages() as show:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from capture import feedback, ids
+from capture import clock, feedback, ids
 from capture.database import open_database
 from capture.feedback_forms import make_feedback
 from capture.pricing import PriceSettings, load_price_table
-from capture.records import Begin, End, Head
+from capture.records import OMIT, Begin, End, Head
 from capture.settings import load_settings
 from capture.spool import SpoolWriter
 from capture.writer import StoreWriter
@@ -176,9 +176,29 @@ def test_export_writes_a_file_or_stdout(capture: Capture, capfdbinary: pytest.Ca
         "exchanges": 3, "bytes": (tmp_path / "out.jsonl").stat().st_size, "last_number": 3, "to": "out.jsonl",
     }  # fmt: skip
     assert run_command(["exchanges", "export", "--after", "2", "--out", "rest.jsonl"]) == 0
-    assert b"1 exchanges" in capfdbinary.readouterr().out
+    assert b"1 exchange," in capfdbinary.readouterr().out
     assert run_command(["exchanges", "export", "--format", "otlp", "--out", "spans.json"]) == 0
     assert stored[0] in (tmp_path / "spans.json").read_text()
+
+
+def test_a_file_that_is_there_is_replaced_only_by_force(capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    capture.end(capture.begin())
+    for arguments, code in (([], 0), ([], 1), (["--force"], 0)):
+        assert run_command(["exchanges", "export", "--out", "out.jsonl", *arguments]) == code
+    assert "--force" in capsys.readouterr().err
+
+
+def test_a_list_shows_what_day_it_was_and_that_content_is_not_stored(
+    capture: Capture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture.end(capture.begin(content=OMIT))
+    now_us = clock.now_us()
+    assert run_command(["exchanges", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "(not stored)" in shown
+    monkeypatch.setattr(clock, "now_us", lambda: now_us + 2 * 86_400_000_000)
+    assert run_command(["exchanges", "list"]) == 0
+    assert clock.iso(now_us)[:10] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

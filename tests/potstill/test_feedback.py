@@ -113,8 +113,8 @@ def test_an_exchange_is_shown_with_its_feedback(exchanges: list[str], capsys: py
     ]
     assert run_command(["exchanges", "show", exchanges[0]]) == 0
     told = capsys.readouterr().out.partition("feedback\n")[2]
-    assert "feedback boolean: bad  ana" in told
-    assert "feedback comment: wrong queue  ana" in told
+    assert "feedback boolean by ana: bad" in told
+    assert "feedback comment by ana: wrong queue" in told
 
 
 def test_the_same_id_again_changes_nothing(exchanges: list[str], store: Database, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,11 +131,19 @@ def test_the_same_id_again_changes_nothing(exchanges: list[str], store: Database
     assert [each.value for each in feedback.page(store, parse_filter(""))] == [1.0]
 
 
+def test_who_leaves_something_out_hears_of_the_options(exchanges: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["feedback", "add"]) == 1
+    assert "--session NAME" in capsys.readouterr().err
+    assert run_command(["feedback", "add", exchanges[0]]) == 1
+    assert "--good, --bad, --value N" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["ex_nosuch", "--good"], "ex_nosuch"),
         (["--good"], "neither an exchange nor a session"),
+        ([], "neither an exchange nor a session"),
         (["--session", "s"], "says nothing"),
         (["--session", "s", "--value", "nan"], "finite"),
         (["--session", "s", "--demonstration", "nosuch.txt"], "nosuch.txt"),
@@ -167,16 +175,18 @@ def test_a_file_is_imported_its_bad_lines_named_and_nothing_doubles(
     ]
     path = tmp_path / "scores.jsonl"
     path.write_text("\n".join(lines), "utf-8")
-    assert run_command(["feedback", "import", str(path)]) == 1
+    assert run_command(["feedback", "import", str(path)]) == 0
     shown = capsys.readouterr().out
     for number in (4, 6, 7):
         assert f"line {number}: " in shown
     assert "8 lines: 6 stored, 0 known before, 3 bad lines left out" in shown
     assert len(feedback.page(store, parse_filter(""))) == 6
-    assert run_command(["feedback", "import", str(path), "--json"]) == 1
-    again = json.loads(capsys.readouterr().out)
+    again = said(capsys, "feedback", "import", str(path))
     assert (again["stored"], again["known"], again["bad"]) == (0, 6, 3)
     assert [bad["line"] for bad in again["bad_lines"]] == [4, 6, 7]
+    path.write_text("no feedback\n", "utf-8")
+    assert run_command(["feedback", "import", str(path)]) == 1
+    assert "1 line: 0 stored, 0 known before, 1 bad line left out" in capsys.readouterr().out
 
 
 def test_feedback_comes_in_through_stdin_too(

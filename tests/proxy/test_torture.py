@@ -52,6 +52,14 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
         run_torture(Torture(1, 1), tmp_path)
 
 
+def test_the_command_refuses_a_used_folder_before_it_says_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").touch()
+    for folder in (tmp_path, tmp_path / "mine"):
+        assert run_command(["torture", "--rounds", "1", "--keep", str(folder)]) == 1
+        told = capsys.readouterr()
+        assert (told.out, "Give a new folder" in told.err) == ("", True)
+
+
 def test_requests_and_answers_follow_from_their_number() -> None:
     assert number_of(request_body(17)) == 17
     assert number_of(b"\xff") is number_of(b"[]") is number_of(b'{"metadata":{}}') is None
