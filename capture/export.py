@@ -125,6 +125,8 @@ def to_collector(database: Database, wanted: Wanted, collector: Collector, on_pr
     end, total = _plan(database, wanted)
     number, count, size = wanted.start, 0, 0
     for spans, last in _batches(database, wanted, end):
+        if not count:  # before the first is gone, so that an erasure knows
+            exported.remember_collector(database, collector.address)
         size += collector.send(otel.request_of(spans), resume=f"--after {number}")
         number, count = last, count + len(spans)
         on_progress("send", count, total)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import text
 
@@ -17,6 +18,7 @@ from capture.ids import exchange_ids_in
 
 JSONL, OTLP, DATASET = "jsonl", "otlp", "dataset"
 """Formats of exported files: an exchange a line; OpenTelemetry as JSON; examples a line, without ids."""
+_COLLECTOR = "collector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,24 @@ class Exported:
 
 def remember(database: Database, path: Path, format: str, filter: str) -> None:
     """Notes that `path` holds exported exchanges, so that an erasure finds them there."""
-    values = {"path": str(path.resolve()), "format": format, "filter": filter, "us": clock.now_us()}
+    _remember(database, str(path.resolve()), format, filter)
+
+
+def remember_collector(database: Database, address: str) -> None:
+    """Notes that exchanges were sent to the collector at `address`, without a user name or password in it."""
+    parts = urlsplit(address)
+    _remember(database, urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")), _COLLECTOR, "")
+
+
+def collectors(database: Database) -> list[str]:
+    """Addresses of the collectors that exchanges were sent to, which no erasure reaches."""
+    with database.read() as connection:
+        sql = text("SELECT path FROM exports WHERE format = :collector ORDER BY path")
+        return [str(row[0]) for row in connection.execute(sql, {"collector": _COLLECTOR})]
+
+
+def _remember(database: Database, path: str, format: str, filter: str) -> None:
+    values = {"path": path, "format": format, "filter": filter, "us": clock.now_us()}
     with database.write() as connection:
         connection.execute(
             text(
@@ -45,7 +64,8 @@ def remember(database: Database, path: Path, format: str, filter: str) -> None:
 def exported(database: Database) -> list[Exported]:
     """Every file that is remembered, by path."""
     with database.read() as connection:
-        rows = connection.execute(text("SELECT path, format, filter, created_us FROM exports ORDER BY path"))
+        sql = text("SELECT path, format, filter, created_us FROM exports WHERE format <> :collector ORDER BY path")
+        rows = connection.execute(sql, {"collector": _COLLECTOR})
         return [Exported(Path(row[0]), *row[1:]) for row in rows]
 
 

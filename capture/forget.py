@@ -19,6 +19,7 @@ from sqlalchemy import Connection, bindparam, text
 from capture import clock
 from capture.content import read_undamaged
 from capture.database import Database
+from capture.errors import NotFoundError
 from capture.exchange_rows import delete_exchanges, merge_words, take_turn
 from capture.pieces import take_apart
 from capture.subject import Subject, Target
@@ -26,6 +27,7 @@ from capture.subject import Subject, Target
 _CHUNK, _MANY = 200, 10_000
 _PENDING = "erasure:"
 _WAL_WAIT_S = 30.0
+_ID_LETTERS = 29
 _TABLES = (
     "exchanges", "contents", "pieces", "piece_uses", "exchange_words", "feedback", "pseudonyms", "dead_letters", "examples",
     "reviews", "splits", "dataset_versions", "exports", "meta",
@@ -63,6 +65,29 @@ def end_erasures(connection: Connection, finished: Iterable[str], erasure_id: st
         connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _PENDING + id})
     values = {"id": erasure_id, "receipt": receipt, "us": clock.now_us()}
     connection.execute(text("INSERT INTO erasures (id, receipt, created_us) VALUES (:id, :receipt, :us)"), values)
+
+
+def amend_receipt(connection: Connection, erasure_id: str, receipt: str) -> None:
+    """Replaces a receipt by what came to light after it was kept."""
+    connection.execute(text("UPDATE erasures SET receipt = :receipt WHERE id = :id"), {"id": erasure_id, "receipt": receipt})
+
+
+def find_exchange_id(database: Database, start: str) -> str:
+    """The only id of a stored exchange or dead letter that is `start`, or begins so; NotFoundError when none or more do."""
+    low = start if start.startswith("ex_") else f"ex_{start}"
+    sql = text(
+        "SELECT id FROM exchanges WHERE id >= :low AND id <= :high UNION "
+        "SELECT exchange_id FROM dead_letters WHERE exchange_id >= :low AND exchange_id <= :high LIMIT 2"
+    )
+    found: list[str] = []
+    if low.isascii() and low.isprintable():
+        with database.read() as connection:
+            rows = connection.execute(sql, {"low": low.ljust(_ID_LETTERS, "0"), "high": low.ljust(_ID_LETTERS, "z")})
+            found = [str(row[0]) for row in rows]
+    if len(found) == 1:
+        return found[0]
+    what = f"More than one exchange starts with {start!r}." if found else f"There is no exchange {start!r}."
+    raise NotFoundError(what, "Give more of the id." if found else "List them with `potstill exchanges list`.")
 
 
 def remove_rows(database: Database, targets: Sequence[Target], on_progress: Callable[[int, int], None]) -> int:

@@ -127,8 +127,11 @@ def erase(
             left.append(
                 "The write-ahead log is not empty, because somebody reads the store: end it, or run potstill forget again."
             )
+            receipt = replace(receipt, left=tuple(left))
+            with database.write() as connection:
+                forget.amend_receipt(connection, receipt.id, json.dumps(asdict(receipt)))
         tell("rewrite the index", 1, 1)
-    return replace(receipt, left=tuple(left))
+    return receipt
 
 
 def receipts(database: Database) -> list[dict[str, Any]]:
@@ -266,6 +269,8 @@ def _reminders(database: Database, found: _Found, under_way: int) -> list[str]:
         left.append(f"{len(repeats)} other exchanges repeat what was said, as later turns do: forget their session or user too.")
     if unreadable:
         left.append(f"What {unreadable} exchanges said cannot be read, so nobody can tell whether later turns repeat it.")
+    if found.ids and (addresses := exported.collectors(database)):
+        left.append(f"What was sent to collectors is not reached: delete it there ({', '.join(addresses)}).")
     if found.ids and not database.is_sqlite:
         left.append(
             "Archives of PostgreSQL's write-ahead log, its backups and the spools of other relay hosts are not reached: let "

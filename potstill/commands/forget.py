@@ -44,7 +44,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _forget(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from capture import feed
+    from capture import forget
     from capture.database import open_database
     from capture.subject import Subject
     from serve import erasure
@@ -56,7 +56,7 @@ def _forget(arguments: argparse.Namespace, settings: Settings, output: Output) -
         if arguments.receipts:
             _show_receipts(erasure.receipts(database), output)
             return ExitCode.OK
-        exchange_id = feed.get(database, arguments.exchange).id if arguments.exchange else ""
+        exchange_id = forget.find_exchange_id(database, arguments.exchange) if arguments.exchange else ""
         subject = Subject(arguments.user, arguments.session, exchange_id)
         is_dry_run = arguments.dry_run or not (arguments.yes or _is_sure())
         with output.stages() as show:

@@ -15,8 +15,9 @@ from sqlalchemy import text
 
 from capture import export, exported, forget, ids
 from capture.database import Database, open_database
-from capture.errors import NotFoundError, StoreError, TrainingError
+from capture.errors import NotFoundError, StoreError, TrainingError, UpstreamError
 from capture.filters import parse_filter
+from capture.otel_send import Collector, Patience
 from capture.records import Begin, Note
 from capture.settings import Settings, load_settings
 from capture.spool import SpoolWriter
@@ -187,6 +188,22 @@ def test_one_session_of_a_user_takes_only_the_feedback_that_belongs_to_it(house:
     spool.close()
     drain(house.database, house.spool_root)
     assert house.scalar("SELECT COUNT(*) FROM feedback") == len(said), "the spool holds the same"
+
+
+def test_an_exchange_that_is_only_a_dead_letter_is_found_by_its_id_and_erased(house: House) -> None:
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    stored = write(spool, chat("fine"), answer("fine"))
+    letter = write(spool, chat(MARK), answer(MARK), status=2**63)
+    spool.close()
+    drain(house.database, house.spool_root)
+    assert forget.find_exchange_id(house.database, letter[:28]) == letter
+    assert forget.find_exchange_id(house.database, stored[3:]) == stored
+    for start, what in ((stored[:5], "More than one"), ("ex_zzz", "There is no"), ("", "More than one")):
+        with pytest.raises(NotFoundError, match=what):
+            forget.find_exchange_id(house.database, start)
+    receipt = house.forget(exchange_id=letter)
+    assert (receipt.places["exchanges"], receipt.places["dead_letters"]) == (0, 1)
+    assert MARK not in everything(house.database) and MARK.encode() not in house.bytes()
 
 
 def test_what_is_under_way_is_named(house: House) -> None:
@@ -396,6 +413,30 @@ def test_a_version_whose_rewriting_was_cut_short_between_its_files_and_the_store
     again = datasets.get_version(house.database, "mail", 1)
     assert (version.examples, version.hash_before, version.hash) == (len(taught), first.hash, again.hash)
     assert again.train + again.val + again.test == first.train + first.val + first.test - len(taught)
+
+
+def test_collectors_that_exchanges_were_sent_to_stand_on_the_receipt(house: House) -> None:
+    fill(house, 10)
+    address = "http://name:password@127.0.0.1:9/v1/traces?key=1"
+    with Collector(address, {}, Patience(tries=1)) as collector, pytest.raises(UpstreamError):
+        export.to_collector(house.database, export.Wanted(parse_filter(""), export.OTLP), collector, lambda *_: None)
+    assert exported.exported(house.database) == []
+    told = "What was sent to collectors is not reached: delete it there (http://127.0.0.1:9/v1/traces)."
+    assert told in house.forget(user=USER).left and told in receipts(house.database)[0]["left"]
+    assert told not in house.forget(user=USER).left, "nothing was found"
+
+
+def test_a_log_that_could_not_be_emptied_stands_on_the_kept_receipt(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not house.database.is_sqlite:
+        return
+    fill(house, 10)
+    monkeypatch.setattr(forget, "_WAL_WAIT_S", 0.1)
+    with house.database.read() as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.execute(text("SELECT COUNT(*) FROM exchanges")).scalar_one()
+        receipt = house.forget(user=USER)
+    assert "The write-ahead log is not empty" in receipt.left[-1]
+    assert receipts(house.database)[0]["left"] == list(receipt.left)
 
 
 def test_a_subject_that_is_nobody_is_refused() -> None:
