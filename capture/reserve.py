@@ -41,8 +41,9 @@ class Reserve:
                 os.close(fd)
         except OSError as error:
             self._path.unlink(missing_ok=True)
+            level = logging.DEBUG if self.is_spent else logging.WARNING  # while the disk is full, this is tried again and again
             self.is_spent = is_disk_full(error)
-            _log.warning("spool: no space could be put aside as %s: %s", self._path, error)
+            _log.log(level, "spool: no space could be put aside as %s: %s", self._path, error)
             return
         self.is_spent = False
 

@@ -94,6 +94,7 @@ class SpoolWriter:
         self._waiting_bytes = 0
         self._kept: set[bytes] = set()
         self._gap: Gap | None = None
+        self._losing = threading.RLock()  # held for every change to the gap
         self._retired: list[int] = []
         self._must_start_over = False
         self._is_closed = False
@@ -275,26 +276,38 @@ class SpoolWriter:
 
     def _lose(self, raw_id: bytes, reason: str, has_begin: bool) -> None:
         self.dropped += 1
-        now, gap = clock.now_us(), self._gap
-        broken = [*(gap.broken if gap else []), *([raw_id] if has_begin else [])]
-        self._gap = Gap(gap.from_us if gap else now, now, (gap.lost if gap else 0) + 1, gap.reason if gap else reason, broken)
-        if now - self._gap.from_us > _GAP_US:
+        now = clock.now_us()
+        with self._losing:
+            gap = self._gap
+            broken = [*(gap.broken if gap else []), *([raw_id] if has_begin else [])]
+            self._gap = Gap(gap.from_us if gap else now, now, (gap.lost if gap else 0) + 1, gap.reason if gap else reason, broken)
+            self._write_old_gap()
+        self._dirty.set()  # should nothing follow, the sync thread writes the gap
+
+    def _write_old_gap(self) -> None:
+        """Writes a gap that has waited for a second, however full the spool is."""
+        if self._gap is not None and abs(clock.now_us() - self._gap.from_us) > _GAP_US:
             self._write_gap()
 
     def _write_gap(self) -> None:
-        if self._gap is None:
-            return
-        try:
-            self._write(records.GAP, _NOBODY, records.encode(self._gap))
-        except OSError as error:
-            _log.debug("spool: still not writable: %s", error)
-            return
-        self._gap = None
+        with self._losing:
+            if self._gap is None:
+                return
+            try:
+                self._write(records.GAP, _NOBODY, records.encode(self._gap))
+            except OSError as error:
+                _log.debug("spool: still not writable: %s", error)
+                return
+            self._gap = None
 
     def _sync_and_look(self) -> bool:
         is_durable = self.sync()
         if clock.monotonic_ns() - self._looked_ns >= self._look_ns:  # in strict mode there are many syncs
             self.look()
+        with self._losing:
+            self._write_old_gap() if self._is_full else self._write_gap()
+            if self._gap is not None:
+                self._dirty.set()
         return is_durable
 
     def look(self) -> None:

@@ -106,8 +106,7 @@ class Syncer:
                 return
             waiting = self._take_waiting()
             is_durable = self._try() or (not self._pause_s and self._try())
-            for tell in waiting:
-                tell(is_durable)
+            _tell_all(waiting, is_durable)
             self._pause_s = 0.0 if is_durable else min(_LONGEST_PAUSE_S, max(self._interval_s, self._pause_s * 2))
             if not is_durable:
                 self.dirty.set()
@@ -128,10 +127,17 @@ class Syncer:
                 self._tell(False)
 
     def _tell(self, is_durable: bool) -> None:
-        for tell in self._take_waiting():
-            tell(is_durable)
+        _tell_all(self._take_waiting(), is_durable)
 
     def _take_waiting(self) -> list[Tell]:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         return waiting
+
+
+def _tell_all(waiting: list[Tell], is_durable: bool) -> None:
+    for tell in waiting:
+        try:
+            tell(is_durable)
+        except Exception:  # such as an event loop that is closed by now; the others wait, and the thread must go on
+            _log.exception("spool: somebody who waited for a sync could not be told")

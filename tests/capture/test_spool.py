@@ -130,6 +130,33 @@ def test_beyond_the_quota_exchanges_are_dropped_counted_and_leave_a_gap(tmp_path
     assert gaps[0].reason == "the spool is full"
 
 
+def gaps_in(folder: Path) -> list[Gap]:
+    return [decode(payload, Gap) for kind, _, payload in read_all(folder) if kind == records.GAP]
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["the spool stays full", "one write fails"])
+def test_a_gap_is_written_within_seconds_though_nothing_follows(
+    is_full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = SpoolWriter(tmp_path, max_bytes=1_000 if is_full else 1_000_000, sync_interval_s=0.01)
+    write_exchange(spool, [bytes(3_000)])
+    spool.look()
+
+    def refuse(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        if not is_full:
+            broken.setattr(os, "writev", refuse)
+        assert not spool.begin(ids.new_raw_id(), BEGIN)
+    deadline = time.monotonic() + 10
+    while not gaps_in(spool.folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [gap.lost for gap in gaps_in(spool.folder)] == [1]
+    spool.close()
+    assert [gap.lost for gap in gaps_in(spool.folder)] == [1]
+
+
 FULL_DISK = """
 import resource, sys
 from pathlib import Path

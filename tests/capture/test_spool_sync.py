@@ -66,3 +66,18 @@ def test_an_error_nobody_thought_of_neither_ends_the_thread_nor_lets_anybody_wai
         assert heard.wait(10)
     assert not told[0]
     syncer.close()
+
+
+def test_somebody_who_cannot_be_told_neither_ends_the_thread_nor_keeps_it_from_the_others() -> None:
+    def gone(_is_durable: bool) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    syncer = Syncer(lambda: True, 0.001)
+    for _ in range(3):
+        heard = threading.Event()
+        syncer.when_durable(gone)
+        syncer.when_durable(lambda _is_durable, heard=heard: heard.set())  # type: ignore[misc]
+        assert heard.wait(10)
+    assert syncer.is_alive
+    syncer.when_durable(gone)
+    syncer.close()
