@@ -109,10 +109,7 @@ def rebuild_words(connection: Connection) -> None:
             if said:
                 _insert_words(connection, [(number, said)])
             if (check := crc32(said.encode())) != stored.words_check:
-                changed = encode(msgspec.structs.replace(stored, words_check=check))
-                connection.execute(
-                    text("UPDATE contents SET zstd = :zstd WHERE number = :number"), {"zstd": changed, "number": number}
-                )
+                _update_record(connection, number, msgspec.structs.replace(stored, words_check=check))
     _set_stale(connection, False)
 
 
@@ -211,6 +208,7 @@ def _delete_some(connection: Connection, numbers: list[int]) -> int:
     for start in range(0, len(pieces), _MANY):
         connection.execute(_among(unused), {"numbers": pieces[start : start + _MANY]})
     connection.execute(_among("DELETE FROM contents WHERE number IN :numbers"), wanted)
+    _hand_on_words(connection, sorted({piece for content in stored.values() for piece in content.introduced}))
     for table in ("feedback", "pseudonyms"):
         sql = f"DELETE FROM {table} WHERE exchange_id IN (SELECT id FROM exchanges WHERE number IN :numbers)"  # noqa: S608
         connection.execute(_among(sql), wanted)
@@ -245,6 +243,30 @@ def _delete_words(connection: Connection, numbers: list[int], found: list[tuple[
         _set_stale(connection, True)
     if gone := [each for each in known if each[1]]:
         connection.exec_driver_sql("INSERT INTO exchange_words (exchange_words, rowid, words) VALUES ('delete', ?, ?)", gone)
+
+
+def _hand_on_words(connection: Connection, introduced: list[int]) -> None:
+    """Has the words of these pieces, as far as they are left, found at the oldest exchange that still holds them."""
+    heirs: dict[int, list[int]] = {}
+    oldest = "SELECT piece, MIN(exchange) FROM piece_uses WHERE piece IN :numbers GROUP BY piece"
+    for start in range(0, len(introduced), _MANY):
+        for piece, exchange in connection.execute(_among(oldest), {"numbers": introduced[start : start + _MANY]}):
+            heirs.setdefault(int(exchange), []).append(int(piece))
+    for start in range(0, len(heirs), _MANY):
+        numbers = sorted(heirs)[start : start + _MANY]
+        stored, pieces, contents = read_undamaged(connection, numbers)
+        _delete_words(connection, list(contents), _words(connection, stored, pieces, contents))
+        for number in contents:
+            brought = sorted({*stored[number].introduced, *heirs[number]})
+            stored[number] = msgspec.structs.replace(stored[number], introduced=brought)
+        for number, record, said in _words(connection, stored, pieces, contents):
+            _insert_words(connection, [(number, said)])
+            _update_record(connection, number, msgspec.structs.replace(record, words_check=crc32(said.encode())))
+
+
+def _update_record(connection: Connection, number: int, record: StoredContent) -> None:
+    sql = text("UPDATE contents SET zstd = :zstd WHERE number = :number")
+    connection.execute(sql, {"zstd": encode(record), "number": number})
 
 
 def _words(

@@ -15,12 +15,13 @@ import msgspec
 from capture import loose_json
 
 LEAST_BYTES = 64
-"""A shorter message is cheaper inside the skeleton than as a piece of its own."""
+"""A shorter message that is said for the first time is cheaper inside the skeleton than as a piece of its own."""
 _LEAST_VALUE_BYTES = 256
 _HASH_BYTES = 20
 _MOST_WORDS = 50_000
 _LISTS = ("messages", "input", "system", "tools", "functions")
 _TURN_LISTS = ("messages", "input")
+_PROMPTS, _ASKED = ("system", "instructions"), ("prompt", "input")
 _ECHO, _ECHOED = b'"instructions"', ("tools", "instructions")
 _SYSTEM_ROLES = ("system", "developer")
 _ANSWER_TYPES = ("function_call", "custom_tool_call", "reasoning")
@@ -104,19 +105,17 @@ def take_apart(body: bytes) -> Parts:
     found: list[tuple[bytes, bool]] = []
     short: list[str] = []
     for key, value in values.items():
-        if len(value) < LEAST_BYTES and key not in _TURN_LISTS:
-            continue
         if key in _LISTS and memoryview(value)[0] == _BRACKET:
             elements = [bytes(raw) for raw in _elements.decode(value)]
             fresh = _fresh(elements) if key in _TURN_LISTS else frozenset()
             for position, element in enumerate(elements):
-                if len(element) >= LEAST_BYTES:
-                    found.append((element, position in fresh))
-                elif position in fresh:
+                if position in fresh and len(element) < LEAST_BYTES:
                     short.append(words_of(element))
-        elif len(value) >= _LEAST_VALUE_BYTES:
-            found.append((bytes(value), key in ("prompt", "input")))
-        elif key in ("prompt", "input"):
+                else:  # a short system prompt or earlier turn too: its words are found where it was new
+                    found.append((element, position in fresh))
+        elif len(value) >= _LEAST_VALUE_BYTES or key in _PROMPTS:
+            found.append((bytes(value), key in _ASKED))
+        elif key in _ASKED:
             short.append(words_of(bytes(value)))
     return _cut(body, found, "\n".join(short))
 

@@ -136,6 +136,15 @@ def test_deleting_takes_everything_that_only_the_deleted_held(database: Database
     assert [count(database, table) for table in ("exchanges", "contents", "pieces", "piece_uses")] == [0, 0, 0, 0]
 
 
+def test_when_the_exchange_that_brought_a_prompt_goes_its_words_are_found_at_the_next(database: Database) -> None:
+    insert(database, exchange("zebra", "1"), exchange("zebra", "2"), exchange("zebra", "3"))
+    assert (found(database, "tickets"), found(database, "zebra")) == ([1], [1, 2, 3])
+    delete(database, 1, 2)
+    assert (found(database, "tickets"), found(database, "zebra")) == ([3], [3])
+    delete(database, 3)
+    assert found(database, "tickets") == found(database, "zebra") == []
+
+
 def test_feedback_goes_with_its_exchange(database: Database) -> None:
     stored = exchange("one", "1")
     insert(database, stored)
@@ -225,7 +234,7 @@ def test_what_is_damaged_is_deleted_like_the_rest(database: Database, damage: st
         rebuild_words(connection)
     assert (found(database, "lion"), found(database, "giraffe")) == ([], [2])
     assert delete(database, 1) == 1
-    assert [count(database, table) for table in ("exchanges", "contents", "pieces", "piece_uses")] == [1, 1, 1, 1]
+    assert [count(database, table) for table in ("exchanges", "contents", "pieces", "piece_uses")] == [1, 1, 2, 2]
     assert delete(database, 2) == 1
     assert [count(database, table) for table in ("exchanges", "contents", "pieces", "piece_uses")] == [0, 0, 0, 0]
 

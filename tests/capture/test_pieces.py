@@ -72,6 +72,14 @@ def test_short_messages_stay_in_the_skeleton_and_their_words_are_known() -> None
     assert parts.fresh_text == "Where is it?"
 
 
+def test_short_prompts_and_earlier_turns_are_pieces_so_that_their_words_are_found_where_they_were_new() -> None:
+    messages = [{"role": role, "content": said} for role, said in (("system", "walrus"), ("user", "emu"), ("assistant", "owl"))]
+    parts = take_apart(body(*messages, {"role": "user", "content": "hen"}))
+    assert [json.loads(piece.data)["content"] for piece in parts.pieces] == ["walrus", "emu", "owl"]
+    assert parts.fresh_text == "hen"
+    assert [piece.data for piece in take_apart(b'{"system":"ferret","instructions":"stoat"}').pieces] == [b'"ferret"', b'"stoat"']
+
+
 def test_a_prompt_or_an_input_that_is_plain_text_is_fresh() -> None:
     assert take_apart(b'{"model":"m","input":"Short one"}').fresh_text == "Short one"
     long = take_apart(json.dumps({"prompt": "Once upon a time " * 30}).encode())
