@@ -21,6 +21,7 @@ from capture.retention import read_refusal
 from capture.settings import Settings
 from potstill.doctor_clock import judge_skew
 from potstill.findings import BAD, NOTE, OK, Finding
+from potstill.output import counted
 
 _LEAST_FREE_GIB = 2
 _LONG_WAL_MIB = 512
@@ -191,7 +192,7 @@ def check_spool(settings: Settings) -> list[Finding]:
 def judge_spool(sizes: dict[str, int], limit: int) -> Finding:
     """Whether any of the spools (bytes by name) comes near its limit."""
     fullest = max(sizes.values(), default=0)
-    what = f"{sum(sizes.values()) / _MIB:.1f} MiB in {len(sizes)} spools; each may grow to {limit / _MIB:.0f} MiB"
+    what = f"{sum(sizes.values()) / _MIB:.1f} MiB in {counted(len(sizes), 'spool')}; each may grow to {limit / _MIB:.0f} MiB"
     if fullest >= limit:
         return Finding("spool", BAD, f"full: {what}. New exchanges are lost or refused.", "Bring the store back: potstill up")
     if fullest > limit / 2:
