@@ -1,7 +1,7 @@
 """Takes exchanges out of the store for good: rows, bodies, words of the index, feedback, dead letters, and the log of all that.
 
 SQLite overwrites what it deletes (`secure_delete`); the index is rewritten and the WAL emptied, so that no byte is left.
-PostgreSQL is vacuumed; its own WAL archives and backups are beyond our reach.
+PostgreSQL's tables are rewritten; its own WAL, archives and backups are beyond our reach.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
 import zstandard
 from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.exc import ProgrammingError
 
 from capture import clock
 from capture.content import read_undamaged
@@ -176,7 +178,9 @@ def merge(database: Database) -> None:
 
 
 def wipe(database: Database, *, is_alone: bool) -> bool:
-    """Has what was deleted leave the files: empties SQLite's WAL, vacuums PostgreSQL. False when the WAL could not be emptied.
+    """Has what was deleted leave the files: empties SQLite's WAL, rewrites PostgreSQL's tables, each locked meanwhile.
+
+    False when the WAL could not be emptied.
 
     Only one process may ever empty the WAL: us when we hold the place of the store writer (`is_alone`), else the store
     writer does, soon, and this waits for it.
@@ -207,7 +211,9 @@ def _vacuum(database: Database) -> None:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.exec_driver_sql("SET statement_timeout = 0")
         for name in _TABLES:
-            connection.exec_driver_sql(f"VACUUM {name}")
+            connection.exec_driver_sql(f"VACUUM (FULL) {name}")  # plain VACUUM leaves the bytes in the pages that it frees
+        with suppress(ProgrammingError):  # not everybody may ask for it; the server does it by itself within minutes
+            connection.exec_driver_sql("CHECKPOINT")
         connection.invalidate()  # nobody else shall get it without its timeout
 
 

@@ -273,8 +273,8 @@ def _reminders(database: Database, found: _Found, under_way: int) -> list[str]:
         left.append(f"What was sent to collectors is not reached: delete it there ({', '.join(addresses)}).")
     if found.ids and not database.is_sqlite:
         left.append(
-            "Archives of PostgreSQL's write-ahead log, its backups and the spools of other relay hosts are not reached: let "
-            "the first two expire, and run potstill forget on each host."
+            "PostgreSQL's write-ahead log, which keeps what it logged until its segments are recycled, its archives, backups and "
+            "the spools of other relay hosts are not reached: let the first three expire, and run potstill forget on each host."
         )
     return left
 

@@ -97,6 +97,27 @@ def nothing_is_broken(house: House) -> Iterator[None]:
     assert verify(house.database).faults == [] and list(find_damage(house.database)) == []
 
 
+def tables_of_postgresql(house: House) -> bytes:
+    """Every byte of the tables and indexes of the store's database, as the server has written them."""
+    with house.database.engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql("CHECKPOINT")
+        folder = connection.exec_driver_sql("SHOW data_directory").scalar_one()
+        oid = connection.exec_driver_sql("SELECT oid FROM pg_database WHERE datname = current_database()").scalar_one()
+    return b"".join(path.read_bytes() for path in (Path(str(folder)) / "base" / str(oid)).iterdir() if path.is_file())
+
+
+def test_a_forgotten_user_leaves_no_byte_in_postgresqls_tables_and_indexes(house: House) -> None:
+    if house.database.is_sqlite:
+        pytest.skip("SQLite's file is searched with the data folder")
+    fill(house)
+    assert MARK.encode() in tables_of_postgresql(house)
+    receipt = house.forget(user=USER)
+    left = tables_of_postgresql(house)
+    assert MARK.encode() not in left and MARK.lower().encode() not in left
+    assert any("recycled" in line for line in receipt.left)
+
+
 def test_a_forgotten_user_leaves_no_byte_in_the_store(house: House) -> None:
     own = fill(house)
     before = everything(house.database)
