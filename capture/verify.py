@@ -5,6 +5,7 @@ Reads by pages, each of them in one snapshot, so it may run beside the store wri
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,17 +13,21 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
+from capture import encoding
+from capture.assemble import OTHER, form_of, input_hash, read_request
 from capture.content import StoredContent, assemble_content, decode, is_sealed, unpack
 from capture.database import Database
 from capture.errors import StoreError
-from capture.exchange import OMITTED
+from capture.exchange import KEPT, OMITTED, Content, Conversation
 from capture.fulltext import searchable
 from capture.pieces import piece_hash
 
-BODY, CONTENT, PIECE, USE, WORDS, DATABASE, DATASET = "body", "content", "piece", "use", "words", "database", "dataset"
+BODY, CONTENT, INPUT, PIECE, USE, WORDS = "body", "content", "input", "piece", "use", "words"
+DATABASE, DATASET = "database", "dataset"
 NEXT_STEPS: Mapping[str, str] = {
     BODY: "Take the store from a backup; `potstill forget --exchange ID` removes an exchange that has none.",
     CONTENT: "Take the store from a backup; `potstill forget --exchange ID` removes an exchange that has none.",
+    INPUT: "Take the store from a backup: whatever goes by what was asked (`input:`, datasets, forgetting) may miss it.",
     PIECE: "Take the store from a backup: every exchange that holds this piece is damaged.",
     USE: "Take the store from a backup before you delete exchanges: deleting may remove too much or too little.",
     WORDS: "Searching may miss exchanges; everything else is not touched by it. Take the store from a backup.",
@@ -75,6 +80,9 @@ class _Row:
     id: str
     content: str
     output_text: str
+    input_hash: str
+    protocol: str
+    path: str
 
 
 def verify(
@@ -116,9 +124,25 @@ def _check_exchanges(database: Database, since_us: int, limit: int | None, repor
 @contextmanager
 def _snapshot(database: Database) -> Iterator[Connection]:
     """A connection whose reads all see the store as it is at one moment."""
-    with database.read() as connection:
+    with _reading(database) as connection:
         connection.exec_driver_sql("BEGIN" if database.is_sqlite else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         yield connection
+
+
+@contextmanager
+def _reading(database: Database) -> Iterator[Connection]:
+    """A connection on which text that is no UTF-8 comes as lone surrogates and does not end the reading of its page."""
+    with database.read() as connection:
+        driver = connection.connection.driver_connection
+        if not isinstance(driver, sqlite3.Connection):
+            yield connection
+            return
+        usual = driver.text_factory
+        driver.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        try:
+            yield connection
+        finally:
+            driver.text_factory = usual
 
 
 def _check_database(database: Database, report: VerifyReport, is_deep: bool) -> None:
@@ -155,18 +179,29 @@ def _range(database: Database, since_us: int, limit: int | None) -> tuple[int, i
 
 def _pages(database: Database, first: int, last: int, since_us: int, report: VerifyReport) -> Iterator[list[_Row]]:
     query = text(
-        "SELECT number, id, content, output_text FROM exchanges "
+        "SELECT number, id, content, output_text, input_hash, protocol, path FROM exchanges "
         "WHERE number >= :first AND number <= :last AND started_us >= :since ORDER BY number LIMIT :many"
     )
     while True:
         with _snapshot(database) as connection:
             found = connection.execute(query, {"first": first, "last": last, "since": since_us, "many": _PAGE})
-            rows = [_Row(int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in found]
+            rows = [_row(int(number), values, report) for number, *values in found]
             if not rows:
                 return
             _check_page(connection, rows, report)
         yield rows
         first = rows[-1].number + 1
+
+
+def _row(number: int, values: Sequence[Any], report: VerifyReport) -> _Row:
+    texts = [_readable(value) for value in values]
+    if texts != list(values):
+        report.add(CONTENT, texts[0], "a value in its row is no text")
+    return _Row(number, *texts)
+
+
+def _readable(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _check_page(connection: Connection, rows: list[_Row], report: VerifyReport) -> None:
@@ -183,14 +218,14 @@ def _records(connection: Connection, rows: list[_Row], report: VerifyReport) -> 
     """The content records that can be read; those that are missing or damaged are faults."""
     numbers = [row.number for row in rows]
     found = connection.execute(_among("SELECT number, zstd FROM contents WHERE number IN :numbers"), {"numbers": numbers})
-    packed = {int(row[0]): bytes(row[1]) for row in found}
+    packed = {int(row[0]): row[1] for row in found}
     records = {}
     for row in rows:
         if row.number not in packed:
             report.add(CONTENT, row.id, "it has no content record")
             continue
         try:
-            records[row.number] = decode(packed[row.number])
+            records[row.number] = decode(_bytes(packed[row.number]))
         except StoreError as error:
             report.add(CONTENT, row.id, error.what)
     return records
@@ -203,7 +238,7 @@ def _readable_pieces(connection: Connection, numbers: Iterable[int]) -> dict[int
     for start in range(0, len(wanted), _PAGE):
         for row in connection.execute(query, {"numbers": wanted[start : start + _PAGE]}):
             try:
-                found[int(row[0])] = unpack(bytes(row[1]))
+                found[int(row[0])] = unpack(_bytes(row[1]))
             except StoreError:
                 continue  # its exchanges become faults for want of it
     return found
@@ -218,12 +253,27 @@ def _check_bodies(row: _Row, record: StoredContent, pieces: Mapping[int, bytes],
         return
     if not is_sealed(record, content):
         report.add(BODY, row.id, "its bodies are not those that were stored: their SHA-256 differs")
-    elif row.content == OMITTED:
+        return
+    _check_input(row, content, report)
+    if row.content == OMITTED:
         report.omitted += 1
+        if content.request_body or content.response_body or row.output_text or row.input_hash:
+            report.add(CONTENT, row.id, "its content was to be left out, and some of it is stored")
     elif any(record.seals):
         report.changed += 1
     else:
         report.as_relayed += 1
+
+
+def _check_input(row: _Row, content: Content, report: VerifyReport) -> None:
+    """Whether the hash of what was asked is that of the stored request; where all of it is stored as it was hashed."""
+    if row.content != KEPT:
+        return
+    form = form_of(row.protocol, row.path)
+    body = encoding.decode(content.request_body, content.request_headers.get("content-encoding", "")).data
+    asked = () if form == OTHER else read_request(form, body)
+    if input_hash(Conversation(asked, None)) != row.input_hash:
+        report.add(INPUT, row.id, "its hash of what was asked is not that of its request")
 
 
 def _check_uses(connection: Connection, rows: list[_Row], records: Mapping[int, StoredContent], report: VerifyReport) -> None:
@@ -270,10 +320,10 @@ def _check_pieces(database: Database, report: VerifyReport, tell: OnProgress) ->
     last = 0
     tell("pieces", 0, total)
     while True:
-        with database.read() as connection:
+        with _reading(database) as connection:
             rows = connection.execute(query, {"last": last, "many": _PAGE}).all()
         for number, hash, size, packed, is_used in rows:
-            _check_piece(int(number), bytes(hash), int(size), bytes(packed), bool(is_used), report)
+            _check_piece(int(number), hash, size, packed, bool(is_used), report)
         if not rows:
             tell("pieces", total, total)
             return
@@ -282,14 +332,14 @@ def _check_pieces(database: Database, report: VerifyReport, tell: OnProgress) ->
         tell("pieces", min(report.pieces, total), total)
 
 
-def _check_piece(number: int, hash: bytes, size: int, packed: bytes, is_used: bool, report: VerifyReport) -> None:
+def _check_piece(number: int, hash: object, size: object, packed: object, is_used: bool, report: VerifyReport) -> None:
     where = f"piece {number}"
     try:
-        data = unpack(packed)
+        data = unpack(_bytes(packed))
     except StoreError as error:
         report.add(PIECE, where, error.what)
         return
-    if len(data) != size or piece_hash(data) != hash:
+    if len(data) != size or not isinstance(hash, bytes | memoryview) or piece_hash(data) != bytes(hash):
         report.add(PIECE, where, "its bytes are not those that its hash names")
     if not is_used:
         report.add(USE, where, "no exchange uses it, and yet it is kept")
@@ -313,6 +363,13 @@ def _check_strays(database: Database, report: VerifyReport) -> None:
         for kind, where, sql in queries:
             for row in connection.execute(text(f"{sql} LIMIT {_MOST_FAULTS}")):
                 report.add(kind, where.format(row[0]), "what they belong to is not in the store")
+
+
+def _bytes(value: object) -> bytes:
+    """The bytes of a column; StoreError when it holds something else, which SQLite allows."""
+    if isinstance(value, bytes | memoryview):
+        return bytes(value)
+    raise StoreError(f"A value in the store is {type(value).__name__} where bytes should be.", "Run `potstill verify`.")
 
 
 def _among(sql: str) -> Any:

@@ -164,6 +164,46 @@ def test_an_answer_that_cannot_be_searched_is_found(database: Database) -> None:
     assert told(verify(database)) == {("words", plain)}
 
 
+def test_a_hash_of_what_was_asked_that_is_not_that_of_the_request_is_found(database: Database) -> None:
+    plain, secret, _ = fill(database)
+    change(database, "UPDATE exchanges SET input_hash = 'b2:00' WHERE number <= 2")
+    assert told(verify(database)) == {("input", plain), ("input", secret)}
+
+
+def test_the_hash_of_what_was_asked_is_not_looked_at_where_the_request_is_not_whole(database: Database) -> None:
+    fill(database)
+    change(database, "UPDATE exchanges SET input_hash = 'b2:00', content = 'cut' WHERE number = 1")
+    change(database, "UPDATE exchanges SET input_hash = 'b2:00', content = 'masked' WHERE number = 2")
+    assert verify(database).faults == []
+
+
+def test_content_that_was_to_be_left_out_is_found(database: Database) -> None:
+    plain, _, omitted = fill(database)
+    change(database, "UPDATE exchanges SET content = 'omitted' WHERE number = 1")
+    change(database, "UPDATE exchanges SET input_hash = 'b2:00' WHERE number = 3")
+    assert {("content", plain), ("content", omitted)} <= told(verify(database))
+
+
+@pytest.mark.parametrize("broken", ["substr(zstd, 1, 12) || x'41' || substr(zstd, 14)", "CAST(zstd AS TEXT)", "7"])
+def test_a_value_of_the_wrong_type_is_one_fault_and_the_rest_is_looked_at(sqlite: Database, broken: str) -> None:
+    plain, _, _ = fill(sqlite)
+    pieces = verify(sqlite).pieces
+    change(sqlite, f"UPDATE pieces SET zstd = {broken} WHERE number = 2")
+    change(sqlite, f"UPDATE contents SET zstd = {broken} WHERE number = 1")
+    change(sqlite, "UPDATE exchanges SET output_text = CAST(x'ff41' AS TEXT) WHERE number = 1")
+    report = verify(sqlite)
+    assert {("content", plain), ("piece", "piece 2")} <= told(report)
+    assert (report.exchanges, report.pieces) == (3, pieces)
+    assert all(fault.where.isprintable() and fault.what.encode() for fault in report.faults)
+
+
+def test_a_piece_whose_hash_or_size_is_of_the_wrong_type_is_found(sqlite: Database) -> None:
+    fill(sqlite)
+    change(sqlite, "UPDATE pieces SET hash = 'text' WHERE number = 1")
+    change(sqlite, "UPDATE pieces SET size = 'long' WHERE number = 2")
+    assert told(verify(sqlite)) == {("piece", "piece 1"), ("piece", "piece 2")}
+
+
 def test_a_damaged_file_of_sqlite_is_a_fault_and_not_an_exception(sqlite: Database, tmp_path: Path) -> None:
     store_rows.write(sqlite, [exchange(f"question {n} " * 40, f"answer {n}") for n in range(300)])
     with sqlite.read() as connection:
@@ -204,4 +244,4 @@ def test_whatever_was_answered_is_whole_and_can_be_searched(tmp_path_factory: py
 
 
 def test_every_kind_of_fault_has_a_next_step() -> None:
-    assert {"body", "content", "piece", "use", "words", "database", "dataset"} == set(NEXT_STEPS)
+    assert {"body", "content", "input", "piece", "use", "words", "database", "dataset"} == set(NEXT_STEPS)
