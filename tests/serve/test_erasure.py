@@ -227,6 +227,17 @@ def test_an_exchange_that_is_only_a_dead_letter_is_found_by_its_id_and_erased(ho
     assert MARK not in everything(house.database) and MARK.encode() not in house.bytes()
 
 
+def test_what_is_damaged_is_forgotten_and_the_receipt_says_what_nobody_can_tell(house: House) -> None:
+    own = fill(house)
+    with house.database.write() as connection:
+        sql = text("UPDATE contents SET zstd = :bytes WHERE number = (SELECT number FROM exchanges WHERE id = :id)")
+        connection.execute(sql, {"bytes": b"\0\xffdamaged", "id": own[0]})
+    receipt = house.forget(exchange_id=own[0])
+    assert receipt.places["exchanges"] == 1
+    assert receipt.left[0] == "What 1 exchanges said cannot be read, so nobody can tell whether later turns repeat it."
+    assert f"{MARK}q7".encode() not in house.bytes()
+
+
 def test_what_is_under_way_is_named(house: House) -> None:
     spool = SpoolWriter(house.spool_root)
     spool.begin(ids.new_raw_id(), Begin("POST", "/v1/x", "", "openai", user_name=USER, body=MARK.encode()))
