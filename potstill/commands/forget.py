@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 from contextlib import closing
 from typing import Any
 
 from capture import clock
 from capture.errors import PotstillError
+from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command
 from potstill.output import ExitCode, Output
@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
             "  potstill forget --user ann@example.com --dry-run\n"
             "  potstill forget --user ann@example.com --yes\n"
             "  potstill forget --user ann --session s42 --yes --json\n"
-            "  potstill forget --exchange ex_01m8 --yes\n"
+            "  potstill forget --exchange ex_01m8177c0mewbv7e --yes\n"
             "  potstill forget --receipts\n\n"
             "It erases what is there at this moment: what the same user sends later is captured again. Adapters and releases\n"
             "cannot unlearn; the receipt names them."
@@ -60,7 +60,7 @@ def _forget(arguments: argparse.Namespace, settings: Settings, output: Output) -
         subject = Subject(arguments.user, arguments.session, exchange_id)
         is_dry_run = arguments.dry_run or not (arguments.yes or _is_sure())
         with output.stages() as show:
-            receipt = erasure.erase(database, settings, subject, who=getpass.getuser(), is_dry_run=is_dry_run, on_progress=show)
+            receipt = erasure.erase(database, settings, subject, who=who_am_i(), is_dry_run=is_dry_run, on_progress=show)
     if output.as_json:
         output.json(receipt)
     else:
