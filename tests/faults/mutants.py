@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _COPIED = ("capture", "proxy", "serve", "tests/capture", "tests/proxy", "tests/faults", "tests/conftest.py", "pyproject.toml")
 _ORDER, _POWER, _CRASH, _CONTENT = (f"tests/faults/test_{name}_faults.py" for name in ("order", "power", "crash", "content"))
-_COMMIT = "        if not self._positions:\n            return 0\n"
+_COMMIT = "        if not (self._positions or self._gaps):\n            return 0\n"
 _FIRST_TEST_FAILED, _ALL_PASSED = 1, 0
 
 
@@ -58,7 +58,8 @@ MUTANTS = (
                 "        answer = await _ask(relay, asked, assignment, recording)\n",
                 "        answer = await _ask(relay, asked, assignment, recording)\n        begin[0](begin[1])\n",
             ),
-            ("        await recording.rest(asked.body)\n", ""),
+            ("        if is_kept or not relay.capture.rejects_when_full:\n", "        if True:\n"),
+            ("            is_kept = await recording.rest(asked.body)\n", "            is_kept = True\n"),
         ),
         (f"{_ORDER}::test_f01_the_request_is_kept_before_anybody_is_asked",),
     ),
