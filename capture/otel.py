@@ -21,7 +21,7 @@ from capture.exchange import Content, Conversation, Exchange
 from capture.feedback import Feedback
 from capture.feedback_forms import BOOLEAN, DEMONSTRATION, FLOAT
 from capture.messages import Message
-from capture.otel_names import FINISH_REASONS, NAMES, OPERATIONS, PARAMETERS, PROVIDERS, SCOPE, SERVICE, VERSION
+from capture.otel_names import FINISH_REASONS, NAMES, OPERATIONS, PARAMETERS, PROTOCOLS, PROVIDERS, SCOPE, SERVICE, VERSION
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
@@ -94,7 +94,7 @@ def _facts(exchange: Exchange, operation: str) -> dict[str, Any]:
     kind = exchange.error_kind or (str(exchange.status) if exchange.status >= 400 else exchange.state)
     values = {
         "operation": operation,
-        "provider": PROVIDERS.get(exchange.upstream, exchange.upstream) or exchange.protocol,
+        "provider": PROVIDERS.get(exchange.upstream) or PROTOCOLS.get(exchange.protocol) or exchange.upstream,
         "session": exchange.session_name,
         "model_asked": exchange.model_asked,
         "is_stream": exchange.is_stream,

@@ -84,12 +84,19 @@ OPERATIONS: Mapping[str, str] = {
 PROVIDERS: Mapping[str, str] = {
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
+    "cohere": "cohere",
+    "deepseek": "deepseek",
     "gemini": "gcp.gemini",
+    "groq": "groq",
     "vertex": "gcp.vertex_ai",
     "mistral": "mistral_ai",
+    "perplexity": "perplexity",
     "xai": "x_ai",
 }
-"""Provider by the name of an upstream, where the conventions have another name for it."""
+"""Provider by the name of an upstream that the conventions know by this or another name."""
+
+PROTOCOLS: Mapping[str, str] = {"openai": "openai", "anthropic": "anthropic"}
+"""Provider by the protocol of any other upstream: the conventions' attribute tells the flavour of the telemetry."""
 
 FINISH_REASONS: Mapping[str, str] = {
     "end_turn": "stop",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import unquote
@@ -59,11 +59,22 @@ def headers_of(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Collector:
-    """A connection to a collector; use it as a context manager. `rejected` counts spans that it took in and threw away."""
+    """A connection to a collector; use it as a context manager. `rejected` counts spans that it took in and threw away.
 
-    def __init__(self, address: str, headers: Mapping[str, str], patience: Patience = Patience()) -> None:
+    `on_pause` is told in words each time it waits before it tries again.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        headers: Mapping[str, str],
+        patience: Patience = Patience(),
+        on_pause: Callable[[str], None] | None = None,
+    ) -> None:
         self.address = address
         self.rejected = 0
+        self._was_reached = False
+        self._on_pause = on_pause
         self._patience = patience
         own = {"content-type": "application/x-protobuf", "content-encoding": "gzip", "user-agent": "potstill"}
         try:
@@ -80,9 +91,9 @@ class Collector:
         self._client.close()
 
     def send(self, request: ExportTraceServiceRequest, *, resume: str) -> int:
-        """Sends one batch, again and again while the collector is busy or away; how many bytes it took.
+        """Sends one batch, again and again while the collector is busy or has gone away; how many bytes it took.
 
-        UpstreamError when it refuses or stays away; `resume` is the option with which to go on.
+        UpstreamError when it refuses, stays away, or is not there at the very first try; `resume` is the option to go on with.
         """
         body = gzip.compress(request.SerializeToString(), 1)
         pause_s = self._patience.first_s
@@ -90,8 +101,13 @@ class Collector:
             reason, after_s = self._post(body, resume)
             if not reason:
                 return len(body)
+            if not self._was_reached:
+                break  # a wrong address is not mended by waiting
             if left:
-                time.sleep(min(self._patience.longest_s, pause_s if after_s is None else after_s))
+                wait_s = min(self._patience.longest_s, pause_s if after_s is None else after_s)
+                if self._on_pause is not None:
+                    self._on_pause(f"The collector at {self.address} does not take spans: {reason}. Again in {wait_s:g} s.")
+                time.sleep(wait_s)
                 pause_s *= 2
         what = f"The collector at {self.address} does not take spans: {reason}."
         raise UpstreamError(what, f"See that it runs and takes OTLP over HTTP at that address, then go on with {resume}.")
@@ -100,7 +116,9 @@ class Collector:
         """'' when it was taken, else why not and after how many seconds the collector wants to be asked again."""
         try:
             response = self._client.post(self.address, content=body)
+            self._was_reached = True
         except httpx.TransportError as error:
+            self._was_reached |= not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol)
             return f"it cannot be reached ({type(error).__name__}: {error})", None
         if response.is_success:
             self._count_rejected(response.content)

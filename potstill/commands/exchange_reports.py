@@ -185,7 +185,7 @@ def _send(database: Any, wanted: Wanted, endpoint: str, output: Output) -> tuple
     from capture.otel_send import Collector, address_of, headers_of
 
     address = address_of(endpoint, os.environ)
-    with Collector(address, headers_of(os.environ)) as collector, output.stages() as on_progress:
+    with Collector(address, headers_of(os.environ), on_pause=output.say) as collector, output.stages() as on_progress:
         done = export.to_collector(database, wanted, collector, on_progress)
     if collector.rejected:
         output.say(f"The collector threw {collector.rejected:,} spans away; its log says why.")

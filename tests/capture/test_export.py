@@ -9,7 +9,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from capture import export, exported, feed, ids
 from capture.database import Database
 from capture.errors import SettingsError, StoreError, UpstreamError
+from capture.exchange import Content
 from capture.export import JSONL, OTLP, Wanted
 from capture.filters import parse_filter
+from capture.otel import span_of
 from capture.otel_names import NAMES, VERSION
 from capture.otel_send import Collector, Patience, address_of, headers_of
 from capture.pricing import PriceTable
@@ -348,9 +350,39 @@ def test_a_refusal_is_final_and_says_how_to_go_on(filled: Database, receiver: Re
     receiver.answers = [(503, {}, b"")] * 3
     with pytest.raises(UpstreamError, match="status 503"):
         send(filled, receiver, tries=3)
+
+
+def test_a_collector_that_is_not_there_is_an_error_at_once(filled: Database) -> None:
     with pytest.raises(UpstreamError, match=r"http://127\.0\.0\.1:1.*cannot be reached \(ConnectError: .+\)") as caught:
-        send(filled, Receiver(url="http://127.0.0.1:1"), tries=2)
+        send(filled, Receiver(url="http://127.0.0.1:1"), first_s=3_600.0)
     assert "See that it runs" in caught.value.next_step and "--after 0" in caught.value.next_step
+
+
+def test_a_collector_that_goes_away_later_is_tried_again_and_each_pause_is_told(receiver: Receiver) -> None:
+    receiver.answers = [(503, {"retry-after": "0"}, b"")]
+    told: list[str] = []
+    with Collector(address_of(receiver.url, {}), {}, Patience(tries=3, first_s=0.0), told.append) as collector:
+        assert collector.send(ExportTraceServiceRequest(), resume="--after 0") > 0
+        assert len(told) == 1 and "status 503. Again in 0 s." in told[0]
+        collector.address = "http://127.0.0.1:1/v1/traces"
+        with pytest.raises(UpstreamError, match="cannot be reached"):
+            collector.send(ExportTraceServiceRequest(), resume="--after 7")
+    assert len(told) == 3 and "ConnectError" in told[2]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "protocol", "provider"),
+    [
+        ("house-gateway", "openai", "openai"),
+        ("claude-eu", "anthropic", "anthropic"),
+        ("azure", "openai", "azure.ai.openai"),
+        ("groq", "openai", "groq"),
+        ("odd", "other", "odd"),
+    ],
+)
+def test_the_provider_is_one_that_the_conventions_know(filled: Database, upstream: str, protocol: str, provider: str) -> None:
+    exchange = replace(feed.page(filled, ALL)[0], upstream=upstream, protocol=protocol)
+    assert facts(span_of(exchange, Content({}, {}, b"", b"", "", "")))["gen_ai.provider.name"] == provider
 
 
 def test_where_to_send_comes_from_the_option_or_from_opentelemetrys_own_variables() -> None:
