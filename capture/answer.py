@@ -14,7 +14,10 @@ NO_USAGE = Usage(None, None, MISSING)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response read by one of the formats; fields as in `capture.assemble.Assembled`."""
+    """A response read by one of the formats; fields as in `capture.assemble.Assembled`.
+
+    `is_readable` is False when some of it was lost because it is not what the format writes.
+    """
 
     message: Message | None = None
     model: str = ""
@@ -22,6 +25,7 @@ class Answer:
     usage: Usage = NO_USAGE
     is_terminal: bool = False
     error: str = ""
+    is_readable: bool = True
 
 
 def error_text(error: object) -> str:

@@ -10,7 +10,7 @@ from capture.answer import Answer, error_text, usage_of
 from capture.loose_json import as_count, as_list, as_object, as_text, compact, parse, whole
 from capture.media import media_of, named_part
 from capture.messages import Media, Message, ToolCall, Usage
-from capture.sse import Event
+from capture.sse import Event, is_garbage
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class _Reader:
     error: str = ""
     is_started: bool = False
     is_stopped: bool = False
+    is_readable: bool = True
     has_final_usage: bool = False
     usage: dict[str, Any] = field(default_factory=dict)
     blocks: dict[int, _Block] = field(default_factory=dict)
@@ -67,6 +68,7 @@ def read_events(events: Iterable[Event]) -> Answer:
         try:
             body = as_object(parse(event.data))
         except ValueError:
+            reader.is_readable = reader.is_readable and not is_garbage(event)
             continue
         _read_event(reader, as_text(body.get("type")) or event.name, body)
     if not reader.has_final_usage:
@@ -142,6 +144,7 @@ def _answer(reader: _Reader) -> Answer:
         usage=usage_of(tokens_in, as_count(reader.usage.get("output_tokens")), read, written, thought),
         is_terminal=reader.is_stopped,
         error=reader.error,
+        is_readable=reader.is_readable,
     )
 
 

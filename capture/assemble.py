@@ -6,6 +6,7 @@ give the same conversation.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,9 @@ OPENAI, ANTHROPIC, RAW = "openai", "anthropic", "raw"
 CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, OTHER = (
     "chat", "completions", "responses", "embeddings", "messages", "other",
 )  # fmt: skip
+
+REQUEST, RESPONSE = "request", "response"
+"""The sides of an exchange."""
 
 INPUT_HASH_LETTERS = 35
 """`b2:` and 32 hex digits."""
@@ -57,7 +61,8 @@ class Assembled:
 
     `form` is the format that they were read as. `is_terminal`: the stream's last event was seen, or the JSON is whole;
     always True where the format is not known. `finish_reason` is the provider's word, '' while any choice is unfinished.
-    `error_in_band` is the provider's error text, '' without one.
+    `error_in_band` is the provider's error text, '' without one. `unread` names the sides of a known format that could not be
+    read whole, REQUEST and RESPONSE; the end of an answer that was cut is not missed there.
     """
 
     form: str
@@ -67,6 +72,7 @@ class Assembled:
     usage: Usage
     is_terminal: bool
     error_in_band: str
+    unread: tuple[str, ...] = ()
 
 
 def form_of(protocol: str, path: str) -> str:
@@ -95,13 +101,19 @@ def assemble(
 ) -> Assembled:
     """Reads both bodies of an exchange; they may be cut anywhere, in any content encoding, or empty."""
     form = form_of(protocol, path)
-    asked = () if form == OTHER else read_request(form, encoding.decode(request, request_encoding).data)
-    decoded = encoding.decode(response, content_encoding)
-    if not decoded.is_known:
-        return assemble_asked(form, asked, Answer(is_terminal=True), status)
-    answer = read_response(form, is_stream, status, decoded.data)
+    asked, is_asked_whole = ((), True) if form == OTHER else _read_encoded_request(form, request, request_encoding)
+    decoded = _decode(response, content_encoding)
+    if decoded.is_known:
+        answer = read_response(form, is_stream, status, decoded.data)
+    else:
+        answer = Answer(is_terminal=True, is_readable=form == OTHER)
     assembled = assemble_asked(form, asked, answer, status)
-    return assembled if decoded.is_whole else replace(assembled, is_terminal=False)
+    if decoded.is_known and not decoded.is_whole:
+        assembled = replace(assembled, is_terminal=False)
+    if is_asked_whole and answer.is_readable:
+        return assembled
+    sides = ((REQUEST, is_asked_whole), (RESPONSE, answer.is_readable))
+    return replace(assembled, unread=tuple(side for side, is_whole in sides if not is_whole))
 
 
 def assemble_asked(form: str, asked: tuple[Message, ...], answer: Answer, status: int) -> Assembled:
@@ -118,11 +130,33 @@ def assemble_asked(form: str, asked: tuple[Message, ...], answer: Answer, status
 
 def read_request(form: str, body: bytes) -> tuple[Message, ...]:
     """What a request of this form asks; `body` without its content encoding."""
+    return _read_request(form, body)[0]
+
+
+def _read_encoded_request(form: str, request: bytes, encoding_name: str) -> tuple[tuple[Message, ...], bool]:
+    decoded = _decode(request, encoding_name)
+    asked, is_readable = _read_request(form, decoded.data)
+    return asked, is_readable and decoded.is_whole
+
+
+def _decode(body: bytes, encoding_name: str) -> encoding.Decoded:
+    """`body` without its content encoding; as it is where it never had one, whatever its header says."""
+    decoded = encoding.decode(body, encoding_name)
+    is_plain = not decoded.is_whole and not decoded.data and _is_text(body)
+    return encoding.Decoded(body) if is_plain else decoded
+
+
+def _read_request(form: str, body: bytes) -> tuple[tuple[Message, ...], bool]:
+    """What is asked, and whether all of `body` could be read; an empty one has nothing that could not."""
     if form == CHAT:
         plain = openai_plain.asked(body)
         if plain is not None:
-            return plain
-    return read_parsed_request(form, _parse(body))
+            return plain, True
+    try:
+        value = loose_json.parse(body)
+    except ValueError:
+        return read_parsed_request(form, None), not body.strip()
+    return read_parsed_request(form, value), _is_text(body)
 
 
 def read_parsed_request(form: str, request: object) -> tuple[Message, ...]:
@@ -139,14 +173,19 @@ def read_response(form: str, is_stream: bool, status: int, body: bytes) -> Answe
         plain = openai_plain.read_events(body) if body.startswith(b"data") else openai_plain.read_whole(body)
         if plain is not None:
             return plain
+    answer = _read_any_response(form, is_stream, status, body)
+    return answer if form == OTHER or _is_text(body) else replace(answer, is_readable=False)
+
+
+def _read_any_response(form: str, is_stream: bool, status: int, body: bytes) -> Answer:
     family = _FAMILIES.get(form)
     if family is None:
         return _read_wordless(form, status, body)
-    if sse.looks_like_events(body) or (is_stream and not body.strip()):
+    if sse.looks_like_events(body) or (is_stream and sse.is_cut_early(body)):
         return family.read_events(sse.parse_events(body))
     whole = _parse(body)
     if whole is None:
-        return Answer(error=body[:500].decode("utf-8", "replace") if status >= 400 else "")
+        return _not_json(status, body)
     if error := _error_of(whole):
         return Answer(is_terminal=True, error=error)
     return family.read_whole(whole)
@@ -200,7 +239,23 @@ def _read_wordless(form: str, status: int, body: bytes) -> Answer:
     try:
         return openai_embeddings.read_whole(body)
     except ValueError:
-        return Answer(error=body[:500].decode("utf-8", "replace") if status >= 400 else "")
+        return _not_json(status, body)
+
+
+def _not_json(status: int, body: bytes) -> Answer:
+    error = body[:500].decode("utf-8", "replace") if status >= 400 else ""
+    return Answer(error=error, is_readable=body.strip() == b"null" or loose_json.is_cut(body))
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether `body` is UTF-8, as far as it goes: it may be cut inside a character."""
+    if body.isascii():
+        return True
+    try:
+        codecs.utf_8_decode(body, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _error_of(body: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from capture.assemble import Assembled, assemble, input_hash, output_text, rebuild, state_of
+from capture.assemble import RESPONSE, Assembled, assemble, input_hash, output_text, rebuild, state_of
 from capture.cleaned import Cleaned, clean, without_encoding
 from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, KEPT, MASKED, MOST_OUTPUT_TEXT, Content, Conversation, Exchange
 from capture.exchange import CUT as CONTENT_CUT
@@ -27,6 +27,8 @@ from capture.withhold import kept_headers, withhold, without_content
 
 CAPTURE_GAP = "capture_gap"
 """`error_kind` of an exchange whose relayed bytes are not all in the store."""
+PARSE_ERROR = "parse_error"
+"""`error_kind` of an exchange of a known format that went well, though not all of its bodies could be read."""
 _MOST_ERROR_TEXT = 2_000
 _KEEP_PERSONAL = PersonalPolicy()
 _compressor = zstandard.ZstdCompressor(level=3)
@@ -81,6 +83,7 @@ def derive(
             said_response, headers = hide_in_encoded(raw_response, _lower(said_head.response_headers), hiding)
             said_head = msgspec.structs.replace(said_head, response_headers=headers)
         relayed = _assemble(cleaned, said_head, raw_request, said_response)
+        assembled = replace(assembled, unread=relayed.unread)
         whole_answer, _ = _without_secrets(relayed)
         if whole_answer.conversation.answer != assembled.conversation.answer:
             assembled, hidden = replace(assembled, conversation=_answered(assembled, whole_answer)), max(hidden, 1)
@@ -274,7 +277,17 @@ def _outcome(
         kind, text = (f"http_{status}" if status >= 400 else "in_band"), assembled.error_in_band
     elif not kind and status >= 400:
         kind = f"http_{status}"
+    elif not kind and (unread := _unread(spooled, wire_state, assembled)):
+        kind, text = PARSE_ERROR, f"The {' and the '.join(unread)} could not be read whole."
     return state, kind, text
+
+
+def _unread(spooled: SpooledExchange, wire_state: str, assembled: Assembled) -> list[str]:
+    """The sides that whoever wrote them wrote badly; neither one that the copy cuts, nor a response that the wire cut."""
+    begin, end = spooled.begin, spooled.end
+    if not assembled.unread or (end is not None and end.captured == CUT) or len(spooled.request_body()) < begin.body_size:
+        return []
+    return [side for side in assembled.unread if side != RESPONSE or wire_state == COMPLETE]
 
 
 def _is_whole(head: Head, assembled: Assembled, size: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 _MOST_DIGITS = 4_000
+_BOM = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder().decode
 
 
@@ -18,10 +19,21 @@ def parse(data: bytes) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        # Slower, but it takes what others write: half surrogate pairs, NaN, huge numbers.
-        return json.loads(data.decode("utf-8", "replace"), parse_int=_number)
+        # Slower, but it takes what others write: a byte order mark, half surrogate pairs, NaN, huge numbers.
+        return json.loads(data.removeprefix(_BOM).decode("utf-8", "replace"), parse_int=_number)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+
+
+def is_cut(data: bytes) -> bool:
+    """Whether `data` is JSON as far as it goes, but ends too early. Nothing at all is cut, too."""
+    try:
+        _decode(data)
+    except msgspec.DecodeError as error:
+        return "truncated" in str(error)  # msgspec tells it in words only
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _number(digits: str) -> float:

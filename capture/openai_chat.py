@@ -10,7 +10,7 @@ from capture.answer import Answer, error_text, openai_usage
 from capture.loose_json import as_count, as_list, as_object, as_text, compact, is_valid, parse, whole
 from capture.media import media_of, named_part, part_name
 from capture.messages import Media, Message, ToolCall, Usage
-from capture.sse import Event
+from capture.sse import Event, is_garbage
 
 ROLES = {"developer": "system", "function": "tool", "model": "assistant"}
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -75,7 +75,7 @@ def read_whole(body: object) -> Answer:
 def read_events(events: Iterable[Event]) -> Answer:
     """A streamed response. It is whole with [DONE]; or, from providers that send none, when every choice has finished."""
     reader = _Reader()
-    is_done = is_torn = False
+    is_done = is_torn = is_lost = False
     for event in events:
         if event.data.strip() == b"[DONE]":
             is_done = True
@@ -84,13 +84,15 @@ def read_events(events: Iterable[Event]) -> Answer:
             body = as_object(parse(event.data))
         except ValueError:
             is_torn = is_torn or event.is_torn
+            is_lost = is_lost or is_garbage(event)
             continue
         is_torn = is_torn or (event.is_torn and not event.is_stray)
         reader.read(body, is_delta=True)
         if event.name == "error" and not reader.error:
             reader.error = error_text(body) or "error"
     answer = reader.answer()
-    return replace(answer, is_terminal=is_done or (bool(answer.finish_reason) and not is_torn))
+    is_terminal = is_done or (bool(answer.finish_reason) and not is_torn)
+    return replace(answer, is_terminal=is_terminal, is_readable=not is_lost)
 
 
 def write_whole(message: Message, finish_reason: str, usage: Usage) -> dict[str, Any]:

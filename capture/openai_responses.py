@@ -7,7 +7,7 @@ stand as parts named `previous_response:<id>` and the like, so that an incomplet
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from capture.answer import Answer, error_text, openai_usage
@@ -16,7 +16,7 @@ from capture.media import media_of, named_part, part_name
 from capture.messages import Media, Message, ToolCall, Usage
 from capture.openai_chat import ROLES
 from capture.responses_stream import Stream
-from capture.sse import Event
+from capture.sse import Event, is_garbage
 
 _TEXT_PARTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 _UNFINISHED = ("queued", "in_progress", "")
@@ -61,14 +61,15 @@ def read_whole(body: object) -> Answer:
 
 def read_events(events: Iterable[Event]) -> Answer:
     """A streamed response. Unknown events are passed over."""
-    stream = Stream()
+    stream, is_readable = Stream(), True
     for event in events:
         try:
             body = as_object(parse(event.data))
         except ValueError:
+            is_readable = is_readable and not is_garbage(event)
             continue
         stream.read(as_text(body.get("type")) or event.name, body)
-    return _answer(stream.response, stream.items(), stream.is_ended, stream.error)
+    return replace(_answer(stream.response, stream.items(), stream.is_ended, stream.error), is_readable=is_readable)
 
 
 def write_whole(message: Message, finish_reason: str, usage: Usage) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from capture.answer import error_text
 from capture.loose_json import as_count, as_list, as_object, as_text
 
 ENDINGS = ("response.completed", "response.failed", "response.incomplete", "response.cancelled")
+# The response of a failure told by whoever stands between, such as a relay whose upstream broke off; a provider's has more.
+_BARE_FAILURE = {"status", "error"}
 # Event without its step: the kind of its item, the item's list of parts, the kind of part, and the key of the part's text.
 _PARTS = {
     "response.output_text": ("message", "content", "output_text", "text"),
@@ -73,6 +75,8 @@ class Stream:
         name, _, step = kind.rpartition(".")
         if name in _PARTS:
             self._read_part(_PARTS[name], step, body)
+        elif kind == "response.failed" and as_object(body.get("response")).keys() <= _BARE_FAILURE:
+            self.error = self.error or error_text(as_object(body.get("response")).get("error")) or "failed"
         elif isinstance(body.get("response"), dict):
             self.response = as_object(body["response"]) or self.response
             self.is_ended = self.is_ended or kind in ENDINGS

@@ -8,6 +8,8 @@ import msgspec
 
 _FIELDS = (b"data", b"event", b"id", b"retry")
 _BOM = b"\xef\xbb\xbf"
+_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_SAYS_NOTHING = (b"", b"[DONE]")
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -22,7 +24,18 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 def looks_like_events(body: bytes) -> bool:
     """Whether `body` starts like an event stream rather than like JSON."""
     start = body[:64].removeprefix(_BOM).lstrip()
-    return start.startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
+    return start.startswith(_STARTS)
+
+
+def is_cut_early(body: bytes) -> bool:
+    """Whether `body` is empty, or may be an event stream that was cut before its first field had a name."""
+    start = body.removeprefix(_BOM).strip()
+    return any(name.startswith(start) for name in _STARTS)
+
+
+def is_garbage(event: Event) -> bool:
+    """Whether an event that is not JSON was meant to be: it is no end mark, not empty, and was not cut."""
+    return not event.is_torn and event.data.strip() not in _SAYS_NOTHING
 
 
 def parse_events(body: bytes) -> Iterator[Event]:

@@ -57,6 +57,13 @@ def test_every_answer_is_whole_but_for_a_few_that_are_none(recordings: list[Any]
     assert all(not item.response or not is_valid(item.response.decode()) for item in unread)
 
 
+def test_nothing_of_what_providers_answered_is_unreadable(recordings: list[Any]) -> None:
+    read = [(item, assembled(item)) for item in recordings if 200 <= item.status < 300]
+    unread = [(item, got) for item, got in read if got.unread]
+    assert len(unread) < _FEW_UNREAD, [(item.name, got.unread) for item, got in unread]
+    assert all(state_of("complete", item.status, got) == "truncated" for item, got in unread)
+
+
 def test_usage_is_reported_or_there_is_a_reason(recordings: list[Any]) -> None:
     sources = Counter[str]()
     for item, got in answered(recordings):
