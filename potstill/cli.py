@@ -85,7 +85,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit code; a Potstill error is printed, never a stack."""
-    parsed = make_parser().parse_args(arguments)
+    parser = make_parser()
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)} (what begins with - and is no option goes last, after --)")
     output = Output(as_json=getattr(parsed, "json", False))
     try:
         settings = read_settings(parsed.config)

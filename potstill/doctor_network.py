@@ -23,8 +23,7 @@ from serve.settings import EngineSettings
 def check_relay(settings: Settings) -> list[Finding]:
     """Whether the relay is up and can write its spools, or could be started."""
     relay = settings.section("relay", RelaySettings)
-    host = f"[{relay.host}]" if ":" in relay.host else relay.host
-    admin = f"http://{host}:{relay.admin_port}"
+    host, admin = _addresses(relay)
     try:
         answer = httpx.get(f"{admin}/health/ready", timeout=3)
         status = as_object(httpx.get(f"{admin}/status", timeout=3).json())
@@ -39,6 +38,27 @@ def check_relay(settings: Settings) -> list[Finding]:
             what = f"not up, and port {relay.port} cannot be had: {error.strerror}."
             return [Finding("relay", BAD, what, "End who holds it, or set [relay] port.")]
     return [Finding("relay", NOTE, f"not up; port {relay.port} is free", "Start it: potstill up")]
+
+
+def ask_workers(settings: Settings) -> list[Any] | None:
+    """The counters of each worker of the relay that is up; None when none is, or what answers there is not it."""
+    _, admin = _addresses(settings.section("relay", RelaySettings))
+    try:
+        status = httpx.get(f"{admin}/status", timeout=3).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return as_list(as_object(status).get("workers"))
+
+
+def dropped_by(workers: list[Any]) -> int:
+    """How many exchanges these workers dropped since the relay started."""
+    return sum(as_count(as_object(worker).get("dropped")) or 0 for worker in workers)
+
+
+def _addresses(relay: RelaySettings) -> tuple[str, str]:
+    """The host as it stands in an address, and the address of the admin listener."""
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    return host, f"http://{host}:{relay.admin_port}"
 
 
 def judge_ready(where: str, answer: httpx.Response) -> Finding:
@@ -56,7 +76,7 @@ def judge_ready(where: str, answer: httpx.Response) -> Finding:
 def judge_workers(workers: list[Any]) -> list[Finding]:
     """What the relay's own counters say: syncs that the disk refused, exchanges that were dropped since the start."""
     refused = sum(as_count(as_object(worker).get("sync_failures")) or 0 for worker in workers)
-    dropped = sum(as_count(as_object(worker).get("dropped")) or 0 for worker in workers)
+    dropped = dropped_by(workers)
     findings = []
     if refused:
         what = f"the disk refused {refused} times to make the spool durable since the relay started."

@@ -11,6 +11,19 @@ from potstill.output import Output
 
 Run = Callable[[argparse.Namespace, Settings, Output], int]
 
+_MOST_DIGITS = 15
+
+
+def whole_number(text: str) -> int:
+    """What was typed for a limit or a number, as argparse's `type`: of at most 15 digits, which each store can compare."""
+    try:
+        number = int(text) if len(text) <= _MOST_DIGITS + 1 else None
+    except ValueError:
+        number = None
+    if number is None or abs(number) >= 10**_MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at most {_MOST_DIGITS} digits")
+    return number
+
 
 def add_command(
     commands: Any, name: str, run: Run, *, help: str, examples: str = "", json: bool = True

@@ -13,14 +13,16 @@ from capture import clock
 from capture.errors import SettingsError
 from capture.filters import FIELDS, Filter, parse_filter
 from capture.settings import Settings
-from potstill.commands import add_command
+from potstill.commands import add_command, whole_number
 from potstill.output import ExitCode, Output, counted, one_line
 
 if TYPE_CHECKING:
     from capture.export import Export, Wanted
     from capture.stats import Sums
 
-_FILTER_HELP = "which ones, in quotes, such as: 'task:triage status>=400 since:2d' or ' -purpose:judge' (default: all)"
+_FILTER_HELP = (
+    "which ones, in quotes, such as: 'task:triage status>=400 since:2d', or after all options: -- -walrus (default: all)"
+)
 _COLUMNS = ("EXCHANGES", "OK", "P50", "P95", "TOKENS IN", "TOKENS OUT", "COST", "BODIES", "ERRORS")
 
 
@@ -54,7 +56,7 @@ def add_verbs(verbs: Any) -> None:
     )
     add_filter(stats)
     stats.add_argument("--by", default="", metavar="FIELD", help="in groups: task, model, variant, state, error, day, user, ...")
-    stats.add_argument("--limit", type=int, default=30, help="how many groups at most (default: 30)")
+    stats.add_argument("--limit", type=whole_number, default=30, help="how many groups at most (default: 30)")
     export = add_command(
         verbs,
         "export",
@@ -81,7 +83,7 @@ def add_verbs(verbs: Any) -> None:
     content.add_argument("--no-content", action="store_true", help="figures only (default for otlp)")
     export.add_argument("--raw", action="store_true", help="also headers and both bodies, byte for byte (jsonl)")
     export.add_argument("--force", action="store_true", help="replace the file that is already there")
-    export.add_argument("--after", type=int, default=0, metavar="NUMBER", help="only what was stored after this number")
+    export.add_argument("--after", type=whole_number, default=0, metavar="NUMBER", help="only what was stored after this number")
 
 
 def _stats(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:

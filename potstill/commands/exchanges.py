@@ -16,7 +16,7 @@ from capture.errors import SettingsError
 from capture.exchange import OMITTED, Exchange
 from capture.messages import Message
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun, exchange_reports
+from potstill.commands import add_command, add_noun, exchange_reports, whole_number
 from potstill.commands.exchange_reports import add_filter, chosen_by
 from potstill.output import ExitCode, Output, one_line, plain
 
@@ -37,12 +37,15 @@ def add_commands(commands: Any) -> None:
         examples=(
             "  potstill exchanges list 'task:triage status>=400 cost>0.01'\n"
             "  potstill exchanges list 'refund -purpose:judge \"could not\"'     words in prompts and answers\n"
+            "  potstill exchanges list --limit 50 -- '-purpose:judge task:triage'     after -- it may begin with -\n"
             "  potstill exchanges list 'tag.team:search feedback:bad since:2d' --limit 1000 --json"
         ),
     )
     add_filter(listing)
-    listing.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
-    listing.add_argument("--before", type=int, default=0, metavar="NUMBER", help="only what was stored before this number")
+    listing.add_argument("--limit", type=whole_number, default=20, help="how many at most (default: 20)")
+    listing.add_argument(
+        "--before", type=whole_number, default=0, metavar="NUMBER", help="only what was stored before this number"
+    )
     show = add_command(
         verbs,
         "show",
@@ -63,7 +66,7 @@ def add_commands(commands: Any) -> None:
         examples="  potstill exchanges tail task:triage\n  potstill exchanges tail --json | jq .status",
     )
     add_filter(tail)
-    tail.add_argument("--limit", type=int, default=0, help="end after so many (default: never)")
+    tail.add_argument("--limit", type=whole_number, default=0, help="end after so many (default: never)")
     exchange_reports.add_verbs(verbs)
     add_command(commands, "tasks", _tasks, help="the tasks that traffic was tagged with", examples="  potstill tasks --json")
 

@@ -14,7 +14,7 @@ from capture.database import open_database
 from capture.errors import NotFoundError, SettingsError
 from capture.person import who_am_i
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun
+from potstill.commands import add_command, add_noun, whole_number
 from potstill.output import ExitCode, Output, counted, one_line
 
 _NO_WORDS = "Where the content of an exchange is not stored, words on it are not kept"
@@ -56,8 +56,10 @@ def add_commands(commands: Any) -> None:
         examples="  potstill feedback list 'task:triage since:7d'\n  potstill feedback list --limit 1000 --json",
     )
     listing.add_argument("filter", nargs="*", help=_FILTER_HELP)
-    listing.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
-    listing.add_argument("--before", type=int, default=0, metavar="NUMBER", help="only what was stored before this number")
+    listing.add_argument("--limit", type=whole_number, default=20, help="how many at most (default: 20)")
+    listing.add_argument(
+        "--before", type=whole_number, default=0, metavar="NUMBER", help="only what was stored before this number"
+    )
     stats = add_command(
         verbs,
         "stats",

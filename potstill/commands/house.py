@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from capture import clock
 from capture.errors import SettingsError
 from capture.settings import FILE_NAME, Settings
-from potstill.commands import add_command
-from potstill.output import ExitCode, Output, plain
+from potstill.commands import add_command, whole_number
+from potstill.output import ExitCode, Output, counted, plain
 
 if TYPE_CHECKING:
     from capture.database import Database
@@ -40,17 +40,17 @@ def add_commands(commands: Any) -> None:
         examples="  potstill verify\n  potstill verify --since 7d\n  potstill verify --limit 10000 --json | jq .faults",
     )
     check.add_argument("--since", default="", metavar="AGE", help="only exchanges of the last 30m, 12h or 7d (default: all)")
-    check.add_argument("--limit", type=int, help="only so many of the newest exchanges (default: all)")
+    check.add_argument("--limit", type=whole_number, help="only so many of the newest exchanges (default: all)")
     check.add_argument("--deep", action="store_true", help="let SQLite compare its indexes with its tables too; slow")
     losses = add_command(
         commands,
         "losses",
         _losses,
-        help="what capture could not keep: gaps, exchanges that the store refused, damaged segments",
+        help="what capture could not keep; ends with status 1 when the relay that is up has dropped exchanges",
         examples="  potstill losses\n  potstill losses --retry\n  potstill losses --json | jq .gaps",
     )
     losses.add_argument("--retry", action="store_true", help="try to store the refused exchanges once more")
-    losses.add_argument("--limit", type=int, default=20, help="how many of each to list (default: 20)")
+    losses.add_argument("--limit", type=whole_number, default=20, help="how many of each to list (default: 20)")
     config = add_command(
         commands,
         "config",
@@ -115,17 +115,25 @@ def _losses(arguments: argparse.Namespace, settings: Settings, output: Output) -
     from capture.database import open_database
     from capture.losses import read_losses
 
+    if arguments.limit < 1:
+        raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
+    dropped = _dropped_by_relay(settings)
     with closing(open_database(settings.database_url)) as database:
         retried = _retry(database, settings, output) if arguments.retry else None
-        losses = read_losses(database, settings.data_folder, limit=max(arguments.limit, 0))
+        losses = read_losses(database, settings.data_folder, limit=arguments.limit)
+    code = ExitCode.FAILED if dropped else ExitCode.OK
     if output.as_json:
-        output.json({**plain(losses), **({"retried": plain(retried)} if retried else {})})
-        return ExitCode.OK
+        output.json({**plain(losses), "dropped_by_relay": dropped, **({"retried": plain(retried)} if retried else {})})
+        return code
     if retried:
         output.say(f"{retried.stored} stored, {retried.known} were there already, {len(retried.refused)} refused again.")
+    if dropped:
+        output.say(
+            f"The relay that is up dropped {counted(dropped, 'exchange')} since it started; the store may not list all yet."
+        )
     if not (losses.gap_count or losses.dead_letter_count or losses.quarantine):
-        output.say("Nothing was ever dropped, refused or damaged.")
-        return ExitCode.OK
+        output.say("The store knows of no losses." if dropped else "Nothing was ever dropped, refused or damaged.")
+        return code
     output.say(
         f"{losses.lost} exchanges dropped in {losses.gap_count} stretches, {losses.dead_letter_count} refused by the store, "
         f"{len(losses.quarantine)} damaged segments kept aside."
@@ -139,7 +147,15 @@ def _losses(arguments: argparse.Namespace, settings: Settings, output: Output) -
         output.say("After an upgrade, try them again: potstill losses --retry")
     for path, size in losses.quarantine[:_SHOWN]:
         output.say(f"{path} ({size / 2**20:.1f} MiB) holds bytes that could not be read; delete it when you need it no more.")
-    return ExitCode.OK
+    return code
+
+
+def _dropped_by_relay(settings: Settings) -> int | None:
+    """How many exchanges the relay says that it dropped since it started; None when it does not say."""
+    from potstill.doctor_network import ask_workers, dropped_by
+
+    workers = ask_workers(settings)
+    return None if workers is None else dropped_by(workers)
 
 
 def _retry(database: Database, settings: Settings, output: Output) -> RetriedLetters:

@@ -8,7 +8,7 @@ from typing import Any
 from capture.database import open_database
 from capture.person import who_am_i
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun
+from potstill.commands import add_command, add_noun, whole_number
 from potstill.output import ExitCode, Output
 
 
@@ -19,7 +19,7 @@ def add_commands(commands: Any) -> None:
         verbs, "next", _next, help="examples that wait, most urgent first", examples="  potstill review next triage --limit 3"
     )
     following.add_argument("task")
-    following.add_argument("--limit", type=int, default=1, help="how many (default: 1)")
+    following.add_argument("--limit", type=whole_number, default=1, help="how many (default: 1)")
     for verdict, help in (
         ("accept", "the target is right"),
         ("reject", "leave this example out of the next version"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from potstill.output import ExitCode
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("POTSTILL_CONFIG", raising=False)
+    (tmp_path / "potstill.toml").write_text("[relay]\nadmin_port = 1\n")  # where nobody listens
     return tmp_path
 
 
@@ -98,6 +101,64 @@ def test_verify_takes_an_age_and_a_limit_and_refuses_others(here: Path, capsys: 
     assert run_command(["verify", "--since", "yesterday"]) == ExitCode.FAILED
     assert run_command(["verify", "--limit", "0"]) == ExitCode.FAILED
     assert "7d" in capsys.readouterr().err
+
+
+def test_a_filter_that_begins_with_a_dash_goes_after_two(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(["import", str(write(here / "calls.jsonl", 5)), "--json"])
+    capsys.readouterr()
+    assert run_command(["exchanges", "list", "--json", "--", "-question"]) == ExitCode.OK
+    assert output_of(capsys) == []
+    with pytest.raises(SystemExit, match="2"):
+        run_command(["exchanges", "list", "-walrus"])
+    assert "-walrus (what begins with - and is no option goes last, after --)" in capsys.readouterr().err
+
+
+def test_losses_take_no_limit_that_shows_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["losses", "--limit", "-1"]) == ExitCode.FAILED
+    assert "--limit -1 shows nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["exchanges", "list", "--limit"],
+        ["exchanges", "list", "--before"],
+        ["exchanges", "stats", "--limit"],
+        ["exchanges", "export", "--after"],
+        ["feedback", "list", "--limit"],
+        ["feedback", "list", "--before"],
+        ["losses", "--limit"],
+        ["verify", "--limit"],
+    ],
+)
+def test_numbers_that_no_store_can_compare_are_refused(words: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("9" * 21, "-" + "9" * 20, "9" * 6_000, "few"):
+        with pytest.raises(SystemExit, match="2"):
+            run_command([*words[:-1], f"{words[-1]}={number}"])
+        assert "is no whole number of at most 15 digits" in capsys.readouterr().err
+    assert run_command([*words, "9" * 15]) == ExitCode.OK
+
+
+@pytest.mark.parametrize(("said", "code"), [({"workers": [{"dropped": 2}, {"dropped": 1}]}, 1), ({"workers": [{}]}, 0), ([], 0)])
+def test_losses_ask_the_relay_that_is_up(said: object, code: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/status" else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(said).encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            return None
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        (here / "potstill.toml").write_text(f"[relay]\nadmin_port = {server.server_port}\n")
+        assert run_command(["losses"]) == code
+        told = capsys.readouterr().out
+        assert run_command(["losses", "--json"]) == code
+        server.shutdown()
+    assert ("dropped 3 exchanges" in told) == bool(code) and ("Nothing was ever dropped" in told) == (not code)
+    assert output_of(capsys)["dropped_by_relay"] == (3 if code else 0)
 
 
 def test_losses_are_told_and_tried_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
