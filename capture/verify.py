@@ -13,12 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
-from capture import encoding
-from capture.assemble import OTHER, form_of, input_hash, read_request
+from capture.assemble import assemble, input_hash
 from capture.content import StoredContent, assemble_content, decode, is_sealed, unpack
 from capture.database import Database
 from capture.errors import StoreError
-from capture.exchange import KEPT, OMITTED, Content, Conversation
+from capture.exchange import KEPT, OMITTED, Content
 from capture.fulltext import searchable
 from capture.pieces import piece_hash
 
@@ -27,7 +26,8 @@ DATABASE, DATASET = "database", "dataset"
 NEXT_STEPS: Mapping[str, str] = {
     BODY: "Take the store from a backup; `potstill forget --exchange ID` removes an exchange that has none.",
     CONTENT: "Take the store from a backup; `potstill forget --exchange ID` removes an exchange that has none.",
-    INPUT: "Take the store from a backup: whatever goes by what was asked (`input:`, datasets, forgetting) may miss it.",
+    INPUT: "If an older Potstill stored it, that one read such a request in another way, and no body is lost; "
+    "else take the store from a backup: datasets, `input:` and forgetting go by this hash.",
     PIECE: "Take the store from a backup: every exchange that holds this piece is damaged.",
     USE: "Take the store from a backup before you delete exchanges: deleting may remove too much or too little.",
     WORDS: "Searching may miss exchanges; everything else is not touched by it. Take the store from a backup.",
@@ -269,10 +269,9 @@ def _check_input(row: _Row, content: Content, report: VerifyReport) -> None:
     """Whether the hash of what was asked is that of the stored request; where all of it is stored as it was hashed."""
     if row.content != KEPT:
         return
-    form = form_of(row.protocol, row.path)
-    body = encoding.decode(content.request_body, content.request_headers.get("content-encoding", "")).data
-    asked = () if form == OTHER else read_request(form, body)
-    if input_hash(Conversation(asked, None)) != row.input_hash:
+    label = content.request_headers.get("content-encoding", "")
+    asked = assemble(row.protocol, row.path, False, content.request_body, b"", "", 0, request_encoding=label)
+    if input_hash(asked.conversation) != row.input_hash:
         report.add(INPUT, row.id, "its hash of what was asked is not that of its request")
 
 

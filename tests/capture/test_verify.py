@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,11 +27,21 @@ SYSTEM = "You label the tickets of a parcel service and answer with one word. " 
 SECRET = "sk-proj-abcdefghijklmnopqrstuvwx1234567890"
 
 
-def exchange(asked: str, answered: str, *, started_us: int = 1_000_000, content: str = "") -> StoredExchange:
+def exchange(
+    asked: str,
+    answered: str,
+    *,
+    started_us: int = 1_000_000,
+    content: str = "",
+    encoding: str = "",
+    path: str = "/v1/chat/completions",
+) -> StoredExchange:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
     body = json.dumps({"model": "m", "messages": messages}).encode()
     choice = {"index": 0, "message": {"role": "assistant", "content": answered}, "finish_reason": "stop"}
-    begin = Begin("POST", "/v1/chat/completions", "", "openai", task="parcels", body=body, content=content)
+    body = gzip.compress(body) if encoding == "gzip" else body
+    headers = {"content-encoding": encoding} if encoding else {}
+    begin = Begin("POST", path, "", "openai", task="parcels", body=body, content=content, request_headers=headers)
     spooled = SpooledExchange(ids.new_id("ex"), begin, (1, 0), started_us, 0, 0)
     spooled.head, spooled.end = Head(200, {"content-type": "application/json"}), End(200, "complete")
     spooled.parts = [json.dumps({"model": "m", "choices": [choice]}).encode()]
@@ -168,6 +179,16 @@ def test_a_hash_of_what_was_asked_that_is_not_that_of_the_request_is_found(datab
     plain, secret, _ = fill(database)
     change(database, "UPDATE exchanges SET input_hash = 'b2:00' WHERE number <= 2")
     assert told(verify(database)) == {("input", plain), ("input", secret)}
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "unheard-of"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/models"])
+@pytest.mark.parametrize("asked", ["Where is it? \ud800 \0 \u2028" * 9, f"My key is {SECRET}."])
+def test_what_was_asked_is_hashed_in_every_form_as_it_was_when_stored(
+    sqlite: Database, encoding: str, path: str, asked: str
+) -> None:
+    store_rows.write(sqlite, [exchange(asked, "Late.", encoding=encoding, path=path)])
+    assert verify(sqlite).faults == []
 
 
 def test_the_hash_of_what_was_asked_is_not_looked_at_where_the_request_is_not_whole(database: Database) -> None:
