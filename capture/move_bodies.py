@@ -10,9 +10,9 @@ from typing import Any
 import zstandard
 from sqlalchemy import Connection, text
 
-from capture.assemble import INPUT_HASH_LETTERS
-from capture.derive import StoredExchange, shortened
-from capture.exchange import KEPT, Exchange
+from capture.assemble import input_hash
+from capture.derive import StoredExchange, assemble_stored, shortened
+from capture.exchange import KEPT, Content, Exchange
 from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.records import Begin
 from capture.spool_reader import SpooledExchange
@@ -45,6 +45,9 @@ def _stored(row: dict[str, Any], request: bytes, response: bytes) -> StoredExcha
     first, second = (
         b"" if (hash := sha256(body).digest()) == told else hash for body, told in zip((request, response), relayed, strict=True)
     )
+    asked_headers, told_headers = json.loads(row["request_headers"]), json.loads(row["response_headers"])
+    content = Content(asked_headers, told_headers, request, response, "", "")
+    read = assemble_stored(row["protocol"], row["path"], bool(row["is_stream"]), content, row["status"])
     values = {field.name: row[field.name] for field in fields(Exchange) if field.name in row}
     values |= {
         "number": 0,
@@ -54,7 +57,7 @@ def _stored(row: dict[str, Any], request: bytes, response: bytes) -> StoredExcha
         "tokens_cached": 0,
         "tokens_cache_written": 0,
         "tokens_reasoning": 0,
-        "input_hash": row["input_hash"][:INPUT_HASH_LETTERS],
+        "input_hash": input_hash(read.conversation),
         "output_text": shortened(row["output_text"]),
         "content": KEPT,
         "body_bytes": len(request) + len(response),
@@ -65,8 +68,8 @@ def _stored(row: dict[str, Any], request: bytes, response: bytes) -> StoredExcha
         row["output_text"],
         take_apart(request),
         Parts(response) if row["is_stream"] else take_apart_answer(response),
-        json.loads(row["request_headers"]),
-        json.loads(row["response_headers"]),
+        asked_headers,
+        told_headers,
         *relayed,
         (first, second),
         SpooledExchange(row["id"], begin, (0, 0), row["started_us"], 0, 0),

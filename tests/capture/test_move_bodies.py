@@ -13,6 +13,7 @@ from capture import migrations
 from capture.content import is_sealed, read_content, read_stored
 from capture.database import open_database
 from capture.ids import content_hash
+from capture.verify import verify
 
 SYSTEM = "You label the tickets of a parcel service. " * 20
 SECRET = b'{"error": "[redacted:openai-key] is not a key"}'
@@ -89,7 +90,9 @@ def test_exchanges_of_an_older_store_keep_their_bodies_and_are_found_by_their_wo
         pieces = connection.execute(text("SELECT COUNT(*) FROM pieces")).scalar_one()
         words = connection.execute(text("SELECT COUNT(*) FROM exchange_words" if not database.is_sqlite else
             "SELECT COUNT(*) FROM exchange_words WHERE exchange_words MATCH 'late'")).scalar_one()  # fmt: skip
+    faults = verify(database).faults
     database.close()
+    assert faults == []
     assert [(row.number, row.id) for row in rows] == [(number + 1, f"ex_{number:026d}") for number in range(450)]
     assert {(row.tags, row.latency_us, row.content) for row in rows} == {('{"team":"search"}', 7, "kept")}
     assert all(len(row.output_text) < 2_050 for row in rows)
