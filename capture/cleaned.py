@@ -72,8 +72,8 @@ def clean(spooled: SpooledExchange) -> Cleaned:
     """Bodies are byte for byte as relayed unless a secret was in them, or their content encoding may hide one."""
     begin, head, end = spooled.begin, spooled.head, spooled.end
     counter = _Counter(_texts(begin, head, end))
-    asked_headers = counter.texts(_lower(begin.request_headers))
-    told_headers = counter.texts(_lower(head.response_headers)) if head is not None else {}
+    asked_headers = counter.texts(lower(begin.request_headers))
+    told_headers = counter.texts(lower(head.response_headers)) if head is not None else {}
     request, request_note = _clean_body("request", spooled.request_body(), asked_headers)
     response, response_note = _clean_body("response", spooled.response_body(), told_headers)
     if counter.is_needed:
@@ -91,6 +91,11 @@ def clean(spooled: SpooledExchange) -> Cleaned:
     notes = tuple(note for note in (request_note, response_note) if note)
     count = counter.count + request.count + response.count
     return Cleaned(begin, head, request.data, response.data, end, count, response.count, response.is_whole, notes)
+
+
+def lower(headers: dict[str, str]) -> dict[str, str]:
+    """`headers` with their names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def without_encoding(headers: dict[str, str]) -> dict[str, str]:
@@ -142,7 +147,3 @@ def _is_text(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _lower(headers: dict[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

@@ -21,12 +21,18 @@ from capture.errors import StoreError
 from capture.exchange import Content
 from capture.pieces import put_together
 
+
+def among(sql: str) -> TextClause:
+    """`sql` in which `IN :numbers` takes as many as it is given."""
+    return text(sql).bindparams(bindparam("numbers", expanding=True))
+
+
 _LEVEL = 3
 _HASH_BYTES = 32
 _MOST_BYTES = 1 << 30
 _MANY = 500
-_RECORDS = text("SELECT number, zstd FROM contents WHERE number IN :numbers").bindparams(bindparam("numbers", expanding=True))
-_PIECES = text("SELECT number, zstd FROM pieces WHERE number IN :numbers").bindparams(bindparam("numbers", expanding=True))
+_RECORDS = among("SELECT number, zstd FROM contents WHERE number IN :numbers")
+_PIECES = among("SELECT number, zstd FROM pieces WHERE number IN :numbers")
 
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

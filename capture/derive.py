@@ -11,7 +11,7 @@ import msgspec
 import zstandard
 
 from capture.assemble import RESPONSE, Assembled, assemble, input_hash, output_text, rebuild, state_of
-from capture.cleaned import Cleaned, clean, without_encoding
+from capture.cleaned import Cleaned, clean, lower, without_encoding
 from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, KEPT, MASKED, MOST_OUTPUT_TEXT, Content, Conversation, Exchange
 from capture.exchange import CUT as CONTENT_CUT
 from capture.ids import content_hash
@@ -19,7 +19,7 @@ from capture.loose_json import compact, whole
 from capture.personal_bodies import hide, hide_in_encoded
 from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.pricing import PriceTable
-from capture.pseudonyms import PersonalPolicy, Pseudonym
+from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy, Pseudonym
 from capture.records import CUT, OMIT, Begin, End, Head
 from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
@@ -30,7 +30,6 @@ CAPTURE_GAP = "capture_gap"
 PARSE_ERROR = "parse_error"
 """`error_kind` of an exchange of a known format that went well, though not all of its bodies could be read."""
 _MOST_ERROR_TEXT = 2_000
-_KEEP_PERSONAL = PersonalPolicy()
 _compressor = zstandard.ZstdCompressor(level=3)
 _NAMES = tuple(field.name for field in fields(Exchange))
 _values_of = attrgetter(*_NAMES)
@@ -62,7 +61,7 @@ class StoredExchange:
 def derive(
     spooled: SpooledExchange,
     prices: PriceTable,
-    personal: PersonalPolicy = _KEEP_PERSONAL,
+    personal: PersonalPolicy = KEEP_PERSONAL,
     tokens_per_second: float | None = None,
 ) -> StoredExchange:
     """Everything that the store keeps of an exchange. Bodies are byte for byte as relayed unless a secret was in them, or
@@ -80,7 +79,7 @@ def derive(
     if cleaned.in_response and begin.is_stream:  # an event may hold enough of a secret to be found, and the next its rest
         said_head, said_response = spooled.head or head, raw_response
         if hiding is not None:
-            said_response, headers = hide_in_encoded(raw_response, _lower(said_head.response_headers), hiding)
+            said_response, headers = hide_in_encoded(raw_response, lower(said_head.response_headers), hiding)
             said_head = msgspec.structs.replace(said_head, response_headers=headers)
         relayed = _assemble(cleaned, said_head, raw_request, said_response)
         assembled = replace(assembled, unread=relayed.unread)
@@ -206,7 +205,7 @@ def clean_text(text: str) -> str:
     return whole(text).replace("\0", "\ufffd")
 
 
-def dead_letter(spooled: SpooledExchange, personal: PersonalPolicy = _KEEP_PERSONAL) -> bytes:
+def dead_letter(spooled: SpooledExchange, personal: PersonalPolicy = KEEP_PERSONAL) -> bytes:
     """The records of an exchange in one piece, as zstd over msgpack: begin, head, response bytes, end.
 
     Without what the exchange itself would be stored without.
@@ -252,7 +251,7 @@ def _answered(assembled: Assembled, other: Assembled) -> Conversation:
 
 
 def _assemble(cleaned: Cleaned, head: Head, request: bytes, response: bytes) -> Assembled:
-    content = Content(cleaned.begin.request_headers, _lower(head.response_headers), request, response, "", "")
+    content = Content(cleaned.begin.request_headers, lower(head.response_headers), request, response, "", "")
     begin = cleaned.begin
     assembled = assemble_stored(begin.protocol, begin.path, begin.is_stream, content, head.status)
     return assembled if cleaned.is_response_whole else replace(assembled, is_terminal=False)
@@ -292,7 +291,7 @@ def _unread(spooled: SpooledExchange, wire_state: str, assembled: Assembled) -> 
 
 def _is_whole(head: Head, assembled: Assembled, size: int) -> bool:
     """Whether an exchange whose relay died had its whole answer: by length, by the stream's last event, by whole JSON."""
-    length = _lower(head.response_headers).get("content-length", "")
+    length = lower(head.response_headers).get("content-length", "")
     if length.isdigit():
         return size == int(length)
     return assembled.is_terminal and assembled.conversation.answer is not None
@@ -351,7 +350,3 @@ def _cost(end: End, begin: Begin, assembled: Assembled, prices: PriceTable) -> i
         if cost is not None:
             return cost
     return None
-
-
-def _lower(headers: dict[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

@@ -13,10 +13,10 @@ from zlib import crc32
 
 import msgspec
 import psycopg
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from capture.content import StoredContent, StoredParts, encode, pack, read_undamaged
+from capture.content import StoredContent, StoredParts, among, encode, pack, read_undamaged
 from capture.derive import StoredExchange, columns, said_in
 from capture.exchange import Content, Exchange
 from capture.fulltext import searchable, tsvector
@@ -206,13 +206,13 @@ def _delete_some(connection: Connection, numbers: list[int]) -> int:
     pieces = _delete_uses(connection, numbers, stored)
     unused = "DELETE FROM pieces WHERE number IN :numbers AND NOT EXISTS (SELECT 1 FROM piece_uses WHERE piece = pieces.number)"
     for start in range(0, len(pieces), _MANY):
-        connection.execute(_among(unused), {"numbers": pieces[start : start + _MANY]})
-    connection.execute(_among("DELETE FROM contents WHERE number IN :numbers"), wanted)
+        connection.execute(among(unused), {"numbers": pieces[start : start + _MANY]})
+    connection.execute(among("DELETE FROM contents WHERE number IN :numbers"), wanted)
     _hand_on_words(connection, sorted({piece for content in stored.values() for piece in content.introduced}))
     for table in ("feedback", "pseudonyms"):
         sql = f"DELETE FROM {table} WHERE exchange_id IN (SELECT id FROM exchanges WHERE number IN :numbers)"  # noqa: S608
-        connection.execute(_among(sql), wanted)
-    return connection.execute(_among("DELETE FROM exchanges WHERE number IN :numbers"), wanted).rowcount
+        connection.execute(among(sql), wanted)
+    return connection.execute(among("DELETE FROM exchanges WHERE number IN :numbers"), wanted).rowcount
 
 
 def _delete_uses(connection: Connection, numbers: list[int], stored: Mapping[int, StoredContent]) -> list[int]:
@@ -227,7 +227,7 @@ def _delete_uses(connection: Connection, numbers: list[int], stored: Mapping[int
         removed = connection.execute(text("DELETE FROM piece_uses WHERE piece = :piece AND exchange = :exchange"), uses).rowcount
     if len(stored) < len(numbers) or removed != len(uses):
         more = connection.execute(
-            _among("DELETE FROM piece_uses WHERE exchange IN :numbers RETURNING piece"), {"numbers": numbers}
+            among("DELETE FROM piece_uses WHERE exchange IN :numbers RETURNING piece"), {"numbers": numbers}
         )
         pieces |= {int(row[0]) for row in more}
     return sorted(pieces)
@@ -236,7 +236,7 @@ def _delete_uses(connection: Connection, numbers: list[int], stored: Mapping[int
 def _delete_words(connection: Connection, numbers: list[int], found: list[tuple[int, StoredContent, str]]) -> None:
     """SQLite's index has to be told exactly what it holds of a document; where that is not known it counts as stale."""
     if connection.dialect.name != "sqlite":
-        connection.execute(_among("DELETE FROM exchange_words WHERE number IN :numbers"), {"numbers": numbers})
+        connection.execute(among("DELETE FROM exchange_words WHERE number IN :numbers"), {"numbers": numbers})
         return
     known = [(number, said) for number, stored, said in found if crc32(said.encode()) == stored.words_check]
     if len(known) < len(numbers):
@@ -250,7 +250,7 @@ def _hand_on_words(connection: Connection, introduced: list[int]) -> None:
     heirs: dict[int, list[int]] = {}
     oldest = "SELECT piece, MIN(exchange) FROM piece_uses WHERE piece IN :numbers GROUP BY piece"
     for start in range(0, len(introduced), _MANY):
-        for piece, exchange in connection.execute(_among(oldest), {"numbers": introduced[start : start + _MANY]}):
+        for piece, exchange in connection.execute(among(oldest), {"numbers": introduced[start : start + _MANY]}):
             heirs.setdefault(int(exchange), []).append(int(piece))
     for start in range(0, len(heirs), _MANY):
         numbers = sorted(heirs)[start : start + _MANY]
@@ -274,7 +274,7 @@ def _words(
 ) -> list[tuple[int, StoredContent, str]]:
     """Exchanges with their record and the words that the full-text index holds of them, derived again from what is stored."""
     rows = connection.execute(
-        _among("SELECT number, protocol, path, is_stream, status FROM exchanges WHERE number IN :numbers"),
+        among("SELECT number, protocol, path, is_stream, status FROM exchanges WHERE number IN :numbers"),
         {"numbers": list(contents)},
     )
     found = []
@@ -295,7 +295,3 @@ def _set_stale(connection: Connection, is_stale: bool) -> None:
     connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _STALE})
     if is_stale:
         connection.execute(text("INSERT INTO meta (name, value) VALUES (:name, '1')"), {"name": _STALE})
-
-
-def _among(sql: str) -> Any:
-    return text(sql).bindparams(bindparam("numbers", expanding=True))

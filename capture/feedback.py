@@ -19,13 +19,13 @@ from sqlalchemy import Connection, bindparam, text
 
 from capture.database import Database
 from capture.demonstrations import read_message, write_message
+from capture.derive import clean_text
 from capture.exchange import BASELINE, CANDIDATE, OMITTED, Exchange
 from capture.exchange_rows import take_turn
 from capture.feedback_forms import BOOLEAN, CATEGORY, COMMENT, DEFAULT_NAME, DEMONSTRATION, FLOAT
 from capture.filters import Filter
-from capture.loose_json import whole
 from capture.messages import Message
-from capture.pseudonyms import PersonalPolicy
+from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.records import Note
 from capture.redact import redact_text
 from capture.spool_reader import SpooledNote
@@ -34,7 +34,6 @@ BY_API, BY_COMMAND, BY_SCREEN, BY_IMPORT = "api", "command", "screen", "import"
 """How feedback came in."""
 
 _MANY = 500
-_KEEP_PERSONAL = PersonalPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ _COUNTED = """counted AS (
         WHERE t.place = 1 AND t.exchange_id = '' AND {matches})"""
 
 
-def rows(notes: Iterable[SpooledNote], personal: PersonalPolicy = _KEEP_PERSONAL) -> list[Feedback]:
+def rows(notes: Iterable[SpooledNote], personal: PersonalPolicy = KEEP_PERSONAL) -> list[Feedback]:
     """The notes of a spool as both stores accept them, without secrets; one without an id of its own has its record's.
 
     `personal` wants personal data out of what was said. A pseudonym can be turned back where an exchange has the same datum.
@@ -145,7 +144,7 @@ def insert(connection: Connection, feedbacks: Sequence[Feedback]) -> Added:
     return Added(new, len(feedbacks) - len(kept))
 
 
-def add(database: Database, notes: Iterable[Note], personal: PersonalPolicy = _KEEP_PERSONAL) -> Added:
+def add(database: Database, notes: Iterable[Note], personal: PersonalPolicy = KEEP_PERSONAL) -> Added:
     """Stores notes that did not come through a spool, in one transaction. `personal` as in `rows`."""
     found = [_row(note, note.id, personal) for note in notes]
     with database.write() as connection:
@@ -316,13 +315,14 @@ def _row(note: Note, id: str, personal: PersonalPolicy) -> Feedback:
     hiding = personal.hiding()
 
     def kept(said: str) -> str:
-        redacted = redact_text(_clean(said))[0]
+        redacted = redact_text(clean_text(said))[0]
         return redacted if hiding is None else hiding.text(redacted)
 
     said = _kept_answer(note.text, kept) if note.kind == DEMONSTRATION else kept(note.text)
     return Feedback(
-        _clean(id), _clean(note.exchange_id), _clean(note.session_name), _clean(note.name), note.kind, note.value, said,
-        _clean(note.who), note.source, {_clean(key): kept(value) for key, value in note.tags.items()}, note.created_us,
+        clean_text(id), clean_text(note.exchange_id), clean_text(note.session_name), clean_text(note.name),
+        note.kind, note.value, said, clean_text(note.who), note.source,
+        {clean_text(key): kept(value) for key, value in note.tags.items()}, note.created_us,
     )  # fmt: skip
 
 
@@ -334,11 +334,6 @@ def _kept_answer(said: str, kept: Callable[[str], str]) -> str:
         message = Message("assistant", said)
     calls = tuple(replace(call, arguments=kept(call.arguments)) for call in message.tool_calls)
     return write_message(replace(message, text=kept(message.text), tool_calls=calls))
-
-
-def _clean(said: str) -> str:
-    """`said` as both stores accept it."""
-    return whole(said).replace("\0", "\ufffd")
 
 
 def _values(feedback: Feedback) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from capture import ids, store_rows
 from capture.database import Database
 from capture.derive import derive
 from capture.pricing import PriceTable
-from capture.pseudonyms import PersonalPolicy
+from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.quarantine import FOLDER_NAME
 from capture.records import Begin, End, Head
 from capture.redact import redact_text
@@ -23,7 +23,6 @@ from capture.spool_reader import SpooledExchange
 
 _MOST_BYTES = 1 << 30
 _PAGE = 50
-_KEEP_PERSONAL = PersonalPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def read_losses(database: Database, data_folder: Path, *, limit: int = 100) -> L
 def retry_dead_letters(
     database: Database,
     prices: PriceTable,
-    personal: PersonalPolicy = _KEEP_PERSONAL,
+    personal: PersonalPolicy = KEEP_PERSONAL,
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> RetriedLetters:

@@ -108,6 +108,10 @@ class PersonalPolicy:
         return None if self.mode == KEEP else Hiding(self.keys)
 
 
+KEEP_PERSONAL = PersonalPolicy()
+"""Personal data stay as they are."""
+
+
 def read_policy(settings: CaptureSettings, environ: Mapping[str, str]) -> PersonalPolicy:
     """What `settings` want; SettingsError for pseudonyms without a usable key in the environment."""
     name = settings.personal_data_key_env

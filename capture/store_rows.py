@@ -13,7 +13,7 @@ from capture import clock
 from capture.database import Database
 from capture.derive import StoredExchange, clean_text
 from capture.errors import StoreError
-from capture.exchange_rows import delete_exchanges, insert_exchanges, take_turn
+from capture.exchange_rows import insert_exchanges, take_turn
 from capture.feedback import Feedback, drop_words
 from capture.feedback import insert as insert_feedback
 from capture.redact import redact_text
@@ -32,7 +32,6 @@ _POSITIONS = text(
     "ON CONFLICT (spool_id) DO UPDATE SET segment = excluded.segment, position = excluded.position, "
     "updated_us = excluded.updated_us"
 )
-__all__ = ["DeadLetter", "RefusedError", "delete_exchanges", "forget_positions", "read_positions", "write"]
 _REFUSED_SQLSTATES = ("22", "23", "54")
 """Classes of PostgreSQL errors that are about the row: bad data, broken constraint, too large."""
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from capture.assemble import assemble, input_hash
-from capture.content import StoredContent, assemble_content, decode, is_sealed, unpack
+from capture.content import StoredContent, among, assemble_content, decode, is_sealed, unpack
 from capture.database import Database
 from capture.errors import StoreError
 from capture.exchange import KEPT, OMITTED, Content
@@ -217,7 +217,7 @@ def _check_page(connection: Connection, rows: list[_Row], report: VerifyReport) 
 def _records(connection: Connection, rows: list[_Row], report: VerifyReport) -> dict[int, StoredContent]:
     """The content records that can be read; those that are missing or damaged are faults."""
     numbers = [row.number for row in rows]
-    found = connection.execute(_among("SELECT number, zstd FROM contents WHERE number IN :numbers"), {"numbers": numbers})
+    found = connection.execute(among("SELECT number, zstd FROM contents WHERE number IN :numbers"), {"numbers": numbers})
     packed = {int(row[0]): row[1] for row in found}
     records = {}
     for row in rows:
@@ -234,7 +234,7 @@ def _records(connection: Connection, rows: list[_Row], report: VerifyReport) -> 
 def _readable_pieces(connection: Connection, numbers: Iterable[int]) -> dict[int, bytes]:
     """The bytes of these pieces; damaged ones are left out here and told when the pieces themselves are looked at."""
     wanted, found = sorted(numbers), dict[int, bytes]()
-    query = _among("SELECT number, zstd FROM pieces WHERE number IN :numbers")
+    query = among("SELECT number, zstd FROM pieces WHERE number IN :numbers")
     for start in range(0, len(wanted), _PAGE):
         for row in connection.execute(query, {"numbers": wanted[start : start + _PAGE]}):
             try:
@@ -279,7 +279,7 @@ def _check_uses(connection: Connection, rows: list[_Row], records: Mapping[int, 
     """Whether each exchange is written down as a user of just the pieces that it holds."""
     wanted = {(piece, number) for number, record in records.items() for piece in record.piece_numbers}
     pieces, found = sorted({piece for piece, _ in wanted}), set[tuple[int, int]]()
-    query = _among("SELECT piece, exchange FROM piece_uses WHERE piece IN :numbers AND exchange BETWEEN :first AND :last")
+    query = among("SELECT piece, exchange FROM piece_uses WHERE piece IN :numbers AND exchange BETWEEN :first AND :last")
     span = {"first": rows[0].number, "last": rows[-1].number}
     for start in range(0, len(pieces), _PAGE):
         some = connection.execute(query, {"numbers": pieces[start : start + _PAGE], **span})
@@ -369,10 +369,6 @@ def _bytes(value: object) -> bytes:
     if isinstance(value, bytes | memoryview):
         return bytes(value)
     raise StoreError(f"A value in the store is {type(value).__name__} where bytes should be.", "Run `potstill verify`.")
-
-
-def _among(sql: str) -> Any:
-    return text(sql).bindparams(bindparam("numbers", expanding=True))
 
 
 def _tell_nobody(_stage: str, _done: int, _total: int) -> None:

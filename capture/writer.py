@@ -26,7 +26,7 @@ from capture.derive import StoredExchange, dead_letter, derive
 from capture.errors import PotstillError, RetentionError, SpoolError
 from capture.exchange import CANDIDATE
 from capture.pricing import PriceSettings, PriceTable, load_price_table
-from capture.pseudonyms import PersonalPolicy, read_policy
+from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy, read_policy
 from capture.records import OMIT, Gap
 from capture.redact import redact_text
 from capture.retention import Retention
@@ -60,7 +60,7 @@ class StoreWriter:
         personal: PersonalPolicy | None = None,
         retention: Retention | None = None,
     ) -> None:
-        self._personal, self._retention = personal or PersonalPolicy(), retention
+        self._personal, self._retention = personal or KEEP_PERSONAL, retention
         self._database, self._spool_root, self._prices, self._poll_s = database, spool_root, price_table, poll_s
         self._readers: dict[str, SpoolReader] = {}
         self._unreadable = UnreadableSpools()

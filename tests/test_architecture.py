@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def modules_loaded_by(statement: str) -> set[str]:
 )
 def test_heavy_libraries_are_loaded_by_nobody_who_does_not_need_them(statement: str, must_not_load: tuple[str, ...]) -> None:
     assert modules_loaded_by(statement) & set(must_not_load) == set()
+
+
+def test_every_package_is_part_of_an_installation() -> None:
+    """An editable installation would not miss one; every other would."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in source_files() if path.name == "__init__.py"}
+    assert set(settings["packages"]) == found

@@ -24,7 +24,7 @@ from capture.imports.imported import FORMATS, OPENAI_JSONL, ImportedExchange, Li
 from capture.imports.sources import Entry, read_entries
 from capture.imports.spooled import to_spooled
 from capture.pricing import PriceTable
-from capture.pseudonyms import PersonalPolicy
+from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.records import OMIT
 from capture.spool_reader import SpooledExchange
 
@@ -35,7 +35,6 @@ OnProgress = Callable[[Path, int, int], None]
 _BATCH, _BATCH_BYTES = 200, 16 * 1024 * 1024
 _MOST_PROBLEMS, _MOST_GROUPS = 100, 1_000
 _LOOK_AHEAD = 50
-_KEEP_PERSONAL = PersonalPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ def import_files(
     *,
     format: str = AUTO,
     task: str = "",
-    personal: PersonalPolicy = _KEEP_PERSONAL,
+    personal: PersonalPolicy = KEEP_PERSONAL,
     omit_tasks: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> ImportReport:
