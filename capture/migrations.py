@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from capture.move_bodies import move_bodies
-
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -178,5 +176,11 @@ def m003_drop_bodies(_d: Dialect) -> list[str]:
     return ["DROP TABLE old_exchanges", "DROP TABLE old_bodies"]
 
 
+def _move_bodies(connection: Connection) -> None:
+    from capture.move_bodies import move_bodies  # brings everything that derives exchanges, which few who open a store need
+
+    move_bodies(connection)
+
+
 HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial, m002_pieces, m003_drop_bodies)
-MOVES: Mapping[str, Callable[[Connection], None]] = {"m002_pieces": move_bodies}
+MOVES: Mapping[str, Callable[[Connection], None]] = {"m002_pieces": _move_bodies}

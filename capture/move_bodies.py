@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from capture.assemble import input_hash
 from capture.derive import StoredExchange, assemble_stored, shortened
 from capture.exchange import KEPT, Content, Exchange
+from capture.exchange_rows import insert_exchanges
 from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.records import Begin
 from capture.spool_reader import SpooledExchange
@@ -34,8 +35,6 @@ def move_bodies(connection: Connection) -> None:
 
 
 def _move(connection: Connection, page: list[dict[str, Any]]) -> None:
-    from capture.exchange_rows import insert_exchanges  # that module reads tables that this migration has just made
-
     bodies = [(_body(connection, row["request_body"]), _body(connection, row["response_body"])) for row in page]
     insert_exchanges(connection, [_stored(row, *each) for row, each in zip(page, bodies, strict=True)])
 

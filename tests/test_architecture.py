@@ -54,7 +54,7 @@ def modules_loaded_by(statement: str) -> set[str]:
     ("statement", "must_not_load"),
     [
         ("from potstill.cli import make_parser; make_parser()", (*HEAVY, "textual", "aiohttp", "sqlmodel", "numpy")),
-        ("import proxy.worker", (*HEAVY, "textual", "sqlmodel")),
+        ("import proxy.worker", (*HEAVY, "textual", "sqlmodel", "capture.derive")),
         ("import capture.writer", (*HEAVY, "textual", "aiohttp")),
         ("import tui.app", (*HEAVY, "sqlmodel", "aiohttp")),
         ("import serve.engine_process", (*HEAVY, "textual", "aiohttp")),
