@@ -6,13 +6,14 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.worker import WorkerCancelled
 
 from capture import clock, ids
 from capture.database import Database, open_database
@@ -213,14 +214,18 @@ class Seat:
         """Presses keys one by one and waits until everything they started is done."""
         for key in keys:
             await self.pilot.press(key)
-            await self.app.workers.wait_for_complete()
-            await self.pilot.pause()
+            await self.settle()
 
     async def settle(self) -> None:
-        """Waits until no worker runs and everything is drawn."""
-        await self.pilot.pause()
-        await self.app.workers.wait_for_complete()
-        await self.pilot.pause()
+        """Waits until no worker runs, none that another one started either, and everything is drawn."""
+        quiet = 0
+        while quiet < 2:
+            await self.pilot.pause()
+            running = [worker for worker in self.app.workers if not worker.is_finished]
+            quiet = 0 if running else quiet + 1
+            for worker in running:
+                with suppress(WorkerCancelled):
+                    await worker.wait()
 
     async def poll(self) -> None:
         """Lets the app see what has changed in the store."""
