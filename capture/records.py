@@ -24,7 +24,8 @@ class Begin(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The request, written before the upstream is asked.
 
     `body` is byte for byte what the client sent, or the beginning of it when BODY records carry the rest; `body_size` is
-    the size of what the client sent, 0 when `body` is all of it. `content` is "" or `OMIT`.
+    the size of what the client sent, 0 when `body` is all of it. `content` is "" or `OMIT`. `key_id` names the virtual key
+    that the client used, `trace_id` the W3C trace (32 hex) that it said the request belongs to.
     """
 
     method: str
@@ -49,6 +50,8 @@ class Begin(msgspec.Struct, array_like=True, frozen=True, gc=False):
     body: bytes = b""
     content: str = ""
     body_size: int = 0
+    key_id: str = ""
+    trace_id: str = ""
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
