@@ -20,13 +20,15 @@ _SHORTEST_PAUSE_S = 0.1
 _STEADY_S = 10.0
 _LEASH = str(Path(__file__).with_name("leash.py"))
 _TAIL_BYTES = 4_096
+_LONGEST_LINE = 2**22
 
 
 class Child:
     """Keeps `python -m MODULE ARGUMENTS...` running from `start` until `stop`; its output goes to the file `log`.
 
-    With `has_status` the child gets `--status-fd` and says how it is in lines of JSON; it counts as running from the first
-    of them on, else from its start. `on_end` hears of every end that nobody asked for.
+    With `has_status` the child gets `--status-fd` and says how it is in lines of JSON, each of which `on_report` hears of.
+    With `says_when_up` it counts as running from the first of them on, else from its start. `on_end` hears of every end that
+    nobody asked for.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Child:
         folder: Path,
         *,
         has_status: bool = False,
+        says_when_up: bool = False,
         longest_pause_s: float = 30.0,
         on_end: Callable[[Child], None] | None = None,
+        on_report: Callable[[Child], None] | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -53,8 +57,11 @@ class Child:
         self._arguments = list(arguments)
         self._folder = folder
         self._has_status = has_status
+        self._says_when_up = says_when_up
         self._longest_pause_s = longest_pause_s
         self._on_end = on_end
+        self._on_report = on_report
+        self._is_restarting = False
         self._process: asyncio.subprocess.Process | None = None
         self._problem = ""
         self._is_stopping = asyncio.Event()
@@ -95,6 +102,19 @@ class Child:
             self.signal(signal.SIGKILL)
             await self._keeping
 
+    async def restart(self, timeout_s: float) -> None:
+        """Lets it end and start anew, which counts as no failure; kills it after `timeout_s`. One that does not run is left."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self._is_restarting = True
+        self.signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), timeout_s)
+        except TimeoutError:
+            if self._process is process:
+                self.signal(signal.SIGKILL)
+
     def signal(self, number: int) -> None:
         """Sends a signal, if it runs."""
         if self._process is not None and self._process.returncode is None:
@@ -112,6 +132,9 @@ class Child:
                 await self._give_up(error)
             if self._is_stopping.is_set():
                 break
+            if self._is_restarting:
+                self._is_restarting = False
+                continue
             self.state = WAITING
             self.restarts += 1
             if self._on_end is not None:
@@ -137,6 +160,8 @@ class Child:
                 await self._spawn([*self._arguments, "--status-fd", str(write_fd)], (write_fd,))
             finally:
                 os.close(write_fd)
+            if not self._says_when_up:
+                self._is_now_up()
             await self._listen(pipe)
             await self._see_end()
 
@@ -166,7 +191,7 @@ class Child:
         await self._see_end()
 
     async def _listen(self, pipe: IO[bytes]) -> None:
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(limit=_LONGEST_LINE)
         protocol = asyncio.StreamReaderProtocol(reader)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
         try:
@@ -174,6 +199,8 @@ class Child:
                 with contextlib.suppress(msgspec.DecodeError):  # the last line of a killed child may be cut
                     self.reported = msgspec.json.decode(line, type=dict[str, Any])
                     self._is_now_up()
+                    if self._on_report is not None:
+                        self._on_report(self)
         finally:
             transport.close()
 
