@@ -164,6 +164,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             value = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, list):
             return tuple(_convert(part, typing.get_args(hint)[0], where) for part in value)
+    if typing.get_origin(hint) is Mapping and isinstance(value, Mapping):
+        inner = typing.get_args(hint)[1]
+        return {key: _convert(each, inner, f"{where}, {key!r}") for key, each in value.items()}
     if hint is bool and isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
         return value.lower() in ("true", "1")
     if hint in (int, float) and isinstance(value, str):

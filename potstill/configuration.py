@@ -113,7 +113,7 @@ def commented_toml() -> str:
         "# [upstreams.openai]",
     ]
     for field in dataclasses.fields(UpstreamSettings):
-        default = "" if field.default is dataclasses.MISSING else field.default
+        default = {} if field.default is dataclasses.MISSING else field.default
         lines.append(f"# {field.name} = {_toml(default)}    # {meanings(UpstreamSettings).get(field.name, '')}")
     return "\n".join(lines) + "\n"
 
@@ -123,6 +123,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return str(value)

@@ -1,4 +1,4 @@
-"""Sections [relay] and [upstreams.NAME]: where the relay listens, and whom it may talk to.
+"""Section [relay], where the relay listens and how long it waits; and all upstreams, checked against each other.
 
 Upstreams come from here alone; nothing in a request can choose a host.
 """
@@ -8,19 +8,42 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from capture.errors import SettingsError
 from capture.settings import Settings
+from proxy.upstream_settings import (
+    ANTHROPIC,
+    FAMILIES,
+    KEY_FROM_CLIENT,
+    LITELLM,
+    NO_KEY,
+    OPENAI,
+    PUBLIC,
+    Upstream,
+    UpstreamSettings,
+    filled,
+)
 from serve.settings import HIGHEST_PORT
 
-OPENAI, ANTHROPIC = "openai", "anthropic"
-FAMILIES = (OPENAI, ANTHROPIC)
-"""The two families of wire formats that the relay knows by name."""
+__all__ = [
+    "ANTHROPIC",
+    "FAMILIES",
+    "KEY_FROM_CLIENT",
+    "LITELLM",
+    "NO_KEY",
+    "OPENAI",
+    "PUBLIC",
+    "RelaySettings",
+    "Upstream",
+    "UpstreamSettings",
+    "read_upstreams",
+    "translation_socket",
+]
 
-KEY_FROM_CLIENT, NO_KEY = "client", "none"
-_KEY_FROM_ENVIRONMENT = "env:"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_TRANSLATION_SOCKET = ("run", "translation.sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +64,16 @@ class RelaySettings:
     """Most memory that the request bodies of one worker may take together; more is answered with 503."""
     body_idle_s: float = 30.0
     """Longest pause of a client while it sends its body."""
+    body_total_s: float = 600.0
+    """Longest time that a request's body may take."""
+    max_head_kib: int = 64
+    """Largest request line and headers together; more is answered with 431."""
+    head_timeout_s: float = 30.0
+    """Longest time that a request's line and headers may take."""
+    client_keepalive_s: float = 75.0
+    """How long a client's connection may rest between two requests."""
+    client_stall_s: float = 300.0
+    """How long a client may leave what was sent to it unread; then its connection is closed."""
     connect_timeout_s: float = 10.0
     """Longest wait for a TCP connection to an upstream."""
     idle_timeout_s: float = 600.0
@@ -58,7 +91,7 @@ class RelaySettings:
         for name in ("port", "admin_port"):
             if not 0 <= getattr(self, name) <= HIGHEST_PORT:
                 raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {HIGHEST_PORT}")
-        for name, lowest in (("workers", 1), ("max_body_mib", 1), ("max_held_mib", 1)):
+        for name, lowest in (("workers", 1), ("max_body_mib", 1), ("max_held_mib", 1), ("max_head_kib", 1)):
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least {lowest}")
 
@@ -68,68 +101,58 @@ class RelaySettings:
         return self.max_body_mib * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamSettings:
-    """One place that answers: section [upstreams.NAME]."""
-
-    url: str
-    """Base address as its SDK takes it: OpenAI's ends with /v1, Anthropic's does not; either way is understood."""
-    protocol: str = OPENAI
-    """openai or anthropic."""
-    key: str = KEY_FROM_CLIENT
-    """client: pass on the client's key; none: send no key; env:NAME: send the key from environment variable NAME."""
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"url is {self.url!r}, not an address like https://api.openai.com/v1")
-        if parts.username is not None:
-            raise ValueError("url holds a user name or password; name a key with env:NAME instead")
-        if self.protocol not in FAMILIES:
-            raise ValueError(f"protocol is {self.protocol!r}, not one of {', '.join(FAMILIES)}")
-        if self.key not in (KEY_FROM_CLIENT, NO_KEY) and not self.key_variable:
-            raise ValueError(f"key is {self.key!r}, not client, none or env:NAME")
-
-    @property
-    def key_variable(self) -> str:
-        """The environment variable that holds the key; '' when the key is not ours."""
-        return self.key.removeprefix(_KEY_FROM_ENVIRONMENT) if self.key.startswith(_KEY_FROM_ENVIRONMENT) else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """An upstream with its name; `root` is its address before any /v1, `base` the one that stands for /v1."""
-
-    name: str
-    protocol: str
-    key: str
-    key_variable: str
-    root: str
-    base: str
-
-
-PUBLIC: Mapping[str, UpstreamSettings] = {
-    OPENAI: UpstreamSettings("https://api.openai.com/v1", OPENAI),
-    ANTHROPIC: UpstreamSettings("https://api.anthropic.com", ANTHROPIC),
-}
-"""What an installation without any [upstreams] talks to."""
-
-
 def read_upstreams(settings: Settings) -> dict[str, Upstream]:
     """The configured upstreams by name in the order of the file; `PUBLIC` when there are none."""
+    relay = settings.section("relay", RelaySettings)
     named = settings.named_sections("upstreams", UpstreamSettings) or dict(PUBLIC)
     for name in named:
         if not _NAME.fullmatch(name):
             raise SettingsError(f"Upstream name {name!r} is not usable in a path.", "Use a-z, 0-9, '.', '_' and '-'.")
-    return {name: _upstream(name, value) for name, value in named.items()}
+    found = {
+        name: filled(
+            name,
+            given,
+            settings.folder,
+            connect_timeout_s=relay.connect_timeout_s,
+            idle_timeout_s=relay.idle_timeout_s,
+            socket=str(translation_socket(settings)) if given.protocol == LITELLM else "",
+        )
+        for name, given in named.items()
+    }
+    for upstream in found.values():
+        _check_files(upstream)
+        for name in upstream.fallbacks:
+            _check_fallback(upstream, name, found)
+    return found
 
 
-def _upstream(name: str, given: UpstreamSettings) -> Upstream:
-    url = given.url.rstrip("/")
-    path = urlsplit(url).path
-    if given.protocol == ANTHROPIC or not path:
-        root = url.removesuffix("/v1")
-        base = root + "/v1"
-    else:
-        root, base = url.removesuffix("/v1"), url
-    return Upstream(name, given.protocol, given.key, given.key_variable, root, base)
+def translation_socket(settings: Settings) -> Path:
+    """Where the process that translates listens for the relay workers of this installation."""
+    return settings.data_folder.joinpath(*_TRANSLATION_SOCKET)
+
+
+def _check_files(upstream: Upstream) -> None:
+    if upstream.ca_file and not Path(upstream.ca_file).is_file():
+        raise SettingsError(
+            f"section [upstreams.{upstream.name}]: ca_file {upstream.ca_file} does not exist.",
+            "Give a file of certificates in PEM form.",
+        )
+
+
+def _check_fallback(upstream: Upstream, name: str, upstreams: Mapping[str, Upstream]) -> None:
+    """SettingsError when `name` cannot stand in: unknown, of another protocol, or about to get a key meant for somebody else."""
+    where = f"section [upstreams.{upstream.name}]: fallbacks names {name!r}"
+    other = upstreams.get(name)
+    if other is None or other is upstream:
+        others = ", ".join(each for each in upstreams if each != upstream.name)
+        raise SettingsError(f"{where}, which is no other upstream.", f"Use some of: {others}." if others else "Leave it out.")
+    if LITELLM not in (upstream.protocol, other.protocol) and other.protocol != upstream.protocol:
+        raise SettingsError(
+            f"{where}, which speaks {other.protocol} and not {upstream.protocol}.",
+            "Only an upstream of the same protocol, or of litellm, can stand in.",
+        )
+    if other.key == KEY_FROM_CLIENT and urlsplit(other.root).netloc != urlsplit(upstream.root).netloc:
+        raise SettingsError(
+            f"{where}, which would get the client's key for {upstream.name}.",
+            f"Give [upstreams.{name}] a key of its own: env:NAME, file:PATH or none.",
+        )

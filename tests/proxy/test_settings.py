@@ -8,7 +8,7 @@ import pytest
 
 from capture.errors import SettingsError
 from capture.settings import Settings
-from proxy.settings import RelaySettings, read_upstreams
+from proxy.settings import RelaySettings, read_upstreams, translation_socket
 
 
 def settings(**sections: object) -> Settings:
@@ -46,8 +46,8 @@ def test_a_base_address_is_understood_with_and_without_v1(url: str, protocol: st
         ({"url": "api.openai.com"}, "not an address"),
         ({"url": "ftp://x"}, "not an address"),
         ({"url": "https://user:pw@x/v1"}, "user name or password"),
-        ({"url": "https://x", "protocol": "gemini"}, "not one of openai, anthropic"),
-        ({"url": "https://x", "key": "sk-123"}, "not client, none or env:NAME"),
+        ({"url": "https://x", "protocol": "gemini"}, "not one of openai, anthropic, litellm"),
+        ({"url": "https://x", "key": "sk-123"}, "not client, none, env:NAME or file:PATH"),
         ({"url": "https://x", "keys": "client"}, "Did you mean key"),
         ({}, "missing"),
     ],
@@ -66,6 +66,104 @@ def test_a_key_comes_from_the_environment_by_name() -> None:
 def test_an_upstream_name_must_fit_into_a_path() -> None:
     with pytest.raises(SettingsError, match="not usable in a path"):
         read_upstreams(settings(upstreams={"a/b": {"url": "https://x"}}))
+
+
+def up(folder: Path = Path(), **given: object) -> Settings:
+    """Settings with the one upstream `up`."""
+    return Settings(None, folder, {"upstreams": {"up": {"url": "https://x.example/v1", **given}}})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"key": "env:"}, "key is not client"),
+        ({"key": "env:A B"}, "key is not client"),
+        ({"key_header": "cookie"}, "key_header is 'cookie', not one of authorization, x-api-key, api-key"),
+        ({"api_version": "2024&x=1"}, "api_version is '2024&x=1'"),
+        ({"api_version": "2024-10-21", "protocol": "anthropic"}, "Azure's OpenAI alone"),
+        ({"fallback_on": [200]}, "fallback_on has 200, not a status between 400 and 599"),
+        ({"retry_on": ["busy"]}, "'busy', not a number"),
+        ({"retries": -1}, "retries is -1"),
+        ({"idle_timeout_s": float("nan")}, "idle_timeout_s is nan"),
+        ({"aliases": {"fast": ""}}, "both must name a model"),
+        ({"aliases": {"fast": 5}}, "'fast' is 5, not of type str"),
+        ({"aliases": "fast"}, "aliases"),
+        ({"models": [""]}, "empty pattern"),
+        ({"proxy": "http://user:secret@p.example:1"}, "proxy holds a user name or password"),
+        ({"proxy": "socks5://p.example:1"}, "not an address like http://proxy.example:3128"),
+        ({"ca_file": "no.pem"}, "no.pem does not exist"),
+        ({"fallbacks": ["other"]}, "names 'other', which is no other upstream"),
+        ({"fallbacks": ["up"]}, "names 'up', which is no other upstream"),
+    ],
+)
+def test_a_setting_of_an_upstream_that_cannot_work_is_refused_by_name(given: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        read_upstreams(up(**given))
+    assert "upstreams.up" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_written_into_the_settings_by_mistake_is_not_repeated() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_upstreams(up(key="sk-123456"))
+    assert "sk-123456" not in str(caught.value)
+
+
+def test_what_an_upstream_leaves_out_is_filled_in_from_the_relay(tmp_path: Path) -> None:
+    given = {"relay": {"connect_timeout_s": 3, "idle_timeout_s": 50}, "upstreams": {"up": {"url": "https://x"}}}
+    found = read_upstreams(Settings(None, tmp_path, given))["up"]
+    assert (found.connect_timeout_s, found.first_byte_timeout_s, found.idle_timeout_s, found.total_timeout_s) == (3, 50, 50, 0)
+    own = read_upstreams(up(connect_timeout_s=1, idle_timeout_s=2, total_timeout_s=9, first_byte_timeout_s=4))["up"]
+    assert (own.connect_timeout_s, own.first_byte_timeout_s, own.idle_timeout_s, own.total_timeout_s) == (1, 4, 2, 9)
+
+
+def test_files_of_an_upstream_are_looked_for_beside_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    found = read_upstreams(up(tmp_path, ca_file="ca.pem", key="file:keys/openai"))["up"]
+    assert (found.ca_file, found.key_file) == (str(tmp_path / "ca.pem"), str(tmp_path / "keys/openai"))
+
+
+@pytest.mark.parametrize(
+    ("given", "root", "base"),
+    [
+        ({"url": "https://r.openai.azure.com"}, "https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1"),
+        ({"url": "https://r.openai.azure.com/openai/v1/"}, "https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1"),
+        ({"url": "https://r.openai.azure.com/openai"}, "https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1"),
+        ({"url": "http://gate.example/az", "api_version": "2024-10-21"}, "http://gate.example/az", "http://gate.example/az/openai/v1"),
+    ],
+)  # fmt: skip
+def test_an_azure_resource_is_known_by_its_host_or_its_api_version(given: dict[str, str], root: str, base: str) -> None:
+    found = read_upstreams(settings(upstreams={"azure": given}))["azure"]
+    assert found.is_azure
+    assert (found.root, found.base, found.key_header) == (root, base, "api-key")
+
+
+def test_the_header_for_our_key_is_the_protocols_unless_another_is_set() -> None:
+    assert read_upstreams(up())["up"].key_header == "authorization"
+    assert read_upstreams(up(protocol="anthropic"))["up"].key_header == "x-api-key"
+    assert read_upstreams(up(protocol="anthropic", key_header="Authorization"))["up"].key_header == "authorization"
+
+
+def test_an_upstream_to_translate_for_takes_the_models_of_its_name_and_holds_no_key(tmp_path: Path) -> None:
+    given = Settings(None, tmp_path, {"upstreams": {"gemini": {"protocol": "litellm"}}})
+    found = read_upstreams(given)["gemini"]
+    assert (found.models, found.key, found.socket) == (("gemini/*",), "none", str(translation_socket(given)))
+    assert found.speaks("openai")
+    assert found.speaks("anthropic")
+
+
+def test_an_upstream_of_the_other_protocol_cannot_stand_in() -> None:
+    both = {"a": {"url": "https://a", "fallbacks": ["b"]}, "b": {"url": "https://b", "protocol": "anthropic", "key": "none"}}
+    with pytest.raises(SettingsError, match="speaks anthropic and not openai"):
+        read_upstreams(settings(upstreams=both))
+
+
+def test_no_upstream_stands_in_with_a_clients_key_that_was_meant_for_another() -> None:
+    both = {"a": {"url": "https://a", "fallbacks": ["b"]}, "b": {"url": "https://b"}}
+    with pytest.raises(SettingsError, match="would get the client's key for a"):
+        read_upstreams(settings(upstreams=both))
+    same = {"a": {"url": "https://a/v1", "fallbacks": ["b"]}, "b": {"url": "https://a/eu/v1"}}
+    assert read_upstreams(settings(upstreams=same))["a"].fallbacks == ("b",)
 
 
 def test_a_relay_needs_a_worker() -> None:
