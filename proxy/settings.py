@@ -55,7 +55,9 @@ class RelaySettings:
     port: int = 8484
     """Port that apps talk to; 0 takes a free one."""
     admin_port: int = 8485
-    """Port of /health and /status; 0 takes a free one."""
+    """Port of /health, /status, /metrics and /reload; 0 takes a free one."""
+    admin_token_file: str = ""
+    """File with the token that the admin listener then asks for, as Authorization: Bearer; relative to potstill.toml."""
     workers: int = 1
     """Relay processes; each has its own spool."""
     max_body_mib: int = 64
