@@ -12,7 +12,19 @@ import zstandard
 
 from capture.assemble import RESPONSE, Assembled, assemble, input_hash, output_text, rebuild, state_of
 from capture.cleaned import Cleaned, clean, lower, without_encoding
-from capture.exchange import CANDIDATE, COMPLETE, INTERRUPTED, KEPT, MASKED, MOST_OUTPUT_TEXT, Content, Conversation, Exchange
+from capture.exchange import (
+    CACHE_HEADER,
+    CACHE_HIT,
+    CANDIDATE,
+    COMPLETE,
+    INTERRUPTED,
+    KEPT,
+    MASKED,
+    MOST_OUTPUT_TEXT,
+    Content,
+    Conversation,
+    Exchange,
+)
 from capture.exchange import CUT as CONTENT_CUT
 from capture.ids import content_hash
 from capture.loose_json import compact, whole
@@ -98,6 +110,11 @@ def derive(
     told_sha256 = (_digest(end.request_sha256) or relayed_sha256[0], _digest(end.response_sha256) or relayed_sha256[1])
     fallback_reason = end.fallback_reason or head.fallback_reason
     usage = assembled.usage
+    if begin.variant == CANDIDATE and not fallback_reason:
+        cost = prices.student_cost_microusd(end.latency_us, usage.tokens_out, tokens_per_second)
+    else:
+        cost = _cost(end, begin, assembled, prices)
+    is_saved = response_headers.get(CACHE_HEADER) == CACHE_HIT
     said = output_text(assembled.conversation.answer)
     exchange = Exchange(
         number=0,
@@ -138,14 +155,15 @@ def derive(
         tokens_cache_written=usage.tokens_cache_written,
         tokens_reasoning=usage.tokens_reasoning,
         usage_source=usage.source,
-        cost_microusd=prices.student_cost_microusd(end.latency_us, usage.tokens_out, tokens_per_second)
-        if begin.variant == CANDIDATE and not fallback_reason
-        else _cost(end, begin, assembled, prices),
+        cost_microusd=0 if is_saved else cost,
         input_hash=input_hash(assembled.conversation),
         output_text=shortened(said),
         content=_content_kept(end.captured == CUT or len(raw_request) < begin.body_size, hiding is not None and hiding.count > 0),
         body_bytes=max(len(raw_request), begin.body_size) + len(raw_response),
         redactions=cleaned.count + hidden,
+        key_id=begin.key_id,
+        trace_id=begin.trace_id,
+        saved_microusd=cost or 0 if is_saved else 0,
     )
     if begin.content == OMIT:
         nothing = Parts(b"")

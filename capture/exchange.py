@@ -18,6 +18,9 @@ BASELINE, CANDIDATE = "baseline", "candidate"
 PURPOSES = ("app", "judge", "relabel", "shadow", "eval")
 
 
+CACHE_HEADER, CACHE_HIT = "x-potstill-cache", "hit"
+"""A response header of ours, and its value on an answer from the response cache; no upstream's header of this name is kept."""
+
 KEPT, OMITTED, CUT, MASKED = "kept", "omitted", "cut", "masked"
 """What is in the store of an exchange's content: all; nothing but figures; a beginning; all but personal data."""
 
@@ -32,7 +35,9 @@ class Exchange:
     `fallback_reason` says why and `upstream` names who answered. `cost_microusd` None means unknown, never free.
     `number` counts exchanges in the order of storing. `tokens_cached` and `tokens_cache_written` are parts of `tokens_in`,
     `tokens_reasoning` of `tokens_out`. `output_text` is the answer, a long one cut to `MOST_OUTPUT_TEXT` characters and marked
-    with its hash; `body_bytes` is the size of both bodies as relayed.
+    with its hash; `body_bytes` is the size of both bodies as relayed. `key_id` names the virtual key that the client used and
+    `trace_id` (32 hex) the W3C trace that the request belongs to; '' without one. `saved_microusd` is what an answer from the
+    response cache would have cost: such an answer costs nothing.
     """
 
     number: int
@@ -79,6 +84,9 @@ class Exchange:
     content: str
     body_bytes: int
     redactions: int
+    key_id: str = ""
+    trace_id: str = ""
+    saved_microusd: int = 0
 
     @property
     def is_success(self) -> bool:

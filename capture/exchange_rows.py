@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from capture import spend
 from capture.content import StoredContent, StoredParts, among, encode, pack, read_undamaged
 from capture.derive import StoredExchange, columns, said_in
 from capture.exchange import Content, Exchange
@@ -37,8 +38,11 @@ def take_turn(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
 
 
-def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]) -> int:
-    """Stores those whose id is not in the store yet; how many those were. The caller has its turn."""
+def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange], names: Sequence[str] = COLUMNS) -> int:
+    """Stores those whose id is not in the store yet, and books what they cost; how many those were. The caller has its turn.
+
+    `names` are the first columns that the table has, for a migration that stands before the others; it books nothing.
+    """
     known = {row[0] for row in _known(connection, "SELECT id FROM exchanges WHERE id", [each.exchange.id for each in exchanges])}
     fresh = list({stored.exchange.id: stored for stored in exchanges if stored.exchange.id not in known}.values())
     if not fresh:
@@ -59,17 +63,19 @@ def insert_exchanges(connection: Connection, exchanges: Sequence[StoredExchange]
             [numbers[hash] for hash in introduced],
             crc32(said.encode()),
         )
-        rows.append((number, *columns(stored.exchange)[1:]))
+        rows.append((number, *columns(stored.exchange)[1 : len(names)]))
         contents.append((number, encode(record)))
         uses += [(piece, number) for piece in record.piece_numbers]
         if said:
             words.append((number, said))
-    _insert(connection, "exchanges", COLUMNS, rows)
+    _insert(connection, "exchanges", names, rows)
     _insert(connection, "contents", _CONTENT_COLUMNS, contents)
     _insert(connection, "piece_uses", _USE_COLUMNS, uses)
     _insert_words(connection, words)
     sealed = [(each.token, stored.exchange.id, each.sealed) for stored in fresh for each in stored.pseudonyms]
     _insert(connection, "pseudonyms", _PSEUDONYM_COLUMNS, sealed)
+    if names is COLUMNS:
+        spend.book(connection, [stored.exchange for stored in fresh])
     return len(fresh)
 
 

@@ -32,8 +32,9 @@ _DURATION_US: Mapping[str, int] = {
 _TRUTHS: Mapping[str, bool] = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _VERDICTS: Mapping[str, bool] = {"good": True, "bad": False}
 _FAILED_SQL = f"NOT {SUCCESS_SQL}"
-_SPARSE = ("user", "session", "variant")
+_SPARSE = ("user", "session", "variant", "key", "trace")
 """Their indexes leave out the exchanges that have none."""
+_MONEY = ("cost", "saved")
 _IS_LATER = """later.name = told.name AND later.who = told.who
     AND CASE WHEN later.kind IN ('comment', 'demonstration') THEN later.kind ELSE '' END
         = CASE WHEN told.kind IN ('comment', 'demonstration') THEN told.kind ELSE '' END
@@ -176,7 +177,7 @@ def _quantity(name: str, column: Column, letters: Letters) -> int:
     is_time = column.sql.endswith("_us")
     if match is None or (match[2] and not is_time):
         raise FilterError(f"{value!r} is not a number for {name}.", f"Write it like {column.example}.")
-    factor = _DURATION_US[match[2] or "ms"] if is_time else 1_000_000 if name == "cost" else 1
+    factor = _DURATION_US[match[2] or "ms"] if is_time else 1_000_000 if name in _MONEY else 1
     number = int(match[1]) * factor if "." not in match[1] else round(float(match[1]) * factor)
     return max(-_INT64, min(_INT64, number))
 

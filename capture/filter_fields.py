@@ -58,6 +58,8 @@ TEXT: Mapping[str, Column] = {
     "fallback": Column("fallback_reason", "why the teacher stood in", "fallback:*"),
     "usage": Column("usage_source", "who counted the tokens", "usage:estimated", words=(REPORTED, ESTIMATED, MISSING)),
     "content": Column("content", "what is kept of the content", "content:omitted", words=(KEPT, OMITTED, CUT, MASKED)),
+    "key": Column("key_id", "virtual key that the client used", "key:7h3k*", has_index=True),
+    "trace": Column("trace_id", "W3C trace that the request belongs to", "trace:4bf92f35*", has_index=True),
     "id": Column("id", "id of the exchange", "id:ex_01*", has_index=True),
     "input": Column("input_hash", "content hash of what was asked", "input:b2:*"),
 }
@@ -72,6 +74,7 @@ NUMBER: Mapping[str, Column] = {
     "tokens_cache_written": Column("tokens_cache_written", "prompt tokens put into a cache", "tokens_cache_written>0"),
     "tokens_reasoning": Column("tokens_reasoning", "answer tokens spent on reasoning", "tokens_reasoning>500"),
     "cost": Column("cost_microusd", "cost in US dollars", "cost>0.01", has_index=True, is_optional=True),
+    "saved": Column("saved_microusd", "cost in US dollars that the response cache saved", "saved>0"),
     "bytes": Column("body_bytes", "size of both bodies", "bytes>100000"),
     "number": Column("number", "place in the order of storing", "number>1000"),
     "redactions": Column("redactions", "secrets taken out", "redactions>0"),

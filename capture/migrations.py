@@ -176,11 +176,31 @@ def m003_drop_bodies(_d: Dialect) -> list[str]:
     return ["DROP TABLE old_exchanges", "DROP TABLE old_bodies"]
 
 
+def m004_keys(_d: Dialect) -> list[str]:
+    """Virtual keys; which key and trace an exchange belongs to; what a cache saved; what each key and task cost a day."""
+    return [
+        "ALTER TABLE exchanges ADD COLUMN key_id TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE exchanges ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE exchanges ADD COLUMN saved_microusd BIGINT NOT NULL DEFAULT 0",
+        "CREATE INDEX exchanges_by_key ON exchanges (key_id) WHERE key_id <> ''",
+        "CREATE INDEX exchanges_by_trace ON exchanges (trace_id) WHERE trace_id <> ''",
+        """CREATE TABLE spend (day BIGINT NOT NULL, key_id TEXT NOT NULL, task TEXT NOT NULL, exchanges BIGINT NOT NULL,
+            unpriced BIGINT NOT NULL, tokens BIGINT NOT NULL, cost_microusd BIGINT NOT NULL, saved_microusd BIGINT NOT NULL,
+            PRIMARY KEY (day, key_id, task))""",
+        """CREATE TABLE keys (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL, scopes TEXT NOT NULL, tasks TEXT NOT NULL,
+            models TEXT NOT NULL, upstreams TEXT NOT NULL, requests_per_minute BIGINT NOT NULL, tokens_per_minute BIGINT NOT NULL,
+            concurrent BIGINT NOT NULL, day_microusd BIGINT NOT NULL, month_microusd BIGINT NOT NULL, who TEXT NOT NULL,
+            created_us BIGINT NOT NULL, expires_us BIGINT NOT NULL, revoked_us BIGINT NOT NULL, previous_hash TEXT NOT NULL,
+            previous_until_us BIGINT NOT NULL, revision BIGINT NOT NULL)""",
+    ]
+
+
 def _move_bodies(connection: Connection) -> None:
     from capture.move_bodies import move_bodies  # brings everything that derives exchanges, which few who open a store need
 
     move_bodies(connection)
 
 
-HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial, m002_pieces, m003_drop_bodies)
+HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial, m002_pieces, m003_drop_bodies, m004_keys)
 MOVES: Mapping[str, Callable[[Connection], None]] = {"m002_pieces": _move_bodies}

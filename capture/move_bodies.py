@@ -13,12 +13,14 @@ from sqlalchemy import Connection, text
 from capture.assemble import input_hash
 from capture.derive import StoredExchange, assemble_stored, shortened
 from capture.exchange import KEPT, Content, Exchange
-from capture.exchange_rows import insert_exchanges
+from capture.exchange_rows import COLUMNS, insert_exchanges
 from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.records import Begin
 from capture.spool_reader import SpooledExchange
 
 _PAGE = 200
+_COLUMNS = COLUMNS[: COLUMNS.index("redactions") + 1]
+"""What table exchanges has after migration m002."""
 _MOST_BYTES = 1 << 30
 
 
@@ -36,7 +38,8 @@ def move_bodies(connection: Connection) -> None:
 
 def _move(connection: Connection, page: list[dict[str, Any]]) -> None:
     bodies = [(_body(connection, row["request_body"]), _body(connection, row["response_body"])) for row in page]
-    insert_exchanges(connection, [_stored(row, *each) for row, each in zip(page, bodies, strict=True)])
+    stored = [_stored(row, *each) for row, each in zip(page, bodies, strict=True)]
+    insert_exchanges(connection, stored, _COLUMNS)
 
 
 def _stored(row: dict[str, Any], request: bytes, response: bytes) -> StoredExchange:

@@ -80,6 +80,23 @@ class ExchangeRow(SQLModel, table=True):
     content: str
     body_bytes: int = Field(sa_type=BigInteger)
     redactions: int = Field(sa_type=BigInteger)
+    key_id: str
+    trace_id: str
+    saved_microusd: int = Field(sa_type=BigInteger)
+
+
+class SpendRow(SQLModel, table=True):
+    """What the exchanges that a key made for a task on a day (since 1970, UTC) came to; '' stands for no key, no task."""
+
+    __tablename__ = "spend"
+    day: int = Field(primary_key=True, sa_type=BigInteger)
+    key_id: str = Field(primary_key=True)
+    task: str = Field(primary_key=True)
+    exchanges: int = Field(sa_type=BigInteger)
+    unpriced: int = Field(sa_type=BigInteger)
+    tokens: int = Field(sa_type=BigInteger)
+    cost_microusd: int = Field(sa_type=BigInteger)
+    saved_microusd: int = Field(sa_type=BigInteger)
 
 
 class SpoolRow(SQLModel, table=True):

@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 from capture.database import Database
 
-PACKAGES = ("capture", "curate", "train", "serve")
+PACKAGES = ("capture", "curate", "train", "serve", "proxy.keys")
 FAMILIES = ((LargeBinary, "bytes"), (Float, "real"), (BigInteger, "integer"), (Integer, "integer"))
 
 

@@ -130,7 +130,7 @@ def _facts(exchange: Exchange) -> Iterator[tuple[str, object]]:
     }
     for field in dataclasses.fields(exchange):
         value = written.get(field.name, getattr(exchange, field.name))
-        is_count_of_nothing = value == 0 and field.name.startswith(("tokens_c", "tokens_r", "redactions", "flag_"))
+        is_count_of_nothing = value == 0 and field.name.startswith(("tokens_c", "tokens_r", "redactions", "flag_", "saved_"))
         if value not in ("", None) and not is_count_of_nothing and field.name != "output_text":
             yield _NAMES.get(field.name, field.name), value
 

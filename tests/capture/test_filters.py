@@ -22,7 +22,7 @@ def insert(database: Database, number: int, words: str = "", **values: object) -
     """One row of table exchanges with plain values, changed by `values`, and its words in the full-text index."""
     row: dict[str, object] = {field.name: "" for field in fields(Exchange)}
     row |= dict.fromkeys(("started_us", "ended_us", "flag_revision", "is_stream", "redactions", "body_bytes"), 0)
-    row |= dict.fromkeys(("tokens_cached", "tokens_cache_written", "tokens_reasoning"), 0)
+    row |= dict.fromkeys(("tokens_cached", "tokens_cache_written", "tokens_reasoning", "saved_microusd"), 0)
     row |= dict.fromkeys(("latency_us", "first_byte_us", "overhead_us", "tokens_in", "tokens_out", "cost_microusd"))
     row |= {"number": number, "id": f"ex_{number:026d}", "status": 200, "state": "complete", "tags": "{}", **values}
     said = searchable(words)

@@ -39,7 +39,7 @@ def large(database: Database) -> Database:
 def _row(number: int, rng: random.Random) -> dict[str, object]:
     row: dict[str, object] = {field.name: "" for field in fields(Exchange)}
     row |= dict.fromkeys(("ended_us", "flag_revision", "is_stream", "redactions", "body_bytes"), 0)
-    row |= dict.fromkeys(("tokens_cached", "tokens_cache_written", "tokens_reasoning"), 0)
+    row |= dict.fromkeys(("tokens_cached", "tokens_cache_written", "tokens_reasoning", "saved_microusd"), 0)
     row |= dict.fromkeys(("latency_us", "first_byte_us", "overhead_us", "tokens_in", "tokens_out", "cost_microusd"))
     return row | {
         "number": number,
