@@ -1,4 +1,4 @@
-"""Where a request goes: a pure function of its target, its headers and the configured upstreams.
+"""Where a request goes: a pure function of its target, its headers, the model it asks for and the configured upstreams.
 
 Nothing in a request can choose a host: it can only name an upstream of the configuration, and its path is appended to
 that upstream's address after it was checked for ways out of it.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
-from proxy.settings import ANTHROPIC, OPENAI, Upstream
+from proxy.azure import AzurePath, azure_url, names_deployment, read_azure_path, without_api_version
+from proxy.upstream_settings import ANTHROPIC, FAMILIES, LITELLM, OPENAI, Upstream
 
 RAW = "raw"
 """Protocol of paths that are relayed and captured but not understood."""
@@ -27,7 +28,18 @@ _PROTOCOLS: Mapping[str, str] = {
     RESPONSES: OPENAI,
     MESSAGES: ANTHROPIC,
 }
-_BARE = ("/chat/completions", "/completions", "/embeddings", "/responses", "/models", "/messages")
+_BARE = frozenset(("/chat/completions", "/completions", "/embeddings", "/responses", "/models", "/messages"))
+"""What is served without /v1 at every upstream."""
+_BARE_HEADS = frozenset(
+    (
+        *("assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "embeddings", "evals"),
+        *("files", "fine_tuning", "images", "messages", "models", "moderations", "realtime", "responses", "threads"),
+        *("uploads", "vector_stores", "videos"),
+    )
+)
+"""First names of what is served without /v1 where the path names no upstream."""
+_ANTHROPIC_PREFIX = "/anthropic/v1/"
+_REALTIME = "/v1/realtime"
 _SECRET_PARAMETER = re.compile(r"(?i)(?<![^&])([^=&]*(?:key|token|secret|signature|password)[^=&]*)=[^&]*")
 _ABSOLUTE = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
@@ -54,13 +66,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where to: `url` is complete; `family` decides the shape of our own errors."""
+    """Where to: `url` is complete; `family` decides the shape of our own errors.
+
+    `path` is what the target means in the words of its family, so that Azure's ways of writing it are one with OpenAI's.
+    `model` is the model to send when it is not the one in the body; '' leaves the body as it is.
+    """
 
     protocol: str
     family: str
     path: str
     upstream: Upstream
     url: str
+    model: str = ""
 
 
 def read_target(raw: str) -> Target:
@@ -83,8 +100,10 @@ def read_target(raw: str) -> Target:
         path = "/" + rest
     while path.startswith("/v1/v1/"):
         path = path[3:]
-    if path in _BARE:
+    if path in _BARE or (not upstream and path[1:].partition("/")[0] in _BARE_HEADS):
         path = "/v1" + path
+    elif not upstream and path.startswith(_ANTHROPIC_PREFIX):
+        path = path.removeprefix("/anthropic")
     return Target(path, query, task, upstream)
 
 
@@ -95,8 +114,8 @@ def family_of(target: Target, header_names: Mapping[str, str]) -> str:
     return ANTHROPIC if "anthropic-version" in header_names else OPENAI
 
 
-def choose_route(target: Target, family: str, upstreams: Mapping[str, Upstream]) -> Route:
-    """The route to the upstream that the path names, else to the one for `family`; RouteError."""
+def choose_route(target: Target, family: str, upstreams: Mapping[str, Upstream], model: str = "") -> Route:
+    """The route to the upstream that the path names, else to the one for `model`, else to the one for `family`; RouteError."""
     if target.upstream:
         upstream = upstreams.get(target.upstream)
         if upstream is None:
@@ -105,36 +124,126 @@ def choose_route(target: Target, family: str, upstreams: Mapping[str, Upstream])
                 f"No upstream is named {target.upstream[:64]!r}.",
                 f"Use one of {', '.join(upstreams)}, or add [upstreams.{target.upstream[:64]}] to potstill.toml.",
             )
-    elif target.path.startswith("/v1/"):
-        upstream = _for_family(family, upstreams)
-    else:
+        return route_to(upstream, target, family, model)
+    azure = read_azure_path(target.path)
+    if azure is None and not target.path.startswith("/v1/"):
         raise RouteError(
             404,
             f"Nothing is at {target.path[:100]}.",
             "Set the app's base URL to this address with /v1 (OpenAI) or without (Anthropic).",
         )
-    protocol = _PROTOCOLS.get(target.path, RAW)
-    query = f"?{target.query}" if target.query else ""
-    is_versioned = target.path.startswith("/v1/")
-    place = upstream.base + target.path[3:] if is_versioned else upstream.root + target.path
-    return Route(protocol, _known_family(target.path) or upstream.protocol, target.path, upstream, place + query)
+    asked = (azure.deployment if azure else "") or model or _model_in_query(target)
+    upstream = _for_model(family, asked, upstreams) or _for_family(family, asked, upstreams, prefers_azure=azure is not None)
+    return route_to(upstream, target, family, model)
+
+
+def route_to(upstream: Upstream, target: Target, family: str, model: str) -> Route:
+    """The route of a request that asks for `model` in its body ('' for none) to `upstream`, which may be one that stands in."""
+    azure = read_azure_path(target.path)
+    is_understood = azure is not None and (upstream.is_azure or not target.upstream or upstream.protocol == LITELLM)
+    path = azure.openai_path if azure is not None and is_understood else target.path
+    asked = (azure.deployment if azure is not None else "") or model
+    sent = upstream.aliases.get(asked, asked)
+    url = _url(upstream, target, path, sent, azure if is_understood else None)
+    changed = sent if sent != model and (is_understood or sent != asked) and not names_deployment(url) else ""
+    known = _known_family(path)
+    own = upstream.protocol if upstream.protocol in FAMILIES else family
+    return Route(_protocol(path, upstream), known or own, path, upstream, url, changed)
+
+
+def takes(upstream: Upstream, model: str) -> bool:
+    """True when `upstream` names `model`, by a pattern or an alias."""
+    return model in upstream.aliases or any(matches(each, model) for each in upstream.models)
+
+
+def matches(pattern: str, model: str) -> bool:
+    """True when `model` is `pattern`, in which each * stands for any text; in time linear in both."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == model
+    *inner, last = rest
+    if not model.startswith(first):
+        return False
+    at = len(first)
+    for part in inner:
+        found = model.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return len(model) - len(last) >= at and model.endswith(last)
+
+
+def _url(upstream: Upstream, target: Target, path: str, model: str, azure: AzurePath | None) -> str:
+    if upstream.is_azure and path.startswith("/v1/"):
+        return azure_url(upstream, target.path, path, target.query, model)
+    query = without_api_version(target.query) if azure is not None else target.query
+    place = upstream.base + path[3:] if path.startswith("/v1/") else upstream.root + path
+    return f"{place}?{query}" if query else place
+
+
+def _protocol(path: str, upstream: Upstream) -> str:
+    """What a path's bodies are written in; a path that an upstream keeps elsewhere than under /v1 goes by its end."""
+    if known := _PROTOCOLS.get(path):
+        return known
+    for ending, protocol in _PROTOCOLS.items():
+        if path.endswith(ending) and upstream.speaks(protocol):
+            return protocol
+    return RAW
 
 
 def _known_family(path: str) -> str:
+    if path.startswith("/openai/"):
+        return OPENAI
     return _PROTOCOLS.get(path) or (ANTHROPIC if path.startswith(MESSAGES + "/") or path == "/v1/complete" else "")
 
 
-def _for_family(family: str, upstreams: Mapping[str, Upstream]) -> Upstream:
-    named = upstreams.get(family)
-    if named is not None and named.protocol == family:
-        return named
+def _model_in_query(target: Target) -> str:
+    """The model of a path that has no body to name it in."""
+    if not target.path.endswith("/realtime"):
+        return ""
+    named = dict(parse_qsl(target.query))
+    return named.get("deployment") or named.get("model", "")
+
+
+def _for_model(family: str, model: str, upstreams: Mapping[str, Upstream]) -> Upstream | None:
+    if not model:
+        return None
     for upstream in upstreams.values():
-        if upstream.protocol == family:
+        if (upstream.models or upstream.aliases) and upstream.speaks(family) and takes(upstream, model):
             return upstream
-    raise RouteError(
+    return None
+
+
+def _for_family(family: str, model: str, upstreams: Mapping[str, Upstream], *, prefers_azure: bool) -> Upstream:
+    """Who gets what no upstream names: the one called like the family, else the first; RouteError.
+
+    An upstream that names its models gets no other model, but may get a request without one.
+    """
+    of_family = [each for each in upstreams.values() if each.protocol == family]
+    if not of_family:
+        translated = [each for each in upstreams.values() if each.protocol == LITELLM]
+        if model and translated:
+            raise _no_upstream_for(model, translated)
+        raise RouteError(
+            404,
+            f"No upstream speaks {family}.",
+            f'Add [upstreams.{family}] with url and protocol = "{family}" to potstill.toml.',
+        )
+    open_to_all = [each for each in of_family if not each.models]
+    if model and not open_to_all:
+        raise _no_upstream_for(model, of_family)
+    candidates = open_to_all or of_family
+    if prefers_azure and (azure := [each for each in candidates if each.is_azure]):
+        return azure[0]
+    return next((each for each in candidates if each.name == family), candidates[0])
+
+
+def _no_upstream_for(model: str, upstreams: list[Upstream]) -> RouteError:
+    names = ", ".join(each.name for each in upstreams)
+    return RouteError(
         404,
-        f"No upstream speaks {family}.",
-        f'Add [upstreams.{family}] with url and protocol = "{family}" to potstill.toml.',
+        f"No upstream takes model {model[:100]!r}.",
+        f"Add it to models of one of {names} in potstill.toml, or ask for a model that is there.",
     )
 
 
