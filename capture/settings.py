@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import tomllib
 import types
@@ -23,6 +24,7 @@ from capture.errors import SettingsError
 T = TypeVar("T")
 FILE_NAME = "potstill.toml"
 _ENVIRONMENT_PREFIX = "POTSTILL_"
+_SAVED = ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,15 @@ class Settings:
                 )
         return {key: _build(cls, value, self._where(f"{name}.{key}")) for key, value in table.items()}
 
+    def save(self, path: Path) -> None:
+        """Writes all of it, the environment's part too, into a .json file that `load_settings` reads, in one step."""
+        kept = {"path": None if self.path is None else str(self.path), "folder": str(self.folder), "sections": self.sections}
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(kept, file, default=str)
+        part.replace(path)
+
     def refuse_unknown(self, known: Iterable[str]) -> None:
         """SettingsError when the file has a top-level section outside `known`."""
         names = sorted(known)
@@ -99,13 +110,17 @@ class Settings:
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Reads `path`, else $POTSTILL_CONFIG, else ./potstill.toml, else defaults; then merges the environment.
 
-    SettingsError when `path` is given and missing, or the file is not TOML.
+    A `path` that ends with .json is what `Settings.save` wrote: the processes under `potstill up` read it, so that one that
+    starts again starts with what was accepted, whatever has become of potstill.toml. SettingsError when `path` is given and
+    missing, or the file is not TOML.
     """
     environ = os.environ if environ is None else environ
     if path is None and environ.get("POTSTILL_CONFIG"):
         path = Path(environ["POTSTILL_CONFIG"])
     if path is not None and not path.is_file():
         raise SettingsError(f"{path} does not exist.", "Give an existing file with --config.")
+    if path is not None and path.suffix == _SAVED:
+        return _load_saved(path)
     found = path if path is not None else Path(FILE_NAME)
     sections: dict[str, Any] = {}
     if found.is_file():
@@ -116,6 +131,14 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     is_there = found.is_file()
     _merge_environment(sections, environ, found.name if is_there else "environment")
     return Settings(found.resolve() if is_there else None, found.resolve().parent, sections)
+
+
+def _load_saved(path: Path) -> Settings:
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return Settings(None if kept["path"] is None else Path(kept["path"]), Path(kept["folder"]), kept["sections"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is not what `potstill up` saved there.", "Start `potstill up` again.") from error
 
 
 def _merge_environment(sections: dict[str, Any], environ: Mapping[str, str], where: str) -> None:

@@ -19,12 +19,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from capture import clock, feedback, store_rows
+from capture import clock, feedback, logs, store_rows
 from capture.capture_settings import CaptureSettings
 from capture.database import Database, open_database
 from capture.derive import StoredExchange, dead_letter, derive
 from capture.errors import PotstillError, RetentionError, SpoolError
 from capture.exchange import CANDIDATE
+from capture.logs import LogSettings
 from capture.pricing import PriceSettings, PriceTable, load_price_table
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy, read_policy
 from capture.records import OMIT, Gap
@@ -32,6 +33,7 @@ from capture.redact import redact_text
 from capture.retention import Retention
 from capture.settings import Settings, load_settings
 from capture.spool_reader import Position, SpooledExchange, SpooledGap, SpooledNote, SpoolReader
+from capture.status_pipe import StatusPipe
 from capture.throughput import BusySpan, StudentThroughput
 from capture.unreadable import UnreadableSpools
 
@@ -41,6 +43,7 @@ _IDLE_NS = 1_000_000_000
 _TOUCH_NS = 1_000_000_000
 _LONGEST_WAIT_S = 30.0
 _DAY_US = 86_400_000_000
+_STATUS_S = 0.5
 
 
 class StoreWriter:
@@ -73,6 +76,8 @@ class StoreWriter:
         self._positions: dict[str, Position] = {}
         self._throughput = StudentThroughput()
         self._written_ns: int | None = None
+        self._stored = self._refused = self._full_us = 0
+        self._problem = ""
         self._lock: int | None = _take_lock(spool_root, lock_timeout_s)
         _remove_stillborn(spool_root)
 
@@ -85,16 +90,28 @@ class StoreWriter:
             os.close(self._lock)
             self._lock = None
 
+    def status(self) -> dict[str, object]:
+        """For the supervisor; may be asked from another thread. `full_us` is when the store last had all that was spooled."""
+        return {
+            "pid": os.getpid(),
+            "stored": self._stored,
+            "refused": self._refused,
+            "full_us": self._full_us,
+            "problem": self._problem,
+        }
+
     def drain(self) -> int:
         """Reads every spool once to its present end and stores what is over; how many exchanges were new to the store.
 
         A spool that cannot be read is told in the log and in `gaps`, and tried again later; the others are read all the same.
         StoreError when the store cannot be written; nothing is lost then, and the next call goes on.
         """
-        stored, has_more = self._commit(), True
+        stored, has_more, began_us = self._commit(), True, clock.now_us()
         while has_more:
+            began_us = clock.now_us()
             has_more = self._read()
             stored += self._commit()
+        self._full_us, self._problem = began_us, ""
         return stored
 
     def run(self, stop: threading.Event) -> None:
@@ -107,6 +124,7 @@ class StoreWriter:
             try:
                 stored = self.drain()
             except PotstillError as error:
+                self._problem = error.what
                 wait_s = min(_LONGEST_WAIT_S, max(0.1, wait_s * 2))
                 _log.warning("%s Trying again in %.1f s.", error, wait_s)
                 stop.wait(wait_s * random.uniform(0.7, 1.0))
@@ -193,11 +211,12 @@ class StoreWriter:
         """One transaction for rows and positions, then the segments go. After a StoreError all is kept for the next try."""
         if not (self._positions or self._gaps):
             return 0
+        letters = self._letters
         try:
             stored = store_rows.write(
                 self._database,
                 self._batch,
-                self._letters,
+                letters,
                 self._gaps,
                 self._positions,
                 feedback.rows(self._notes, self._personal),
@@ -207,6 +226,8 @@ class StoreWriter:
             stored = self._store_apart(self._batch, letters)
             self._store_rest(letters)
         positions, now = self._positions, clock.monotonic_ns()
+        self._stored += stored
+        self._refused += len(letters)
         self._batch, self._letters, self._gaps, self._notes, self._positions = [], [], [], [], {}
         self._written_ns = now
         for name, position in positions.items():
@@ -364,20 +385,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs until SIGTERM (or SIGINT), then drains and returns 0; 1 when it could not start or finish."""
     parser = argparse.ArgumentParser(prog="python -m capture.writer", description="Moves spooled exchanges into the store.")
     parser.add_argument("--config", type=Path, help="potstill.toml; default: $POTSTILL_CONFIG, then ./potstill.toml")
+    parser.add_argument("--status-fd", type=int, default=None, help="pipe to the supervisor")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        _run(load_settings(options.config), stop)
+        settings = load_settings(options.config)
+        logs.set_up(settings.section("logs", LogSettings), logging.INFO)
+        _run(settings, stop, options.status_fd)
     except PotstillError as error:
         _log.error("%s", error)
         return 1
     return 0
 
 
-def _run(settings: Settings, stop: threading.Event) -> None:
+def _run(settings: Settings, stop: threading.Event, status_fd: int | None) -> None:
     prices = load_price_table(settings.section("prices", PriceSettings))
     capture_settings = settings.section("capture", CaptureSettings)
     personal = read_policy(capture_settings, os.environ)
@@ -389,11 +412,25 @@ def _run(settings: Settings, stop: threading.Event) -> None:
         try:
             store_rows.forget_positions(database, clock.now_us() - _DAY_US)
             _log.info("ready")
+            if status_fd is not None:
+                threading.Thread(target=_report, args=(writer, StatusPipe(status_fd), stop), daemon=True).start()
             writer.run(stop)
         finally:
             writer.close()
     finally:
         database.close()
+
+
+def _report(writer: StoreWriter, pipe: StatusPipe, stop: threading.Event) -> None:
+    """Tells the supervisor how the store writer is until nobody listens; its leash ends it then."""
+    try:
+        while True:
+            pipe.tell(writer.status())
+            stop.wait(_STATUS_S)
+            if stop.is_set():
+                time.sleep(_STATUS_S)  # it drains once more
+    except BrokenPipeError:
+        return
 
 
 if __name__ == "__main__":

@@ -91,3 +91,23 @@ def test_the_data_folder_is_beside_the_file_and_private(settings: Settings, tmp_
 def test_a_postgresql_address_names_the_driver(tmp_path: Path) -> None:
     got = settings_of(tmp_path, '[store]\ndatabase_url = "postgresql://me@host/name"\n')
     assert got.database_url == "postgresql+psycopg://me@host/name"
+
+
+def test_what_was_saved_is_read_back_whatever_became_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "potstill.toml"
+    path.write_text('[store]\ndata_folder = "data"\n[relay]\nhosts = ["a", "b"]\n')
+    settings = load_settings(path, environ={"POTSTILL_RELAY__PORT": "9000"})
+    saved = tmp_path / "run" / "settings.json"
+    settings.save(saved)
+    path.write_text("no longer TOML")
+    again = load_settings(saved, environ={})
+    assert again == settings
+    assert again.data_folder == tmp_path / "data"
+    assert saved.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_saved_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    saved = tmp_path / "settings.json"
+    saved.write_text("{}")
+    with pytest.raises(SettingsError, match=r"settings\.json is not what `potstill up` saved"):
+        load_settings(saved, environ={})
