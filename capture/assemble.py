@@ -13,17 +13,31 @@ from typing import Any
 
 import msgspec
 
-from capture import anthropic_messages, encoding, loose_json, openai_chat, openai_embeddings, openai_plain, openai_responses, sse
+from capture import (
+    anthropic_messages,
+    encoding,
+    loose_json,
+    openai_chat,
+    openai_embeddings,
+    openai_plain,
+    openai_realtime,
+    openai_responses,
+    sse,
+)
 from capture.answer import NO_USAGE, Answer, error_text
 from capture.estimate import estimated, estimated_input
 from capture.exchange import CLIENT_CLOSED, COMPLETE, ERROR_IN_BAND, TRUNCATED, Conversation
 from capture.ids import content_hash
 from capture.messages import REPORTED, Message, Usage
+from capture.transcript import SWITCHED, read_transcript
 
 OPENAI, ANTHROPIC, RAW = "openai", "anthropic", "raw"
 CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, OTHER = (
     "chat", "completions", "responses", "embeddings", "messages", "other",
 )  # fmt: skip
+
+SESSION = "session"
+"""The format of a transcript: a Realtime session, or Responses over a WebSocket."""
 
 REQUEST, RESPONSE = "request", "response"
 """The sides of an exchange."""
@@ -100,6 +114,8 @@ def assemble(
     request_encoding: str = "",
 ) -> Assembled:
     """Reads both bodies of an exchange; they may be cut anywhere, in any content encoding, or empty."""
+    if status == SWITCHED and protocol == OPENAI:
+        return _assemble_session(response)
     form = form_of(protocol, path)
     asked, is_asked_whole = ((), True) if form == OTHER else _read_encoded_request(form, request, request_encoding)
     decoded = _decode(response, content_encoding)
@@ -114,6 +130,12 @@ def assemble(
         return assembled
     sides = ((REQUEST, is_asked_whole), (RESPONSE, answer.is_readable))
     return replace(assembled, unread=tuple(side for side, is_whole in sides if not is_whole))
+
+
+def _assemble_session(transcript: bytes) -> Assembled:
+    asked, answer = openai_realtime.read_session(read_transcript(transcript))
+    assembled = assemble_asked(SESSION, asked, answer, SWITCHED)
+    return assembled if answer.is_readable else replace(assembled, unread=(RESPONSE,))
 
 
 def assemble_asked(form: str, asked: tuple[Message, ...], answer: Answer, status: int) -> Assembled:
@@ -197,7 +219,7 @@ def state_of(wire_state: str, status: int, assembled: Assembled) -> str:
     A whole answer of a provider that sends no [DONE] counts as complete when every choice has its finish reason. So does one
     whose client hung up after the last event, as SDKs do: they do not wait for the end of the connection.
     """
-    if not 200 <= status < 300:
+    if not 200 <= status < 300 and assembled.form != SESSION:
         return wire_state
     if wire_state == CLIENT_CLOSED and assembled.is_terminal and not assembled.error_in_band:
         return COMPLETE
@@ -230,6 +252,14 @@ def output_text(answer: Message | None) -> str:
         return ""
     calls = [f"{call.name}({call.arguments})" for call in answer.tool_calls]
     return "\n".join([*([answer.text] if answer.text else []), *calls])
+
+
+def searched_text(assembled: Assembled) -> str:
+    """What the full-text index holds beside the request: the answer, and all that was asked where it is in no request."""
+    said = output_text(assembled.conversation.answer)
+    if assembled.form != SESSION:
+        return said
+    return "\n".join([said, *(message.text for message in assembled.conversation.asked)]).strip("\n")
 
 
 def _read_wordless(form: str, status: int, body: bytes) -> Answer:
@@ -272,7 +302,10 @@ def _parse(body: bytes) -> Any:
 def rebuild(assembled: Assembled) -> bytes:
     """The answer as one unstreamed body of its format, for when the relayed events cannot be kept as they were."""
     answer = assembled.conversation.answer or Message("assistant", "")
-    family = _FAMILIES.get(assembled.form, _CHAT)
     usage = assembled.usage if assembled.usage.source == REPORTED else NO_USAGE
+    if assembled.form == SESSION:
+        asked = assembled.conversation.asked
+        return openai_realtime.write_session(asked, answer, assembled.model, assembled.finish_reason, usage)
+    family = _FAMILIES.get(assembled.form, _CHAT)
     body = family.write_whole(answer, assembled.finish_reason, usage)
     return loose_json.compact({"model": assembled.model, **body}).encode()

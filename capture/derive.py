@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from capture.assemble import RESPONSE, Assembled, assemble, input_hash, output_text, rebuild, state_of
+from capture.assemble import RESPONSE, SESSION, Assembled, assemble, input_hash, output_text, rebuild, searched_text, state_of
 from capture.cleaned import Cleaned, clean, lower, without_encoding
 from capture.exchange import (
     CACHE_HEADER,
@@ -35,6 +35,7 @@ from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy, Pseudonym
 from capture.records import CUT, OMIT, Begin, End, Head
 from capture.redact import redact, redact_text
 from capture.spool_reader import SpooledExchange
+from capture.transcript import SWITCHED
 from capture.withhold import kept_headers, withhold, without_content
 
 CAPTURE_GAP = "capture_gap"
@@ -53,8 +54,9 @@ _TAGS, _IS_STREAM = _NAMES.index("tags"), _NAMES.index("is_stream")
 class StoredExchange:
     """An exchange with what it carried, ready for the store.
 
-    `said` is its whole answer as text. Hashes are SHA-256: of the bodies as relayed, and as `seals` of those that are stored
-    in another form (empty otherwise). `spooled` is its dead letter should the store refuse it.
+    `said` is what the full-text index holds beside the request: the whole answer as text. Hashes are SHA-256: of the bodies
+    as relayed, and as `seals` of those that are stored in another form (empty otherwise). `spooled` is its dead letter should
+    the store refuse it.
     """
 
     exchange: Exchange
@@ -101,6 +103,9 @@ def derive(
     if hidden:  # a secret that ran across several events of a stream
         response_body = redact(rebuild(assembled)).data
         response_headers = without_encoding(response_headers)
+        if assembled.form == SESSION:  # what was asked stood in the same body
+            written = _assemble(cleaned, head, cleaned.request, response_body)
+            assembled = replace(assembled, conversation=written.conversation)
     end = cleaned.end
     relayed_sha256 = (sha256(raw_request).digest(), sha256(raw_response).digest())
     state, error_kind, error_message = _outcome(spooled, head, assembled, len(raw_response), relayed_sha256)
@@ -115,7 +120,6 @@ def derive(
     else:
         cost = _cost(end, begin, assembled, prices)
     is_saved = response_headers.get(CACHE_HEADER) == CACHE_HIT
-    said = output_text(assembled.conversation.answer)
     exchange = Exchange(
         number=0,
         id=spooled.id,
@@ -157,7 +161,7 @@ def derive(
         usage_source=usage.source,
         cost_microusd=0 if is_saved else cost,
         input_hash=input_hash(assembled.conversation),
-        output_text=shortened(said),
+        output_text=shortened(output_text(assembled.conversation.answer)),
         content=_content_kept(end.captured == CUT or len(raw_request) < begin.body_size, hiding is not None and hiding.count > 0),
         body_bytes=max(len(raw_request), begin.body_size) + len(raw_response),
         redactions=cleaned.count + hidden,
@@ -174,7 +178,7 @@ def derive(
         told_sha256 = (b"", b"")
     return StoredExchange(
         exchange,
-        said,
+        searched_text(assembled),
         take_apart(cleaned.request),
         Parts(response_body) if begin.is_stream else take_apart_answer(response_body),
         begin.request_headers,
@@ -187,8 +191,8 @@ def derive(
 
 
 def said_in(protocol: str, path: str, is_stream: bool, content: Content, status: int) -> str:
-    """The whole answer of a stored exchange as text, the same that `derive` had for it."""
-    return output_text(assemble_stored(protocol, path, is_stream, content, status).conversation.answer)
+    """`StoredExchange.said` of a stored exchange, the same that `derive` had for it."""
+    return searched_text(assemble_stored(protocol, path, is_stream, content, status))
 
 
 def assemble_stored(protocol: str, path: str, is_stream: bool, content: Content, status: int) -> Assembled:
@@ -308,7 +312,12 @@ def _unread(spooled: SpooledExchange, wire_state: str, assembled: Assembled) -> 
 
 
 def _is_whole(head: Head, assembled: Assembled, size: int) -> bool:
-    """Whether an exchange whose relay died had its whole answer: by length, by the stream's last event, by whole JSON."""
+    """Whether an exchange whose relay died had its whole answer: by length, by the stream's last event, by whole JSON.
+
+    A WebSocket has no last message that says so.
+    """
+    if head.status == SWITCHED:
+        return False
     length = lower(head.response_headers).get("content-length", "")
     if length.isdigit():
         return size == int(length)

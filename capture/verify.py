@@ -20,6 +20,7 @@ from capture.errors import StoreError
 from capture.exchange import KEPT, OMITTED, Content
 from capture.fulltext import searchable
 from capture.pieces import piece_hash
+from capture.transcript import SWITCHED
 
 BODY, CONTENT, INPUT, PIECE, USE, WORDS = "body", "content", "input", "piece", "use", "words"
 DATABASE, DATASET = "database", "dataset"
@@ -77,6 +78,7 @@ class VerifyReport:
 @dataclass(frozen=True, slots=True)
 class _Row:
     number: int
+    status: int
     id: str
     content: str
     output_text: str
@@ -179,13 +181,13 @@ def _range(database: Database, since_us: int, limit: int | None) -> tuple[int, i
 
 def _pages(database: Database, first: int, last: int, since_us: int, report: VerifyReport) -> Iterator[list[_Row]]:
     query = text(
-        "SELECT number, id, content, output_text, input_hash, protocol, path FROM exchanges "
+        "SELECT number, status, id, content, output_text, input_hash, protocol, path FROM exchanges "
         "WHERE number >= :first AND number <= :last AND started_us >= :since ORDER BY number LIMIT :many"
     )
     while True:
         with _snapshot(database) as connection:
             found = connection.execute(query, {"first": first, "last": last, "since": since_us, "many": _PAGE})
-            rows = [_row(int(number), values, report) for number, *values in found]
+            rows = [_row(int(number), int(status), values, report) for number, status, *values in found]
             if not rows:
                 return
             _check_page(connection, rows, report)
@@ -193,11 +195,11 @@ def _pages(database: Database, first: int, last: int, since_us: int, report: Ver
         first = rows[-1].number + 1
 
 
-def _row(number: int, values: Sequence[Any], report: VerifyReport) -> _Row:
+def _row(number: int, status: int, values: Sequence[Any], report: VerifyReport) -> _Row:
     texts = [_readable(value) for value in values]
     if texts != list(values):
         report.add(CONTENT, texts[0], "a value in its row is no text")
-    return _Row(number, *texts)
+    return _Row(number, status, *texts)
 
 
 def _readable(value: object) -> str:
@@ -270,7 +272,8 @@ def _check_input(row: _Row, content: Content, report: VerifyReport) -> None:
     if row.content != KEPT:
         return
     label = content.request_headers.get("content-encoding", "")
-    asked = assemble(row.protocol, row.path, False, content.request_body, b"", "", 0, request_encoding=label)
+    transcript = content.response_body if row.status == SWITCHED else b""
+    asked = assemble(row.protocol, row.path, False, content.request_body, transcript, "", row.status, request_encoding=label)
     if input_hash(asked.conversation) != row.input_hash:
         report.add(INPUT, row.id, "its hash of what was asked is not that of its request")
 
