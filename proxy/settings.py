@@ -82,6 +82,10 @@ class RelaySettings:
     """Longest silence of an upstream, before its first byte and between two."""
     student_timeout_s: float = 30.0
     """Longest wait for the student's first byte; then the teacher answers."""
+    websocket_idle_s: float = 3600.0
+    """How long both ends of a WebSocket may send neither message nor ping; then it is closed."""
+    websocket_message_mib: int = 16
+    """Largest message of a WebSocket; a larger one closes it."""
     keepalive_s: float = 15.0
     """How long an idle connection to an upstream is kept; must be shorter than the upstream's own limit."""
     drain_timeout_s: float = 25.0
@@ -93,9 +97,11 @@ class RelaySettings:
         for name in ("port", "admin_port"):
             if not 0 <= getattr(self, name) <= HIGHEST_PORT:
                 raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {HIGHEST_PORT}")
-        for name, lowest in (("workers", 1), ("max_body_mib", 1), ("max_held_mib", 1), ("max_head_kib", 1)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name} is {getattr(self, name)}, not at least {lowest}")
+        for name in ("workers", "max_body_mib", "max_held_mib", "max_head_kib", "websocket_message_mib"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")
+        if self.websocket_idle_s <= 0:
+            raise ValueError(f"websocket_idle_s is {self.websocket_idle_s:g}, not above 0")
 
     @property
     def max_body_bytes(self) -> int:
