@@ -37,6 +37,19 @@ class House:
     admin_port: int
     process: subprocess.Popen[bytes]
 
+    async def takes_requests(self) -> None:
+        """Waits until it does."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self._is_ready():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.logs()
+        try:
+            return (await self.get("/health/ready"))[0] == 200
+        except aiohttp.ClientConnectionError:
+            return False
+
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and text of an admin page."""
         async with (
@@ -93,8 +106,7 @@ class House:
         await asyncio.to_thread(self.process.wait, PATIENCE_S)
 
 
-@asynccontextmanager
-async def house_in(
+def begin(
     folder: Path,
     upstream_url: str,
     *,
@@ -102,30 +114,24 @@ async def house_in(
     environ: Mapping[str, str] | None = None,
     python: Sequence[str] = (),
     **relay: object,
-) -> AsyncIterator[House]:
-    """A house that takes requests. `more`: lines at the end of its potstill.toml; `python`: options of the interpreter."""
+) -> House:
+    """Starts a house. `more`: lines at the end of its potstill.toml; `python`: options of the interpreter."""
     port, admin_port = free_port(), free_port()
     settings = relay_settings(folder, upstream_url, **{"port": port, "admin_port": admin_port, **relay})
     assert settings.path is not None
     settings.path.write_text("\n".join([settings.path.read_text("utf-8"), *more, ""]), "utf-8")
     with (folder / "up.log").open("ab") as log:
         command = [sys.executable, *python, "-m", "potstill", "--config", str(settings.path), "up"]
-        process = subprocess.Popen(  # noqa: ASYNC220 - starts at once
-            command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(environ or {})}
-        )
-    house = House(settings, port, admin_port, process)
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(environ or {})})
+    return House(settings, port, admin_port, process)
+
+
+@asynccontextmanager
+async def house_in(folder: Path, upstream_url: str, **how: Any) -> AsyncIterator[House]:
+    """A house that takes requests, begun as `begin` says, and ended with the context."""
+    house = begin(folder, upstream_url, **how)
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not await _is_ready(house):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await house.takes_requests()
         yield house
     finally:
         await house.stop()
-
-
-async def _is_ready(house: House) -> bool:
-    assert house.process.poll() is None, house.logs()
-    try:
-        return (await house.get("/health/ready"))[0] == 200
-    except aiohttp.ClientConnectionError:
-        return False
