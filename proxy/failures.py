@@ -12,6 +12,9 @@ import msgspec
 
 from proxy.settings import ANTHROPIC
 
+RATE_LIMITED, BUDGET_SPENT = "rate_limit_exceeded", "insufficient_quota"
+"""Kinds of failures: too much at once, which waiting mends, and a budget that is used up, which only its next period does."""
+
 _OPENAI_TYPES = {
     400: "invalid_request_error",
     401: "invalid_request_error",
@@ -20,19 +23,23 @@ _OPENAI_TYPES = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
+    429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
 }
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     408: "timeout_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
 }
+_FINAL = (401, 402, 403, 404)
 _SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 
 
@@ -58,7 +65,18 @@ def body(family: str, failure: Failure, exchange_id: str) -> bytes:
         error = {"type": _ANTHROPIC_TYPES.get(failure.status, "api_error"), "message": failure.message}
         return msgspec.json.encode({"type": "error", "error": error, "request_id": exchange_id})
     kind = _OPENAI_TYPES.get(failure.status, "upstream_error" if failure.status == 502 else "server_error")
+    kind = BUDGET_SPENT if failure.kind == BUDGET_SPENT else kind
     return msgspec.json.encode({"error": {"message": failure.message, "type": kind, "param": None, "code": failure.kind}})
+
+
+def headers(failure: Failure) -> dict[str, str]:
+    """The response headers that go with the body: what it is, how long to wait, and whether an SDK should try again at all."""
+    found = {"Content-Type": "application/json"}
+    if failure.status in _FINAL or failure.kind == BUDGET_SPENT:
+        found["x-should-retry"] = "false"
+    if failure.retry_after_s:
+        found["Retry-After"] = str(failure.retry_after_s)
+    return found
 
 
 def frame(family: str, is_responses: bool, failure: Failure, last: bytes) -> bytes:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from proxy.failures import Failure, body, frame, is_event_boundary
+from proxy.failures import BUDGET_SPENT, RATE_LIMITED, Failure, body, frame, headers, is_event_boundary
 
 GONE = Failure(502, "upstream_aborted", "Upstream x broke off its answer.", "Try again.")
 
@@ -42,3 +42,20 @@ def test_a_failed_response_has_the_next_sequence_number() -> None:
 )
 def test_an_event_that_is_half_open_is_noticed(tail: bytes, is_boundary: bool) -> None:
     assert is_event_boundary(tail) is is_boundary
+
+
+@pytest.mark.parametrize(
+    ("family", "failure", "kind", "is_final"),
+    [
+        ("openai", Failure(429, RATE_LIMITED, "Too many.", "", 7), "rate_limit_error", False),
+        ("openai", Failure(429, BUDGET_SPENT, "Spent.", "", 7), "insufficient_quota", True),
+        ("anthropic", Failure(429, RATE_LIMITED, "Too many.", "", 7), "rate_limit_error", False),
+        ("anthropic", Failure(402, BUDGET_SPENT, "Spent.", "", 7), "billing_error", True),
+    ],
+)
+def test_limits_and_budgets_have_the_type_that_sdks_know_and_say_how_long_to_wait(
+    family: str, failure: Failure, kind: str, is_final: bool
+) -> None:
+    assert json.loads(body(family, failure, "ex_1"))["error"]["type"] == kind
+    assert headers(failure).get("x-should-retry") == ("false" if is_final else None)
+    assert headers(failure)["Retry-After"] == "7"

@@ -1,0 +1,220 @@
+"""Who may pass: one synchronous look at each request, before anything of it is relayed.
+
+A request without a virtual key, for a task without limits, costs this some microseconds at most. What is taken here
+is given back by `Grant.end`, except a reservation of money, which stands until the store has said what the exchange cost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from capture import clock
+from capture.errors import StoreError
+from proxy.failures import BUDGET_SPENT, RATE_LIMITED, Failure
+from proxy.keys.estimate import estimate_microusd, estimate_tokens
+from proxy.keys.ledger import Refusal, Wish
+from proxy.keys.limits import CONCURRENT, DAY, MONTH, REQUESTS, TOKENS, Limits, limits_of, seconds, shared_by
+from proxy.keys.settings import KeysSettings, LimitSettings
+from proxy.keys.settle import Owed, key_subject, task_subject
+from proxy.keys.virtual_key import CARRIERS, LABEL, RELAY, VirtualKey, allows, find_key, is_virtual, matches
+from proxy.keys.watch import KeyWatcher
+from proxy.reading import Asked
+from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT
+
+_HIDDEN_MODEL = ("POST", "PUT", "PATCH")
+_WORDS: Mapping[str, str] = {
+    REQUESTS: "{} requests a minute",
+    TOKENS: "{} tokens a minute",
+    CONCURRENT: "{} requests at a time",
+    DAY: "a budget of ${} a day",
+    MONTH: "a budget of ${} a month",
+}
+_log = logging.getLogger(__name__)
+
+
+class Grant:
+    """That a request may pass, and what was taken for it. `end` gives it back; only the first one counts."""
+
+    __slots__ = ("_microusd", "_raw_id", "_tokens", "_watcher", "_wishes", "key_id")
+
+    def __init__(
+        self,
+        key_id: str = "",
+        watcher: KeyWatcher | None = None,
+        wishes: tuple[Wish, ...] = (),
+        raw_id: bytes = b"",
+        tokens: int = 0,
+        microusd: int = 0,
+    ) -> None:
+        self.key_id = key_id
+        self._watcher, self._wishes, self._raw_id = watcher, wishes, raw_id
+        self._tokens, self._microusd = tokens, microusd
+
+    def end(self, is_kept: bool = True) -> None:
+        """The exchange is over. `is_kept` False: the spool does not have it, so the store will never say what it cost."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is None or watcher.ledger is None:
+            return
+        watcher.ledger.finish(self._wishes)
+        if not any(wish.limits.needs_settling for wish in self._wishes):
+            return
+        now = clock.now_us()
+        if is_kept:
+            watcher.owe(Owed(self._raw_id, self._wishes, self._tokens, self._microusd, now))
+        else:
+            watcher.ledger.write_off(self._wishes, self._microusd, now)
+
+
+FREE = Grant()
+"""The grant of a request that nothing limits and that has no virtual key."""
+
+
+class Gate:
+    """What a worker's requests must pass: `settings` and `limits` (of tasks, by name) as they are in force."""
+
+    def __init__(self, settings: KeysSettings, limits: Mapping[str, LimitSettings], watcher: KeyWatcher) -> None:
+        self.failures = 0
+        """Requests that passed without their limits because the ledger could not be used."""
+        self._watcher = watcher
+        self.change(settings, limits)
+
+    def change(self, settings: KeysSettings, limits: Mapping[str, LimitSettings]) -> None:
+        """Puts other settings in force; what was granted under the old ones ends under them."""
+        self._settings = settings
+        known = {task: shared_by(limits_of(each), settings.hosts) for task, each in limits.items()}
+        self._tasks = {task: each for task, each in known.items() if each.is_any}
+        self._watcher.watch_tasks(frozenset(task_subject(task) for task, each in self._tasks.items() if each.has_budget))
+
+    def admit(self, asked: Asked, raw_id: bytes) -> Grant | Failure:
+        """The grant for a request whose exchange is `raw_id`, or why it may not pass; one that goes nowhere takes nothing."""
+        key = self._key(asked.headers, (RELAY,))
+        if isinstance(key, Failure):
+            return key
+        if key is not None and (failure := _refuse_use(key, asked)) is not None:
+            return failure
+        if asked.route is None:
+            return Grant(key.id) if key is not None else FREE
+        task = asked.identity.task
+        subjects: list[tuple[str, Limits]] = []
+        if key is not None and key.limits.is_any:
+            subjects.append((key_subject(key.id), shared_by(key.limits, self._settings.hosts)))
+        if task in self._tasks:
+            subjects.append((task_subject(task), self._tasks[task]))
+        if subjects and self._watcher.ledger is not None:
+            return self._take(asked, raw_id, key.id if key is not None else "", subjects)
+        self.failures += bool(subjects)
+        return Grant(key.id) if key is not None else FREE
+
+    def admit_feedback(self, headers: Mapping[str, str]) -> str | Failure:
+        """The id of the key of somebody who leaves feedback ('' without one), or why that may not be."""
+        key = self._key(headers, (LABEL, RELAY))
+        return key if isinstance(key, Failure) else key.id if key is not None else ""
+
+    def _key(self, headers: Mapping[str, str], scopes: tuple[str, ...]) -> VirtualKey | Failure | None:
+        """The key of a request, which must have one of `scopes`; None without one where none is required."""
+        sent, id = find_key(headers)
+        if not sent:
+            return _NO_KEY if self._settings.required else None
+        snapshot, now = self._watcher.current, clock.now_us()
+        found = snapshot.keys.get(id)
+        if snapshot.pepper is None and (found is not None or not snapshot.is_known):
+            return _KEYS_UNREADABLE
+        if found is None or snapshot.pepper is None or not matches(snapshot.pepper, sent, found, now):
+            return _KEYS_UNREADABLE if self._watcher.is_stale else _unknown(id)
+        if (state := found.state(now)) != "active":
+            return Failure(401, "invalid_key", f"Virtual key {id} is {state}.", "Ask for another one.")
+        if not any(scope in found.scopes for scope in scopes):
+            what = f"Virtual key {id} has scope {', '.join(found.scopes) or 'of nothing'}; this needs {' or '.join(scopes)}."
+            return Failure(403, "key_scope", what, "Use another key.")
+        return found
+
+    def _take(self, asked: Asked, raw_id: bytes, key_id: str, subjects: list[tuple[str, Limits]]) -> Grant | Failure:
+        watcher = self._watcher
+        ledger = watcher.ledger
+        assert ledger is not None and asked.route is not None
+        tokens = microusd = 0
+        if any(limits.needs_settling for _, limits in subjects):
+            tokens_in, tokens_out = estimate_tokens(asked.route.path, asked.body, self._settings.assumed_tokens_out)
+            tokens = tokens_in + tokens_out
+            microusd = estimate_microusd(
+                watcher.price_table,
+                asked.peeked.model,
+                asked.route.upstream.name,
+                tokens_in,
+                tokens_out,
+                self._settings.assumed_microusd,
+            )
+        try:
+            wishes = tuple(Wish(ledger.number_of(name), limits) for name, limits in subjects)
+        except StoreError as error:
+            self.failures += 1
+            _log.error("a request passes without its limits: %s", error)
+            return Grant(key_id)
+        refusal = ledger.take(wishes, tokens, microusd, clock.now_us())
+        if refusal is not None:
+            return _refused(subjects[refusal.place], refusal, asked.family)
+        return Grant(key_id, watcher, wishes, raw_id, tokens, microusd)
+
+
+_NO_KEY = Failure(
+    401,
+    "missing_key",
+    "The request has no virtual key, and this relay wants one.",
+    "Make one with `potstill key add NAME`, and give it to the app as its API key.",
+)
+_KEYS_UNREADABLE = Failure(
+    503, "keys_unreadable", "The relay cannot check virtual keys just now, because the store does not answer.", "Try again.", 2
+)
+
+
+def _unknown(id: str) -> Failure:
+    return Failure(401, "invalid_key", f"Virtual key {id} is unknown, or its secret is wrong.", "See `potstill key list`.")
+
+
+def _refuse_use(key: VirtualKey, asked: Asked) -> Failure | None:
+    """Why `key` may not be used for what is asked."""
+    task, model, route = asked.identity.task, asked.peeked.model, asked.route
+    if route is None:
+        return None
+    if not allows(key.tasks, task):
+        what = f"Virtual key {key.id} is for tasks {', '.join(key.tasks)}, not {task!r}."
+        return Failure(403, "key_task", what, "Name one of them in header x-potstill-task, or use another key.")
+    if key.models and not model and asked.method in _HIDDEN_MODEL:
+        what = f"Virtual key {key.id} is for models {', '.join(key.models)}, and the request names none that can be seen."
+        return Failure(403, "key_model", what, "Send plain JSON with a model, or use another key.")
+    if model and not allows(key.models, model):
+        what = f"Virtual key {key.id} is for models {', '.join(key.models)}, not {model[:100]!r}."
+        return Failure(403, "key_model", what, "Ask for one of them, or use another key.")
+    upstream = route.upstream
+    if not allows(key.upstreams, upstream.name):
+        what = f"Virtual key {key.id} is for upstreams {', '.join(key.upstreams)}, not {upstream.name}."
+        return Failure(403, "key_upstream", what, "Ask one of them, or use another key.")
+    if upstream.key == KEY_FROM_CLIENT and not _has_own_credential(asked.headers):
+        what = f"Upstream {upstream.name} takes the client's key, and a virtual key says nothing to it."
+        return Failure(401, "missing_key", what, f'Set key = "env:NAME" in [upstreams.{upstream.name}] of potstill.toml.')
+    return None
+
+
+def _has_own_credential(headers: Mapping[str, str]) -> bool:
+    return any((value := headers.get(name, "").strip()) and not is_virtual(value) for name in CARRIERS)
+
+
+def _refused(subject: tuple[str, Limits], refusal: Refusal, family: str) -> Failure:
+    kind, _, name = subject[0].partition(":")
+    who = f"Virtual key {name}" if kind == "key" else f"Task {name}"
+    limits = subject[1]
+    most = {
+        REQUESTS: limits.requests_per_minute,
+        TOKENS: limits.tokens_per_minute,
+        CONCURRENT: limits.concurrent,
+        DAY: limits.day_microusd / 1_000_000,
+        MONTH: limits.month_microusd / 1_000_000,
+    }[refusal.limit]
+    wait = seconds(refusal.wait_us)
+    what = f"{who} has {_WORDS[refusal.limit].format(f'{most:g}' if isinstance(most, float) else most)}, and no more is left."
+    if refusal.limit in (DAY, MONTH):
+        status = 402 if family == ANTHROPIC else 429
+        return Failure(status, BUDGET_SPENT, what, f"It begins anew in {wait} s, or raise it.", wait)
+    next_step = "Wait until another is over." if refusal.limit == CONCURRENT else f"Wait {wait} s."
+    return Failure(429, RATE_LIMITED, what, next_step, wait)

@@ -1,0 +1,314 @@
+"""What keys and tasks use just now, shared exactly by all relay workers of a host: a file mapped into the memory of each.
+
+Every look and change is made under a lock of the kernel, which a process that dies lets go of. A worker writes what it holds
+(requests in flight, money reserved) into a slot of its own besides the sums, so that what a dead one held can be given back:
+its requests at once, its reservations when the store writer has stored all of its spool.
+
+    host's file    slots: who holds them | subjects: id, buckets, sums, budgets, and what each slot holds
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from capture.errors import StoreError
+from capture.spend import day_of
+from proxy.keys.limits import (
+    CONCURRENT,
+    DAY,
+    MONTH,
+    REQUESTS,
+    TOKENS,
+    Limits,
+    full_again,
+    month_of,
+    until_next_day_us,
+    until_next_month_us,
+    wait_us,
+)
+
+SLOTS = 64
+"""Most relay workers of one host."""
+SUBJECTS = 8192
+"""Most keys and tasks with limits."""
+_FILE = "ledger-1"
+"""The number is that of the file's form."""
+_SLOT_WORDS = 4
+_FREE, _HELD_BY_LIVING, _HELD_BY_DEAD = 0, 1, 2
+_FIRST, _SECOND, _REQUESTS, _TOKENS, _IN_FLIGHT, _RESERVED = 0, 1, 2, 3, 4, 5
+_DAY, _DAY_SPENT, _DAY_BOOKED, _MONTH, _MONTH_SPENT, _MONTH_BOOKED = 6, 7, 8, 9, 10, 11
+_HELD = 16
+_WORDS = _HELD + 2 * SLOTS
+_SUBJECTS_AT = SLOTS * _SLOT_WORDS
+_SIZE = 8 * (_SUBJECTS_AT + SUBJECTS * _WORDS)
+_BUSY_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request would use of one subject: `number` is the subject's place, from `Ledger.number_of`."""
+
+    number: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Which of the wishes cannot be met, by which limit, and how long (microseconds) it is worth waiting."""
+
+    place: int
+    limit: str
+    wait_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a subject uses at a moment; money is micro-dollars, `spent` includes what is booked on this host alone."""
+
+    in_flight: int
+    reserved: int
+    day_spent: int
+    month_spent: int
+
+
+class Ledger:
+    """This process's hold on the ledger in `folder`. `holder` (16 bytes) names the spool of this process.
+
+    StoreError when the folder cannot be used, or there are more workers than slots.
+    """
+
+    def __init__(self, folder: Path, holder: bytes) -> None:
+        self._folder = folder
+        self._numbers: dict[str, int] = {}
+        self._within = threading.Lock()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(folder / _FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.posix_fallocate(self._fd, 0, _SIZE)  # a page that finds no room on the disk later would end the process
+            self._map = mmap.mmap(self._fd, _SIZE)
+        except OSError as error:
+            raise StoreError(f"The ledger of limits in {folder} cannot be used: {error}.", "Give it space and access.") from error
+        self._words = memoryview(self._map).cast("q")
+        with self._locked():
+            self._slot, self._slot_fd = self._take_slot(holder)
+
+    def close(self) -> None:
+        """Lets go of the slot. What it still holds stays until `sweep` of another finds it."""
+        self._words.release()
+        self._map.close()
+        os.close(self._slot_fd)
+        os.close(self._fd)
+
+    def number_of(self, subject: str) -> int:
+        """The place of a subject, entered when it is new; StoreError when the ledger is full."""
+        found = self._numbers.get(subject)
+        if found is None:
+            with self._locked():
+                found = self._numbers[subject] = self._enter(subject)
+        return found
+
+    def take(self, wishes: Sequence[Wish], tokens: int, microusd: int, now_us: int) -> Refusal | None:
+        """Takes one request, `tokens` and a reservation of `microusd` from every subject, or nothing at all and says why."""
+        words = self._words
+        with self._locked():
+            worst: Refusal | None = None
+            for place, wish in enumerate(wishes):
+                at = self._at(wish.number)
+                self._turn_period(at, now_us)
+                found = self._refusal(place, at, wish.limits, tokens, microusd, now_us)
+                if found is not None and (worst is None or found.wait_us > worst.wait_us):
+                    worst = found
+            if worst is not None:
+                return worst
+            for wish in wishes:
+                at, limits = self._at(wish.number), wish.limits
+                if limits.requests_per_minute:
+                    words[at + _REQUESTS] = full_again(words[at + _REQUESTS], limits.requests_per_minute, 1, now_us)
+                if limits.tokens_per_minute and tokens:
+                    words[at + _TOKENS] = full_again(words[at + _TOKENS], limits.tokens_per_minute, tokens, now_us)
+                self._hold(at, 1, microusd if limits.has_budget else 0)
+        return None
+
+    def finish(self, wishes: Sequence[Wish]) -> None:
+        """A request that was taken is over; what it reserved stays until `settle`."""
+        with self._locked():
+            for wish in wishes:
+                self._hold(self._at(wish.number), -1, 0)
+
+    def settle(self, wishes: Sequence[Wish], tokens: int, used_tokens: int, microusd: int, now_us: int) -> None:
+        """Gives the reservation back, and corrects the bucket of tokens to what was used in place of what was guessed."""
+        words = self._words
+        with self._locked():
+            for wish in wishes:
+                at, limits = self._at(wish.number), wish.limits
+                if limits.tokens_per_minute and used_tokens != tokens:
+                    moment = max(words[at + _TOKENS], now_us) if used_tokens > tokens else words[at + _TOKENS]
+                    words[at + _TOKENS] = full_again(moment, limits.tokens_per_minute, used_tokens - tokens, 0)
+                if limits.has_budget:
+                    self._hold(at, 0, -microusd)
+
+    def write_off(self, wishes: Sequence[Wish], microusd: int, now_us: int) -> None:
+        """The store will never say what this cost: the reservation counts as its cost, on this host."""
+        words = self._words
+        with self._locked():
+            for wish in wishes:
+                if wish.limits.has_budget:
+                    at = self._at(wish.number)
+                    self._turn_period(at, now_us)
+                    self._hold(at, 0, -microusd)
+                    words[at + _DAY_BOOKED] += microusd
+                    words[at + _MONTH_BOOKED] += microusd
+
+    def book(self, number: int, day_spent: int, month_spent: int, now_us: int) -> None:
+        """What the store says was spent today and this month; a look that is older than another's changes nothing."""
+        words = self._words
+        with self._locked():
+            at = self._at(number)
+            self._turn_period(at, now_us)
+            words[at + _DAY_SPENT] = max(words[at + _DAY_SPENT], day_spent)
+            words[at + _MONTH_SPENT] = max(words[at + _MONTH_SPENT], month_spent)
+
+    def use(self, number: int, now_us: int) -> Use:
+        """What a subject uses now."""
+        words = self._words
+        with self._locked():
+            at = self._at(number)
+            self._turn_period(at, now_us)
+            day = words[at + _DAY_SPENT] + words[at + _DAY_BOOKED]
+            month = words[at + _MONTH_SPENT] + words[at + _MONTH_BOOKED]
+            return Use(words[at + _IN_FLIGHT], words[at + _RESERVED], day, month)
+
+    def sweep(self, is_stored: Callable[[bytes], bool]) -> int:
+        """Gives back what dead workers held: their requests, and the reservations of those whose spool `is_stored`.
+
+        How many dead ones still have reservations.
+        """
+        waiting = 0
+        for slot in range(SLOTS):
+            at = slot * _SLOT_WORDS
+            if slot == self._slot or not self._words[at]:
+                continue
+            fd = self._lock_slot(slot)
+            if fd is None:
+                continue
+            try:
+                is_gone = is_stored(self._words[at + 1 : at + 3].tobytes())
+                if is_gone or self._words[at] == _HELD_BY_LIVING:
+                    with self._locked():
+                        self._give_back(slot, is_gone)
+                        self._words[at] = _FREE if is_gone else _HELD_BY_DEAD
+                waiting += not is_gone
+            finally:
+                os.close(fd)
+        return waiting
+
+    def _refusal(self, place: int, at: int, limits: Limits, tokens: int, microusd: int, now_us: int) -> Refusal | None:
+        words = self._words
+        refusals = []
+        if limits.requests_per_minute and (wait := wait_us(words[at + _REQUESTS], limits.requests_per_minute, 1, now_us)):
+            refusals.append(Refusal(place, REQUESTS, wait))
+        if limits.tokens_per_minute and (wait := wait_us(words[at + _TOKENS], limits.tokens_per_minute, tokens, now_us)):
+            refusals.append(Refusal(place, TOKENS, wait))
+        if limits.concurrent and words[at + _IN_FLIGHT] >= limits.concurrent:
+            refusals.append(Refusal(place, CONCURRENT, _BUSY_US))
+        reserved = words[at + _RESERVED] + microusd
+        day = words[at + _DAY_SPENT] + words[at + _DAY_BOOKED] + reserved
+        if limits.day_microusd and day > limits.day_microusd:
+            refusals.append(Refusal(place, DAY, until_next_day_us(now_us)))
+        month = words[at + _MONTH_SPENT] + words[at + _MONTH_BOOKED] + reserved
+        if limits.month_microusd and month > limits.month_microusd:
+            refusals.append(Refusal(place, MONTH, until_next_month_us(now_us)))
+        return max(refusals, key=lambda each: each.wait_us, default=None)
+
+    def _turn_period(self, at: int, now_us: int) -> None:
+        """A new day or month begins with nothing spent. A clock that goes back stays in the later one."""
+        words = self._words
+        day, month = day_of(now_us), month_of(now_us)
+        if day > words[at + _DAY]:
+            words[at + _DAY], words[at + _DAY_SPENT], words[at + _DAY_BOOKED] = day, 0, 0
+        if month > words[at + _MONTH]:
+            words[at + _MONTH], words[at + _MONTH_SPENT], words[at + _MONTH_BOOKED] = month, 0, 0
+
+    def _hold(self, at: int, requests: int, microusd: int) -> None:
+        words, mine = self._words, at + _HELD + 2 * self._slot
+        words[at + _IN_FLIGHT] += requests
+        words[at + _RESERVED] += microusd
+        words[mine] += requests
+        words[mine + 1] += microusd
+
+    def _give_back(self, slot: int, with_reservations: bool) -> None:
+        words = self._words
+        for number in range(SUBJECTS):
+            at = self._at(number)
+            if not words[at]:
+                continue
+            held = at + _HELD + 2 * slot
+            words[at + _IN_FLIGHT] -= words[held]
+            words[held] = 0
+            if with_reservations:
+                words[at + _RESERVED] -= words[held + 1]
+                words[held + 1] = 0
+
+    def _take_slot(self, holder: bytes) -> tuple[int, int]:
+        """A slot of ours: one that is free, else one of a dead worker, whose reservations are given up."""
+        by_state = sorted(range(SLOTS), key=lambda slot: self._words[slot * _SLOT_WORDS] != _FREE)
+        for slot in by_state:
+            if (fd := self._lock_slot(slot)) is not None:
+                at = slot * _SLOT_WORDS
+                if self._words[at] != _FREE:
+                    self._give_back(slot, True)
+                self._words[at + 1 : at + 3] = memoryview(holder).cast("q")
+                self._words[at] = _HELD_BY_LIVING
+                return slot, fd
+        raise StoreError(f"All {SLOTS} slots of the ledger of limits in {self._folder} are taken.", "Start fewer relay workers.")
+
+    def _lock_slot(self, slot: int) -> int | None:
+        """A descriptor that holds the slot as long as it is open; None when another process has it."""
+        fd = os.open(self._folder / f"slot-{slot:02d}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def _enter(self, subject: str) -> int:
+        digest = memoryview(blake2b(subject.encode("utf-8", "replace"), digest_size=16).digest()).cast("q")
+        first, second = digest[0] or 1, digest[1]
+        words = self._words
+        for step in range(SUBJECTS):
+            number = (first + step) % SUBJECTS
+            at = self._at(number)
+            if not words[at]:
+                words[at], words[at + _SECOND] = first, second
+            if (words[at], words[at + _SECOND]) == (first, second):
+                return number
+        raise StoreError(
+            f"The ledger of limits in {self._folder} is full: it has room for {SUBJECTS} keys and tasks.",
+            "Stop Potstill, remove the folder, and start again.",
+        )
+
+    @staticmethod
+    def _at(number: int) -> int:
+        return _SUBJECTS_AT + number * _WORDS
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._within, self._locked_file():
+            yield
+
+    @contextmanager
+    def _locked_file(self) -> Iterator[None]:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)

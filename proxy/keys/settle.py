@@ -1,0 +1,87 @@
+"""Settles reservations with what the store says exchanges cost; until it says so they stand.
+
+The order keeps budgets: first which exchanges the store has, then what was spent, so that the second includes the first; only
+when the ledger has the second are the reservations of the first given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from capture import ids
+from capture.content import among
+from capture.database import Database
+from capture.spend import day_of
+from proxy.keys.ledger import Ledger, Wish
+from proxy.keys.limits import first_day_of, month_of
+
+_MANY = 500
+_SPENT = (
+    "SELECT {name}, SUM(CASE WHEN day = :today THEN cost_microusd + :assumed * unpriced ELSE 0 END), "
+    "SUM(cost_microusd + :assumed * unpriced) FROM spend WHERE day >= :first AND {name} <> '' GROUP BY {name}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A request that is over, by the raw id of its exchange, with what was taken for it; `ended_us` says since when."""
+
+    raw_id: bytes
+    wishes: tuple[Wish, ...]
+    tokens: int
+    microusd: int
+    ended_us: int
+
+
+def key_subject(id: str) -> str:
+    """A key's name in the ledger."""
+    return f"key:{id}"
+
+
+def task_subject(name: str) -> str:
+    """A task's name in the ledger."""
+    return f"task:{name}"
+
+
+def settle(
+    database: Database, ledger: Ledger, owed: Sequence[Owed], subjects: Iterable[str], assumed_microusd: int, now_us: int
+) -> list[Owed]:
+    """Books what the store says `subjects` have spent, settles those of `owed` that it has, and returns the rest. StoreError."""
+    with database.read() as connection:
+        used = _used_tokens(connection, [each.raw_id for each in owed])
+        spent = _read_spent(connection, assumed_microusd, now_us)
+    for subject in subjects:
+        day, month = spent.get(subject, (0, 0))
+        ledger.book(ledger.number_of(subject), day, month, now_us)
+    waiting = []
+    for each in owed:
+        if each.raw_id in used:
+            ledger.settle(each.wishes, each.tokens, used[each.raw_id], each.microusd, now_us)
+        else:
+            waiting.append(each)
+    return waiting
+
+
+def _used_tokens(connection: Connection, raw_ids: Sequence[bytes]) -> dict[bytes, int]:
+    """Tokens by raw id of those exchanges that the store has."""
+    named = {ids.format_id("ex", raw): raw for raw in raw_ids}
+    wanted = list(named)
+    found: dict[bytes, int] = {}
+    select = among("SELECT id, COALESCE(tokens_in, 0) + COALESCE(tokens_out, 0) FROM exchanges WHERE id IN :numbers")
+    for start in range(0, len(wanted), _MANY):
+        for id, tokens in connection.execute(select, {"numbers": wanted[start : start + _MANY]}):
+            found[named[str(id)]] = int(tokens)
+    return found
+
+
+def _read_spent(connection: Connection, assumed_microusd: int, now_us: int) -> Mapping[str, tuple[int, int]]:
+    """What every key and task has spent today and this month, by its name in the ledger."""
+    params = {"today": day_of(now_us), "first": first_day_of(month_of(now_us)), "assumed": assumed_microusd}
+    spent: dict[str, tuple[int, int]] = {}
+    for column, subject in (("key_id", key_subject), ("task", task_subject)):
+        for name, day, month in connection.execute(text(_SPENT.format(name=column)), params):
+            spent[subject(str(name))] = (int(day), int(month))
+    return spent

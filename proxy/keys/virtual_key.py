@@ -1,0 +1,100 @@
+"""Virtual keys: `ps-<id>-<43 characters>`, known by their hash alone. Pure.
+
+The hash is HMAC-SHA256 with a pepper that is not in the store; it is compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from proxy.keys.limits import NO_LIMITS, Limits
+
+RELAY, READ, LABEL, ADMIN = "relay", "read", "label", "admin"
+SCOPES = (RELAY, READ, LABEL, ADMIN)
+"""What a key may do: relay requests; read the store; leave feedback; everything on the admin listener."""
+
+CARRIERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+"""Request headers in which a client may send a key, first come first served."""
+_START = "ps-"
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID_LETTERS, _SECRET_BYTES = 12, 32
+_SHAPE = re.compile(r"(?:[Bb]earer +)?(ps-([0-9a-z]{12})-[A-Za-z0-9_-]{43})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualKey:
+    """A key as the store has it. Times are UTC microseconds, 0 for never; empty lists allow everything.
+
+    `tasks`, `models` and `upstreams` are names with * for any text. After a rotation the key from before, whose hash is
+    `previous_hash`, counts until `previous_until_us`.
+    """
+
+    id: str
+    name: str
+    hash: str
+    scopes: tuple[str, ...] = (RELAY,)
+    tasks: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    who: str = ""
+    created_us: int = 0
+    expires_us: int = 0
+    revoked_us: int = 0
+    previous_hash: str = ""
+    previous_until_us: int = 0
+
+    def state(self, now_us: int) -> str:
+        """active, expired or revoked."""
+        if self.revoked_us:
+            return "revoked"
+        return "expired" if self.expires_us and now_us >= self.expires_us else "active"
+
+
+def new_key(id: str = "") -> tuple[str, str]:
+    """A fresh key and its id; with the id given, another secret for it."""
+    id = id or "".join(secrets.choice(_LETTERS) for _ in range(_ID_LETTERS))
+    return f"{_START}{id}-{secrets.token_urlsafe(_SECRET_BYTES)}", id
+
+
+def hash_key(pepper: bytes, key: str) -> str:
+    """What the store keeps of `key`, in hex."""
+    return hmac.digest(pepper, key.encode(), "sha256").hex()
+
+
+def matches(pepper: bytes, key: str, known: VirtualKey, now_us: int) -> bool:
+    """Whether `key` is `known`, or was until a rotation that is not long ago."""
+    found = hash_key(pepper, key)
+    is_same = hmac.compare_digest(found, known.hash)
+    was_same = hmac.compare_digest(found, known.previous_hash)
+    return is_same or (was_same and now_us < known.previous_until_us)
+
+
+def find_key(headers: Mapping[str, str]) -> tuple[str, str]:
+    """The virtual key that a request carries and its id; ('', '') when it carries none."""
+    for name in CARRIERS:
+        value = headers.get(name)
+        if value is not None and _START in value and (found := _SHAPE.match(value.strip())) is not None:
+            return found[1], found[2]
+    return "", ""
+
+
+def is_virtual(credential: str) -> bool:
+    """Whether the value of a header is a virtual key, known to us or not. Such a one goes nowhere."""
+    return _START in credential and _SHAPE.match(credential.strip()) is not None
+
+
+def allows(patterns: Iterable[str], name: str) -> bool:
+    """Whether `name` is one of `patterns`; no pattern at all allows everything."""
+    patterns = tuple(patterns)
+    return not patterns or any(fnmatchcase(name, _plain(pattern)) for pattern in patterns)
+
+
+def _plain(pattern: str) -> str:
+    """`pattern` with * alone as its wildcard."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
