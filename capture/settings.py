@@ -75,10 +75,26 @@ class Settings:
 
     def refuse_unknown(self, known: Iterable[str]) -> None:
         """SettingsError when the file has a top-level section outside `known`."""
+        for error in self.unknown(known):
+            raise error
+
+    def unknown(self, known: Iterable[str]) -> list[SettingsError]:
+        """An error for each top-level section outside `known`."""
         names = sorted(known)
-        for name in self.sections:
-            if name not in names:
-                raise SettingsError(f"{self._where(name)} is unknown.", _nearest(name, names))
+        unknown = [name for name in self.sections if name not in names]
+        return [SettingsError(f"{self._where(name)} is unknown.", _nearest(name, names)) for name in unknown]
+
+    def problems(self, name: str, cls: type) -> list[SettingsError]:
+        """All that is wrong with section `name` as `cls`, where `section` tells the first thing only.
+
+        `name` may be that of a table within a section, such as upstreams.openai.
+        """
+        table: Any = self.sections
+        for part in name.split(".", 1):
+            table = table.get(part, {})
+            if not isinstance(table, Mapping):
+                return [SettingsError(f"{self._where(part)} is not a table but {table!r}.", f"Write it as [{name}].")]
+        return _read(cls, table, self._where(name))[1]
 
     @property
     def store(self) -> StoreSettings:
@@ -164,19 +180,37 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    built, problems = _read(cls, table, where)
+    if built is None:
+        raise problems[0]
+    return built
+
+
+def _read(cls: type[T], table: Mapping[str, Any], where: str) -> tuple[T | None, list[SettingsError]]:
+    """What `table` says as `cls`, or None and everything that is wrong with it."""
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {}
+    values: dict[str, Any] = {}
+    problems: list[SettingsError] = []
     for key, value in table.items():
         if key not in names:
-            raise SettingsError(f"{where}: key {key!r} is unknown.", _nearest(key, names))
-        values[key] = _convert(value, hints[key], f"{where}: key {key!r}")
+            problems.append(SettingsError(f"{where}: key {key!r} is unknown.", _nearest(key, names)))
+            continue
+        try:
+            values[key] = _convert(value, hints[key], f"{where}: key {key!r}")
+        except SettingsError as error:
+            problems.append(error)
+    if problems:
+        return None, problems
     try:
-        return cls(**values)
+        return cls(**values), []
     except TypeError as error:
-        raise SettingsError(f"{where}: {error}.", "Add the missing key.") from error
+        problem = SettingsError(f"{where}: {error}.", "Add the missing key.")
+        problem.__cause__ = error
     except ValueError as error:
-        raise SettingsError(f"{where}: {error}.", "Mend the value.") from error
+        problem = SettingsError(f"{where}: {error}.", "Mend the value.")
+        problem.__cause__ = error
+    return None, [problem]
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
