@@ -31,7 +31,7 @@ from potstill.commands import (
 )
 from potstill.output import ExitCode, Output
 
-SECTIONS = ("store", "capture", "prices", "relay", "upstreams", "curate", "train", "engine")
+SECTIONS = ("store", "capture", "prices", "relay", "upstreams", "curate", "train", "engine", "logs", "otel")
 """Every section that potstill.toml may have; anything else is refused."""
 
 _DESCRIPTION = """\
@@ -91,7 +91,7 @@ def run_command(arguments: Sequence[str]) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)} (what begins with - and is no option goes last, after --)")
     output = Output(as_json=getattr(parsed, "json", False))
     try:
-        settings = read_settings(parsed.config)
+        settings = (load_settings if getattr(parsed, "reads_anything", False) else read_settings)(parsed.config)
         code: int = parsed.run(parsed, settings, output)
         return code
     except PotstillError as error:

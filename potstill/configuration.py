@@ -10,17 +10,26 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from capture.capture_settings import CaptureSettings
+from capture.errors import PotstillError
+from capture.filters import parse_filter
+from capture.logs import LogSettings
+from capture.otel_send import headers_of
+from capture.otel_settings import OtelSettings
 from capture.pricing import PriceSettings
-from capture.settings import Settings, StoreSettings
+from capture.pseudonyms import read_policy
+from capture.settings import Settings, StoreSettings, load_settings
 from curate.settings import CurateSettings
-from proxy.settings import RelaySettings, UpstreamSettings
+from proxy.admin_token import read_token
+from proxy.settings import RelaySettings, UpstreamSettings, read_upstreams
 from serve.settings import EngineSettings
 from train.settings import TrainSettings
 
@@ -45,7 +54,14 @@ def sections() -> dict[str, type]:
         "curate": CurateSettings,
         "train": TrainSettings,
         "engine": EngineSettings,
+        "logs": LogSettings,
+        "otel": OtelSettings,
     }
+
+
+def named_sections() -> dict[str, type[Any]]:
+    """Sections that hold tables with names of the user's choice, and the dataclasses that own those."""
+    return {"upstreams": UpstreamSettings}
 
 
 def meanings(cls: type) -> dict[str, str]:
@@ -68,7 +84,48 @@ def check(settings: Settings) -> None:
     """SettingsError for the first key of any section that is unknown or has an impossible value."""
     for section, cls in sections().items():
         settings.section(section, cls)
-    settings.named_sections("upstreams", UpstreamSettings)
+    for section, cls in named_sections().items():
+        settings.named_sections(section, cls)
+
+
+def read_checked(path: Path | None) -> Settings:
+    """The settings as they stand now, checked as `problems` does; SettingsError for the first thing that is wrong."""
+    settings = load_settings(path)
+    for error in problems(settings):
+        raise error
+    return settings
+
+
+def problems(settings: Settings) -> list[PotstillError]:
+    """Everything that is wrong with a configuration: sections, keys, values, and the files and names that it points to."""
+    found: list[PotstillError] = [*settings.unknown((*sections(), *named_sections()))]
+    for section, cls in sections().items():
+        found += settings.problems(section, cls)
+    for section, cls in named_sections().items():
+        table = settings.sections.get(section, {})
+        for name in table if isinstance(table, Mapping) else ():
+            found += settings.problems(f"{section}.{name}", cls)
+    if not found:
+        found += _crossed(settings)
+    return found
+
+
+def _crossed(settings: Settings) -> list[PotstillError]:
+    """What no section can know of itself."""
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: read_upstreams(settings),
+        lambda: read_token(settings.folder, settings.section("relay", RelaySettings).admin_token_file),
+        lambda: read_policy(settings.section("capture", CaptureSettings), os.environ),
+        lambda: parse_filter(settings.section("otel", OtelSettings).where),
+        lambda: headers_of(os.environ),
+    )
+    found: list[PotstillError] = []
+    for one in checks:
+        try:
+            one()
+        except PotstillError as error:
+            found.append(error)
+    return found
 
 
 def explain(settings: Settings) -> list[ExplainedSetting]:
@@ -76,8 +133,9 @@ def explain(settings: Settings) -> list[ExplainedSetting]:
     explained = []
     for section, cls in sections().items():
         explained += _explain_one(section, settings.section(section, cls), settings.sections.get(section, {}))
-    for name, upstream in settings.named_sections("upstreams", UpstreamSettings).items():
-        explained += _explain_one(f"upstreams.{name}", upstream, settings.sections["upstreams"][name])
+    for section, cls in named_sections().items():
+        for name, value in settings.named_sections(section, cls).items():
+            explained += _explain_one(f"{section}.{name}", value, settings.sections[section][name])
     return explained
 
 

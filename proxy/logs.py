@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 SUFFIX = ".log"
 
 
-def rotate(folder: Path, max_bytes: int, keep: int) -> Iterator[str]:
-    """Rotates every log in `folder` that is larger than `max_bytes`; gives a sentence for each that made trouble."""
+def rotate(folder: Path, max_bytes: int, keep: int) -> list[str]:
+    """Rotates every log in `folder` that is larger than `max_bytes`; a sentence for each that made trouble."""
+    troubles: list[str] = []
     for log in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             if log.is_file() and log.stat().st_size > max_bytes:
-                yield from _rotate_one(log, keep)
+                troubles += _rotate_one(log, keep)
         except OSError as error:
-            yield f"{log} cannot be made smaller: {error.strerror or error}."
+            troubles.append(f"{log} cannot be made smaller: {error.strerror or error}.")
+    return troubles
 
 
-def _rotate_one(log: Path, keep: int) -> Iterator[str]:
+def _rotate_one(log: Path, keep: int) -> list[str]:
+    troubles = []
     try:
         _keep_aside(log, [log.with_name(f"{log.name}.{number}") for number in range(1, keep + 1)])
     except OSError as error:
-        yield f"{log} is emptied without a copy: {error.strerror or error}."
+        troubles.append(f"{log} is emptied without a copy: {error.strerror or error}.")
     os.truncate(log, 0)
+    return troubles
 
 
 def _keep_aside(log: Path, old: list[Path]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture import clock
-from capture.errors import SettingsError
+from capture.errors import PotstillError, SettingsError
 from capture.settings import FILE_NAME, Settings
 from potstill.commands import add_command, whole_number
 from potstill.output import ExitCode, Output, counted, plain
@@ -55,10 +56,12 @@ def add_commands(commands: Any) -> None:
         commands,
         "config",
         _config,
-        help="every setting with its value and meaning; --init writes a commented potstill.toml",
-        examples="  potstill config --init",
+        help="every setting with its value and meaning; `check` says all that is wrong; --init writes a commented potstill.toml",
+        examples="  potstill config --init\n  potstill config check",
     )
+    config.add_argument("verb", nargs="?", choices=("show", "check"), default="show", help="show (default), or check")
     config.add_argument("--init", action="store_true", help=f"write {FILE_NAME} into this folder")
+    config.set_defaults(reads_anything=True)
 
 
 def _doctor(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
@@ -190,9 +193,24 @@ def _config(arguments: argparse.Namespace, settings: Settings, output: Output) -
         path.write_text(configuration.commented_toml(), "utf-8")
         output.say(f"{path} is written: every setting stands in it, commented out at its default.")
         return ExitCode.OK
+    problems = configuration.problems(settings)
+    if arguments.verb == "check":
+        return _tell_problems(problems, settings, output)
+    for error in problems:
+        raise error
     explained = configuration.explain(settings)
     if output.as_json:
         output.json(explained)
     else:
         output.table(("SETTING", "VALUE", "FROM", "MEANING"), [(e.name, e.value, e.source, e.meaning) for e in explained])
     return ExitCode.OK
+
+
+def _tell_problems(problems: Sequence[PotstillError], settings: Settings, output: Output) -> int:
+    if output.as_json:
+        output.json([{"what": error.what, "next_step": error.next_step} for error in problems])
+    elif not problems:
+        output.say(f"{settings.path or 'The configuration (no file, defaults and environment)'} is in order.")
+    for error in () if output.as_json else problems:
+        output.say(str(error))
+    return ExitCode.FAILED if problems else ExitCode.OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from capture.settings import Settings
@@ -17,7 +16,7 @@ def add_commands(commands: Any) -> None:
         commands,
         "up",
         _up,
-        help="start relay, capture and store (Ctrl-C drains and stops)",
+        help="start relay, capture and store (Ctrl-C drains and stops, SIGHUP reads the configuration again)",
         examples=(
             "  potstill up\n"
             "  OPENAI_BASE_URL=http://127.0.0.1:8484/v1 python app.py\n"
@@ -41,22 +40,31 @@ def add_commands(commands: Any) -> None:
 
 
 def _up(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from capture.capture_settings import CaptureSettings
-    from capture.pseudonyms import read_policy
+    from capture.logs import JSON, LogSettings, json_line
+    from potstill import configuration
     from proxy import supervise
-    from proxy.settings import RelaySettings
 
-    relay = settings.section("relay", RelaySettings)
-    read_policy(settings.section("capture", CaptureSettings), os.environ)  # refuses pseudonyms without a key
+    for error in configuration.problems(settings):
+        raise error
+    is_json = settings.section("logs", LogSettings).format == JSON
 
-    def say_ready() -> None:
-        address = f"http://{relay.host}:{relay.port}"
-        output.say(f"potstill is up. Relay {address}, admin http://{relay.host}:{relay.admin_port}, data {settings.data_folder}")
-        output.say(f"  OPENAI_BASE_URL={address}/v1")
-        output.say(f"  ANTHROPIC_BASE_URL={address}")
-        output.say("  Tag a task with the header x-potstill-task, or put /task/NAME before /v1 in the address.")
+    def notice(said: str) -> None:
+        output.say(json_line("info", "potstill", said) if is_json else said)
 
-    supervise.run(settings, with_engine=arguments.engine, on_ready=say_ready, on_notice=output.say)
+    def say_ready(relay: str, admin: str) -> None:
+        notice(f"potstill is up. Relay {relay}, admin {admin}, data {settings.data_folder}")
+        if not is_json:
+            output.say(f"  OPENAI_BASE_URL={relay}/v1")
+            output.say(f"  ANTHROPIC_BASE_URL={relay}")
+            output.say("  Tag a task with the header x-potstill-task, or put /task/NAME before /v1 in the address.")
+
+    supervise.run(
+        settings,
+        with_engine=arguments.engine,
+        reread=lambda: configuration.read_checked(arguments.config),
+        on_ready=say_ready,
+        on_notice=notice,
+    )
     return ExitCode.OK
 
 

@@ -32,12 +32,13 @@ from pathlib import Path
 from capture.errors import PotstillError
 from capture.settings import load_settings
 from proxy.supervise import run
-def ready():
-    print("ready", flush=True)
+def ready(relay, admin):
+    print("ready", relay, admin, flush=True)
 def notice(line):
     print(line, file=sys.stderr, flush=True)
 try:
-    run(load_settings(Path(sys.argv[1])), False, ready, notice)
+    path = Path(sys.argv[1])
+    run(load_settings(path), False, lambda: load_settings(path), ready, notice)
 except PotstillError as error:
     sys.exit(str(error))
 """
@@ -64,7 +65,8 @@ class House:
         )
         assert self.process.stdout is not None
         line = await asyncio.to_thread(self.process.stdout.readline)
-        if line != b"ready\n":
+        self.addresses = line.decode().split()[1:]
+        if not line.startswith(b"ready "):
             _, errors = await asyncio.to_thread(self.process.communicate)
             raise NotReadyError(errors.decode())
 
