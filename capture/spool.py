@@ -164,6 +164,23 @@ class SpoolWriter:
         self._kept.discard(raw_id)
         return is_kept
 
+    def answer(self, raw_id: bytes, head: Head, body: bytes, end: End) -> bool:
+        """Keeps an answer that is whole already, as `head`, `part` and `end` do, with one write where that is possible."""
+        if raw_id in self._kept and self._gap is None and not self._is_full and len(body) <= PIECE_BYTES:
+            try:
+                parts = [(records.PART, body)] if body else []
+                self._write_together(raw_id, [(records.HEAD, records.encode(head)), *parts, (records.END, records.encode(end))])
+            except Exception as error:  # record by record it goes as far as it can, and what fails is counted
+                _log.debug("spool: an answer could not be written at once: %s", error)
+            else:
+                self._kept.discard(raw_id)
+                return True
+        if not self.head(raw_id, head):
+            return False
+        if body:
+            self.part(raw_id, body)
+        return self.end(raw_id, end)
+
     def note(self, raw_id: bytes, note: Note) -> bool:
         """Keeps feedback under `raw_id`, an id of its own; True when it is safe, and False is the sender's to hear."""
         if self._is_full:
@@ -233,12 +250,29 @@ class SpoolWriter:
         if not self._dirty.is_set():
             self._dirty.set()
 
-    def _put(self, header: bytes, payload: bytes | memoryview) -> None:
-        """Writes a record to the end of the segment, or nothing of it."""
-        length = len(header) + len(payload)
-        written = os.writev(self._fd, (header, payload))
+    def _write_together(self, raw_id: bytes, found: list[tuple[int, bytes]]) -> None:
+        """Writes several records of one exchange, or none of them."""
+        now = clock.monotonic_ns()
+        with self._files:
+            if self._size and (self._size >= self._segment_bytes or now - self._opened_ns >= self._segment_ns):
+                self._rotate()
+            wall = clock.now_us() * 1000
+            pieces: list[bytes] = []
+            for seq, (kind, payload) in enumerate(found, self._seq):
+                pieces += (frame(self._salt, kind, seq, now, wall, raw_id, payload), payload)
+            self._put(*pieces)
+            for header, payload in zip(pieces[::2], pieces[1::2], strict=True):
+                self._ring.keep(header, payload)
+            self._seq += len(found)
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def _put(self, *pieces: bytes | memoryview) -> None:
+        """Writes records to the end of the segment, or nothing of them."""
+        length = sum(map(len, pieces))
+        written = os.writev(self._fd, pieces)
         if written < length:
-            self._put_rest(memoryview(header + bytes(payload)), written)
+            self._put_rest(memoryview(b"".join(pieces)), written)
         self._size += length
         self._waiting_bytes += length
 

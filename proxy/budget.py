@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class Budget:
     """At most `limit` bytes are held at any time."""
@@ -13,18 +10,11 @@ class Budget:
         self.limit = limit
         self.held = 0
 
-    @contextmanager
-    def holder(self) -> Iterator[Holder]:
-        """A holder whose bytes are given back at the end of the context."""
-        found = Holder(self)
-        try:
-            yield found
-        finally:
-            self.held -= found.held
-
 
 class Holder:
     """One exchange's part of a budget."""
+
+    __slots__ = ("_budget", "held")
 
     def __init__(self, budget: Budget) -> None:
         self.held = 0
@@ -40,3 +30,8 @@ class Holder:
         self._budget.held += more
         self.held = size
         return True
+
+    def release(self) -> None:
+        """Gives back what is held; may be called twice."""
+        self._budget.held -= self.held
+        self.held = 0

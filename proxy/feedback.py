@@ -15,21 +15,22 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 import msgspec
-from aiohttp import web
+from multidict import CIMultiDict
 
 from capture import ids
 from capture.errors import FeedbackError
 from capture.feedback_forms import COMMENT, DEMONSTRATION, MAX_BYTES, Given, read_feedback
 from proxy import failures
-from proxy.budget import Holder
 from proxy.failures import Failure
+from proxy.forward import write_failure
 from proxy.hosts import is_own_origin
 from proxy.identify import BadTagError, identify
 from proxy.peek import Peek
-from proxy.reading import read_body, refuse_host
-from proxy.relay import Relay
+from proxy.reading import failure_of, refuse_host
+from proxy.relay import Config, Relay
 from proxy.route import RouteError, read_target
 from proxy.settings import OPENAI
+from proxy.wire.call import Call
 
 _CONTENT = (COMMENT, DEMONSTRATION)
 _PATHS = ("/feedback", "/v1/feedback")
@@ -66,24 +67,25 @@ def find_target(raw_path: str) -> FeedbackTarget | None:
     return FeedbackTarget(unquote(found[1], errors="replace"), target.task) if found else None
 
 
-async def take_feedback(relay: Relay, request: web.BaseRequest, target: FeedbackTarget, holder: Holder) -> web.StreamResponse:
+async def take_feedback(relay: Relay, call: Call, target: FeedbackTarget) -> None:
     """Keeps the feedback of one request and answers. What is malformed keeps all of it out; a full disk maybe the rest only."""
-    failure = refuse_host(request.headers, relay.settings) or _refuse_page(request.headers, relay.settings.hosts)
-    if failure is None and request.method != "POST":
+    config = relay.config
+    failure = refuse_host(call.headers, config.relay) or _refuse_page(call.headers, config.relay.hosts)
+    if failure is None and call.method != "POST":
         failure = _NOT_POST
-    body = b""
-    if failure is None:
-        body, failure = await read_body(request, relay.settings, holder, MAX_BYTES, _TOO_LARGE)
-    found = failure or _read(relay, request.headers, target, body)
+    if failure is None and call.problem is not None:
+        failure = failure_of(call.problem)
+    if failure is None and len(call.body) > MAX_BYTES:
+        failure = _TOO_LARGE
+    found = failure or _read(config, call.headers, target, call.body)
     if isinstance(found, Failure):
-        response = _refusal(found)
+        relay.counters.refused(found.kind)
+        _refuse(call, found)
     elif _keep(relay, found) and await _is_settled(relay):
-        response = _acceptance(found, is_list=body.lstrip()[:1] == b"[")
+        _accept(call, found)
     else:
-        response = _refusal(_NOT_KEPT, found)
-    if relay.is_draining or failure is not None:  # of a request that was refused unread, the body may still come
-        response.force_close()
-    return response
+        relay.counters.refused(_NOT_KEPT.kind)
+        _refuse(call, _NOT_KEPT, found)
 
 
 def _refuse_page(headers: Mapping[str, str], hosts: tuple[str, ...]) -> Failure | None:
@@ -97,7 +99,7 @@ def _refuse_page(headers: Mapping[str, str], hosts: tuple[str, ...]) -> Failure 
     )
 
 
-def _read(relay: Relay, headers: Mapping[str, str], target: FeedbackTarget, body: bytes) -> list[Given] | Failure:
+def _read(config: Config, headers: Mapping[str, str], target: FeedbackTarget, body: bytes) -> list[Given] | Failure:
     try:
         identity = identify(headers.items(), target.task, Peek())
         found = read_feedback(body, source="api", exchange_id=target.exchange_id, who=identity.user)
@@ -105,7 +107,7 @@ def _read(relay: Relay, headers: Mapping[str, str], target: FeedbackTarget, body
         return Failure(400, "bad_tag", f"Potstill cannot tag this feedback: {error}", "Mend the tag or leave it out.")
     except FeedbackError as error:
         return Failure(400, "bad_feedback", error.what, error.next_step)
-    if not relay.omission.omits(identity.task, headers):
+    if not config.omission.omits(identity.task, headers):
         return found
     return [replace(each, notes=tuple(note for note in each.notes if note.kind not in _CONTENT)) for each in found]
 
@@ -117,7 +119,7 @@ def _keep(relay: Relay, found: list[Given]) -> bool:
 
 async def _is_settled(relay: Relay) -> bool:
     """Waits in strict mode until all that was appended survives a power cut; False when the disk refuses."""
-    if not relay.capture.is_strict:
+    if not relay.config.capture.is_strict:
         return True
     loop = asyncio.get_running_loop()
     settled = asyncio.Event()
@@ -132,20 +134,21 @@ async def _is_settled(relay: Relay) -> bool:
     return answers[0]
 
 
-def _acceptance(found: list[Given], *, is_list: bool) -> web.Response:
+def _accept(call: Call, found: list[Given]) -> None:
     told = [{"id": given.id, "is_accepted": True} for given in found]
-    return web.Response(status=202, body=msgspec.json.encode(told if is_list else told[0]), content_type="application/json")
+    is_list = call.body.lstrip()[:1] == b"["
+    body = msgspec.json.encode(told if is_list else told[0])
+    call.start(202, "Accepted", CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))}))
+    call.finish(body)
 
 
-def _refusal(failure: Failure, found: Sequence[Given] = ()) -> web.Response:
-    """The answer to what was not taken; it tells the ids of what was `found` well-formed."""
-    headers = {}
-    if failure.retry_after_s:
-        headers["Retry-After"] = str(failure.retry_after_s)
+def _refuse(call: Call, failure: Failure, found: Sequence[Given] = ()) -> None:
+    """Answers what was not taken; tells the ids of what was `found` well-formed."""
+    headers = CIMultiDict({"Content-Type": "application/json"})
     if failure.status == 405:
         headers["Allow"] = "POST"
     body = failures.body(OPENAI, failure, "")
     if found:
         told = [{"id": given.id, "is_accepted": False} for given in found]
         body = msgspec.json.encode({**msgspec.json.decode(body), "feedback": told})
-    return web.Response(status=failure.status, headers=headers, body=body, content_type="application/json")
+    write_failure(call, failure, headers, body)

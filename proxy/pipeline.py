@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import web
+from multidict import CIMultiDict
 
 from capture.exchange import CANDIDATE, CLIENT_CLOSED, COMPLETE, INTERRUPTED, PURPOSES
 from capture.records import Begin
+from proxy import failures
 from proxy.failures import Failure
 from proxy.feedback import find_target, take_feedback
-from proxy.forward import forward, refuse
+from proxy.forward import forward, refuse, write_failure
 from proxy.headers import for_store
-from proxy.reading import Asked, read_request
+from proxy.outbound import Answer, UpstreamFailedError
+from proxy.reading import Asked, failure_of, read_request
 from proxy.recording import Recording
-from proxy.relay import Answer, Relay, UpstreamFailedError, upstream_headers
+from proxy.relay import Config, Relay
 from proxy.route import STUDENT_PATHS, without_secrets
+from proxy.settings import ANTHROPIC, OPENAI
+from proxy.student import ask_student
+from proxy.teacher import ask_teacher, upstream_headers
+from proxy.wire.call import Call
+from proxy.wire.limits import Problem
 from serve.flags import Assignment, assign
 
 _NOT_ASSIGNED = Assignment()
@@ -24,56 +31,84 @@ _NOT_KEPT = Failure(503, "spool_full", "The relay cannot keep this exchange just
 _log = logging.getLogger(__name__)
 
 
-async def serve_exchange(relay: Relay, request: web.BaseRequest) -> web.StreamResponse:
+async def serve_exchange(relay: Relay, call: Call) -> None:
     """Answers one request and leaves one exchange, or feedback, in the spool."""
-    task = asyncio.current_task()
-    assert task is not None
-    relay.tasks.add(task)
     relay.requests += 1
-    try:
-        with relay.budget.holder() as holder:
-            if (target := find_target(request.raw_path)) is not None:
-                return await take_feedback(relay, request, target, holder)
-            asked = await read_request(request, relay.settings, relay.upstreams, holder)
-            return await _serve(relay, request, asked)
-    except ConnectionError:  # the client is gone; what is returned meets a closed connection and goes nowhere
-        if request.transport is not None:
-            request.transport.close()
-        return web.Response()
-    finally:
-        relay.tasks.discard(task)
+    relay.counters.began()
+    if call.problem is not None and call.problem.is_malformed:
+        _refuse_malformed(relay, call, call.problem)
+        return
+    if (target := find_target(call.raw_path)) is not None:
+        await take_feedback(relay, call, target)
+        return
+    config = relay.config
+    await _serve(relay, config, call, read_request(call, config.relay, config.upstreams))
 
 
-async def _serve(relay: Relay, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
-    recording = Recording(relay.spool, relay.capture)
+def _refuse_malformed(relay: Relay, call: Call, problem: Problem) -> None:
+    """Answers what is not even a request; nothing of it is kept, as it may be anything, and secret."""
+    relay.counters.refused(problem.kind)
+    is_anthropic = "/v1/messages" in call.raw_path or "anthropic-version" in call.headers
+    failure = failure_of(problem)
+    body = failures.body(ANTHROPIC if is_anthropic else OPENAI, failure, "")
+    write_failure(call, failure, CIMultiDict({"Content-Type": "application/json"}), body)
+
+
+async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None:
+    recording = Recording(relay.spool, config.capture)
     assignment = _assign(relay, asked)
     answer: Answer | Failure | None = None
     try:
-        is_kept = recording.begin(_begin(asked, assignment, relay.omission.content_of(asked)))
-        if is_kept or not relay.capture.rejects_when_full:
+        is_kept = recording.begin(_begin(asked, assignment, config.omission.content_of(asked)))
+        if is_kept or not config.capture.rejects_when_full:
             is_kept = await recording.rest(asked.body)
-        if not is_kept and relay.capture.rejects_when_full:
-            return await refuse(request, asked, assignment, recording, _NOT_KEPT, COMPLETE)
-        answer = await _ask(relay, asked, assignment, recording)
+        if not is_kept and config.capture.rejects_when_full:
+            await _refuse(relay, call, asked, assignment, recording, _NOT_KEPT, COMPLETE)
+            return
+        answer = await _ask(relay, config, asked, assignment, recording)
         if isinstance(answer, Failure):
-            return await refuse(request, asked, assignment, recording, answer, COMPLETE)
-        return await forward(relay, request, asked, assignment, recording, answer)
+            await _refuse(relay, call, asked, assignment, recording, answer, COMPLETE)
+        else:
+            await forward(relay, call, asked, assignment, recording, answer)
     except UpstreamFailedError as error:
-        return await refuse(request, asked, assignment, recording, error.failure, error.state)
+        await _refuse(relay, call, asked, assignment, recording, error.failure, error.state)
     except asyncio.CancelledError:
         recording.end(INTERRUPTED if relay.is_stopping else CLIENT_CLOSED)
         raise
     except ConnectionError:
         recording.end(CLIENT_CLOSED)
-        raise
+        call.abort()
     except Exception:
         _log.exception("exchange %s failed inside the relay", recording.exchange_id)
         failure = Failure(500, "relay_error", "Potstill failed while relaying.", f"Report exchange {recording.exchange_id}.")
-        return await refuse(request, asked, assignment, recording, failure, INTERRUPTED)
+        await _refuse(relay, call, asked, assignment, recording, failure, INTERRUPTED)
     finally:
         recording.end(INTERRUPTED)
         if isinstance(answer, Answer):
-            answer.response.close()
+            answer.reply.close()
+        _count(relay, asked, assignment, recording)
+
+
+async def _refuse(
+    relay: Relay, call: Call, asked: Asked, assignment: Assignment, recording: Recording, failure: Failure, state: str
+) -> None:
+    relay.counters.refused(failure.kind)
+    await refuse(call, asked, assignment, recording, failure, state)
+
+
+def _count(relay: Relay, asked: Asked, assignment: Assignment, recording: Recording) -> None:
+    relay.counters.ended(
+        asked.route.protocol if asked.route is not None else asked.family,
+        recording.upstream,
+        assignment.variant,
+        recording.status,
+        recording.state,
+        recording.latency_us,
+        recording.first_byte_us,
+        recording.overhead_us,
+        len(asked.body),
+        recording.response_bytes,
+    )
 
 
 def _assign(relay: Relay, asked: Asked) -> Assignment:
@@ -84,7 +119,7 @@ def _assign(relay: Relay, asked: Asked) -> Assignment:
     return assign(relay.flags(), asked.identity.task, asked.identity.units)
 
 
-async def _ask(relay: Relay, asked: Asked, assignment: Assignment, recording: Recording) -> Answer | Failure:
+async def _ask(relay: Relay, config: Config, asked: Asked, assignment: Assignment, recording: Recording) -> Answer | Failure:
     """The answer to relay, or what to tell the client without asking anybody."""
     if asked.failure is not None:
         return asked.failure
@@ -92,10 +127,10 @@ async def _ask(relay: Relay, asked: Asked, assignment: Assignment, recording: Re
     if isinstance(headers, Failure):
         return headers
     if assignment.variant == CANDIDATE:
-        answer = await relay.ask_student(asked, assignment, recording)
+        answer = await ask_student(relay, asked, assignment, recording)
         if answer is not None:
             return answer
-    return await relay.ask_teacher(asked, headers, recording)
+    return await ask_teacher(config, asked, headers, recording)
 
 
 def _begin(asked: Asked, assignment: Assignment, content: str) -> Begin:

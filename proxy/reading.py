@@ -1,22 +1,18 @@
-"""Reads a request whole and says what it is: target, body, identity, route, or the reason to refuse it."""
+"""Says what a request is: target, body, identity, route, or the reason to refuse it. Pure functions."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiohttp import web
-
-from proxy.budget import Holder
 from proxy.failures import Failure
 from proxy.hosts import is_known_host, is_loopback, is_own_origin
 from proxy.identify import BadTagError, Identity, identify
 from proxy.peek import Peek, peek
 from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
 from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream
-
-_OVERLOADED = Failure(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.", 1)
+from proxy.wire.call import Call
+from proxy.wire.limits import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +30,19 @@ class Asked:
     failure: Failure | None
 
 
-async def read_request(
-    request: web.BaseRequest, relay: RelaySettings, upstreams: Mapping[str, Upstream], holder: Holder
-) -> Asked:
-    """The request with its whole body, accounted for in `holder`; one that must be refused comes back with its `failure`."""
-    headers = request.headers
+def read_request(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
+    """What `call` asks for; one that must be refused comes back with its `failure`."""
+    headers, body = call.headers, call.body
     target, route, failure = Target("", ""), None, None
     family = family_of(target, headers)
+    peeked = peek(body) if "content-encoding" not in headers else Peek()
     try:
-        target = read_target(request.raw_path)
+        target = read_target(call.raw_path)
         family = family_of(target, headers)
         route = choose_route(target, family, upstreams)
         family = route.family
     except RouteError as error:
         failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
-    body, body_failure = await read_body(request, relay, holder, relay.max_body_bytes, _too_large(relay))
-    peeked = peek(body) if "content-encoding" not in headers else Peek()
     identity = Identity()
     try:
         identity = identify(headers.items(), target.task, peeked)
@@ -57,8 +50,15 @@ async def read_request(
         failure = failure or Failure(
             400, "bad_tag", f"Potstill cannot tag this request: {error}", "Mend the tag or leave it out."
         )
-    failure = _refuse_caller(headers, relay, route) or body_failure or failure
-    return Asked(request.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
+    problem = failure_of(call.problem) if call.problem is not None else None
+    failure = _refuse_caller(headers, relay, route) or problem or failure
+    return Asked(call.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
+
+
+def failure_of(problem: Problem) -> Failure:
+    """A problem of the wire in our words to a client."""
+    retry_after_s = 1 if problem.status == 503 else 0
+    return Failure(problem.status, problem.kind, problem.what, problem.next_step, retry_after_s)
 
 
 def refuse_host(headers: Mapping[str, str], relay: RelaySettings) -> Failure | None:
@@ -86,47 +86,4 @@ def _refuse_caller(headers: Mapping[str, str], relay: RelaySettings, route: Rout
         "foreign_origin",
         f"A page from {origin[:100]!r} may not use upstream {route.upstream.name}, whose key is not the client's.",
         "Call the relay from a program, or add the page's host to hosts in [relay] of potstill.toml.",
-    )
-
-
-async def read_body(
-    request: web.BaseRequest, relay: RelaySettings, holder: Holder, limit: int, too_large: Failure
-) -> tuple[bytes, Failure | None]:
-    """The whole body, accounted for in `holder`; `too_large` when it has more than `limit` bytes, or why else it is not whole."""
-    if (request.content_length or 0) > limit:
-        return b"", too_large
-    if not holder.hold(request.content_length or 0):
-        return b"", _OVERLOADED
-    if request.headers.get("expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    content = request.content
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        while not content.at_eof():
-            if content.is_eof():
-                pieces.append(await content.readany())
-            else:
-                async with asyncio.timeout(relay.body_idle_s):
-                    pieces.append(await content.readany())
-            size += len(pieces[-1])
-            if size > limit:
-                return b"", too_large
-            if not holder.hold(size):
-                return b"", _OVERLOADED
-    except TimeoutError:
-        what = f"The request body stood still for {relay.body_idle_s:g} s after {size} bytes."
-        return b"".join(pieces), Failure(408, "body_timeout", what, "Send it again.")
-    except web.RequestPayloadError as error:
-        return b"".join(pieces), Failure(400, "bad_body", f"The request body is broken: {error}.", "Send it again.")
-    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), None
-
-
-def _too_large(relay: RelaySettings) -> Failure:
-    return Failure(
-        413,
-        "body_too_large",
-        f"The request body has more than {relay.max_body_mib} MiB.",
-        "Send less, or raise max_body_mib in [relay] of potstill.toml.",
     )

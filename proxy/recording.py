@@ -14,6 +14,7 @@ import msgspec
 
 from capture import clock, ids
 from capture.capture_settings import CaptureSettings
+from capture.exchange import COMPLETE
 from capture.records import CUT, Begin, End, Head
 from capture.spool import PIECE_BYTES, SpoolWriter
 
@@ -36,14 +37,21 @@ class Recording:
         """The last piece of the answer, and its last four bytes across pieces."""
         self._spool = spool
         self._is_strict, self._most = settings.is_strict, settings.max_body_mib * 2**20
-        self._kept_bytes = 0
         self._captured = ""
         self._started_ns = clock.monotonic_ns()
-        self._first_byte_us: int | None = None
+        self.first_byte_us: int | None = None
+        """Microseconds until the first byte of the answer was here."""
+        self.state, self.latency_us, self.response_bytes = "", 0, 0
+        """How and when it ended, and the bytes of the answer."""
         self._overhead_us: int | None = None
         self._request_sha256 = ""
         self._response = sha256()
         self._upstream = self._model = ""
+
+    @property
+    def upstream(self) -> str:
+        """Who answered; '' while nobody has."""
+        return self._upstream
 
     @property
     def overhead_us(self) -> int:
@@ -86,12 +94,12 @@ class Recording:
 
     def part(self, data: bytes) -> None:
         """Keeps a piece of the answer; to be called before it is written to the client."""
-        if self._first_byte_us is None:
-            self._first_byte_us = self._now_us()
+        if self.first_byte_us is None:
+            self.first_byte_us = self._now_us()
         self.last, self.tail = data, (self.tail + data[-4:])[-4:]
         self._response.update(data)
-        room = self._most - self._kept_bytes
-        self._kept_bytes += len(data)
+        room = self._most - self.response_bytes
+        self.response_bytes += len(data)
         if len(data) <= room:
             self._spool.part(self.raw_id, data)
             return
@@ -99,28 +107,44 @@ class Recording:
         if room > 0:
             self._spool.part(self.raw_id, data[:room])
 
+    def whole(self, status: int, headers: dict[str, str], upstream: str, model: str, body: bytes) -> None:
+        """Keeps an answer that is here from head to end, as `head`, `part` and `end` do, at once."""
+        self.status, self.is_ended = status, True
+        self._overhead_us = self.overhead_us
+        self._upstream, self._model = upstream, model
+        now = self.first_byte_us = self._now_us()
+        self._response.update(body)
+        self.response_bytes = len(body)
+        kept = body
+        if len(body) > self._most:
+            self._captured, kept = CUT, body[: self._most]
+        head = Head(status, headers, upstream, model, self.fallback_reason, now)
+        self._spool.answer(self.raw_id, head, kept, self._end(COMPLETE, "", "", now))
+        self.state, self.latency_us = COMPLETE, now
+
     def end(self, state: str, error_kind: str = "", error_message: str = "") -> None:
         """Closes the exchange; only the first end counts. To be called before the last byte is written to the client."""
         if self.is_ended:
             return
         self.is_ended = True
-        self._spool.end(
-            self.raw_id,
-            End(
-                self.status,
-                state,
-                error_kind,
-                error_message,
-                self._now_us(),
-                self._first_byte_us,
-                self._overhead_us,
-                self._request_sha256,
-                self._response.hexdigest(),
-                self._upstream,
-                self._model,
-                self.fallback_reason,
-                self._captured,
-            ),
+        self.state, self.latency_us = state, self._now_us()
+        self._spool.end(self.raw_id, self._end(state, error_kind, error_message, self.latency_us))
+
+    def _end(self, state: str, error_kind: str, error_message: str, now_us: int) -> End:
+        return End(
+            self.status,
+            state,
+            error_kind,
+            error_message,
+            now_us,
+            self.first_byte_us,
+            self._overhead_us,
+            self._request_sha256,
+            self._response.hexdigest(),
+            self._upstream,
+            self._model,
+            self.fallback_reason,
+            self._captured,
         )
 
     async def settle(self) -> None:

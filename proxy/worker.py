@@ -30,29 +30,31 @@ from capture.reserve import quota
 from capture.settings import Settings, load_settings
 from capture.spool import MIB, SpoolWriter
 from proxy.listen import claim_port, listen
-from proxy.omission import Omission
 from proxy.pipeline import serve_exchange
 from proxy.relay import Relay
 from proxy.settings import RelaySettings, read_upstreams
+from proxy.wire.call import Call
+from proxy.wire.server import Server
 from serve.flag_watch import FlagWatcher
-from serve.settings import EngineSettings
 
-_KEEPALIVE_S = 30.0
-_LONGEST_HEADER = 2**15
 _FLAGS_WAIT_S = 2.0
 _FLUSH_S = 2.0
 _CUT_S = 8.0
 _STATUS_S = 0.5
 _POLL_S = 0.05
+_log = logging.getLogger(__name__)
 
 
 class Worker:
     """A relay that listens. Made by `start_worker`; `drain` ends it."""
 
-    def __init__(self, relay: Relay, server: web.Server, listener: asyncio.Server, flags: FlagWatcher, port: int) -> None:
+    def __init__(
+        self, relay: Relay, server: Server, sockets: web.Server, listener: asyncio.Server, flags: FlagWatcher, port: int
+    ) -> None:
         self.port = port
         self._relay = relay
         self._server = server
+        self._sockets = sockets
         self._listener = listener
         self._flags = flags
 
@@ -63,28 +65,36 @@ class Worker:
             "pid": os.getpid(),
             "spool": relay.spool.spool_id,
             "requests": relay.requests,
-            "in_flight": len(relay.tasks),
+            "in_flight": len(self._server.tasks),
+            "connections": len(self._server.connections),
             "fallbacks": relay.fallbacks,
             "dropped": relay.spool.dropped,
             "sync_failures": relay.spool.sync_failures,
             "unsure": relay.spool.unsure,
             "sync_us": relay.spool.sync_us,
+            "held_bytes": relay.budget.held,
             "is_draining": relay.is_draining,
-            "is_breaker_open": relay.breaker.is_open,
+            "is_breaker_open": relay.engine.breaker.is_open,
             "flag_revision": self._flags.current.revision,
             "is_flags_stale": self._flags.is_stale,
             "flag_error": self._flags.last_error,
+            "counters": relay.counters.snapshot(),
         }
+
+    def reload(self, settings: Settings) -> None:
+        """Serves what comes from now on by `settings`; SettingsError, and then nothing has changed."""
+        self._relay.reload(settings)
 
     async def drain(self, timeout_s: float, cut: asyncio.Event | None = None) -> int:
         """Takes nothing new, lets open exchanges finish for `timeout_s` or until `cut`; the number that had to be cut."""
-        relay = self._relay
+        relay, tasks = self._relay, self._server.tasks
         relay.is_draining = True
         self._listener.close()
+        self._server.drain()
         deadline = clock.monotonic_ns() + int(timeout_s * 1e9)
-        while relay.tasks and not (cut is not None and cut.is_set()) and clock.monotonic_ns() < deadline:
-            await asyncio.wait(relay.tasks, timeout=_POLL_S)
-        remaining = list(relay.tasks)
+        while tasks and not (cut is not None and cut.is_set()) and clock.monotonic_ns() < deadline:
+            await asyncio.wait(tasks, timeout=_POLL_S)
+        remaining = list(tasks)
         relay.is_stopping = True
         for task in remaining:
             task.cancel()
@@ -94,18 +104,14 @@ class Worker:
         return len(remaining)
 
     async def _close(self) -> None:
-        self._server.pre_shutdown()
         deadline = clock.monotonic_ns() + int(_FLUSH_S * 1e9)
-        while self._has_unsent() and clock.monotonic_ns() < deadline:  # noqa: ASYNC110 - transports tell nobody
+        while self._server.has_unsent and clock.monotonic_ns() < deadline:  # noqa: ASYNC110 - transports tell nobody
             await asyncio.sleep(0.01)
-        await self._server.shutdown(1.0)
+        self._server.close()
+        await self._sockets.shutdown(1.0)
         await self._relay.close()
         self._flags.close()
         self._relay.spool.close()
-
-    def _has_unsent(self) -> bool:
-        transports = [connection.transport for connection in self._server.connections]
-        return any(transport is not None and transport.get_write_buffer_size() for transport in transports)
 
 
 async def start_worker(settings: Settings, port: int | None = None) -> Worker:
@@ -114,8 +120,7 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
     PortTakenError, SettingsError, SpoolError. An unreachable store is no error: the relay starts without flags.
     """
     relay_settings = settings.section("relay", RelaySettings)
-    upstreams = read_upstreams(settings)
-    engine = settings.section("engine", EngineSettings)
+    read_upstreams(settings)
     capture = settings.section("capture", CaptureSettings)
     listener = _listener(relay_settings, port)
     spool = SpoolWriter(
@@ -125,23 +130,21 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
     )
     flags = FlagWatcher(settings.database_url)
     await asyncio.to_thread(flags.wait_until_read, _FLAGS_WAIT_S)
-    relay = Relay(relay_settings, upstreams, engine.address, spool, lambda: flags.current, Omission(capture), capture)
+    relay = Relay(settings, spool, lambda: flags.current)
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await serve_exchange(relay, request)
+    async def serve(call: Call) -> None:
+        await serve_exchange(relay, call)
 
-    server = web.Server(
-        handle,
-        handler_cancellation=True,
-        access_log=None,
-        keepalive_timeout=_KEEPALIVE_S,
-        auto_decompress=False,
-        max_line_size=_LONGEST_HEADER,
-        max_field_size=_LONGEST_HEADER,
-    )
+    async def serve_socket(request: web.BaseRequest) -> web.StreamResponse:
+        from proxy.websocket import relay_websocket
+
+        return await relay_websocket(relay, request)
+
+    sockets = web.Server(serve_socket, handler_cancellation=True, access_log=None, auto_decompress=False)
+    server = Server(serve, lambda: relay.config.limits, relay.budget, sockets)
     port = listener.getsockname()[1]
     listening = await asyncio.get_running_loop().create_server(server, sock=listener, backlog=1024)
-    return Worker(relay, server, listening, flags, port)
+    return Worker(relay, server, sockets, listening, flags, port)
 
 
 def _listener(settings: RelaySettings, port: int | None) -> socket.socket:
@@ -158,9 +161,10 @@ async def _run(settings: Settings, port: int | None, status_fd: int | None) -> N
     def on_signal() -> None:
         (cut if stop.is_set() else stop).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     worker = await start_worker(settings, port)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, settings.path))
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
@@ -169,6 +173,16 @@ async def _run(settings: Settings, port: int | None, status_fd: int | None) -> N
     await worker.drain(settings.section("relay", RelaySettings).drain_timeout_s, cut)
     if reporting is not None:
         reporting.cancel()
+
+
+def _reload(worker: Worker, path: Path | None) -> None:
+    """Reads the configuration again; one that cannot be used changes nothing."""
+    try:
+        worker.reload(load_settings(path))
+    except PotstillError as error:
+        _log.error("the configuration stays as it was: %s", error)
+    else:
+        _log.warning("the configuration was read again")
 
 
 async def _report(worker: Worker, status_fd: int, stop: asyncio.Event) -> None:

@@ -16,7 +16,6 @@ import zstandard
 
 from capture import records
 from capture.settings import Settings
-from proxy.relay import Answer
 from proxy.worker import Worker
 from tests.proxy.scripting import (
     CHAT_ANSWER,
@@ -319,16 +318,27 @@ async def test_the_end_is_kept_before_the_last_byte_leaves(kind: str, relay: Wor
     spool = relay._relay.spool
     end = spool.end
 
-    def watched(raw_id: bytes, record: records.End) -> bool:
-        is_kept = end(raw_id, record)
+    answer = spool.answer
+
+    def look() -> None:
         client.setblocking(False)
         try:
             seen.append(client.recv(65_536, socket.MSG_PEEK))
         except BlockingIOError:
             seen.append(b"")
+
+    def watched_end(raw_id: bytes, record: records.End) -> bool:
+        is_kept = end(raw_id, record)
+        look()
         return is_kept
 
-    spool.end = watched  # type: ignore[method-assign]
+    def watched_answer(raw_id: bytes, head: records.Head, body: bytes, record: records.End) -> bool:
+        is_kept = answer(raw_id, head, body, record)
+        look()
+        return is_kept
+
+    spool.end = watched_end  # type: ignore[method-assign]
+    spool.answer = watched_answer  # type: ignore[method-assign]
     key = "" if kind == "refused" else KEY
     client.sendall(f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{key}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK)
     await until(lambda: seen)
@@ -404,14 +414,6 @@ async def test_what_came_before_a_break_reaches_a_client_that_was_slow(relay: Wo
         writer.transport.close()
 
     upstream.script = script
-    read_on = relay._relay.read_on
-
-    async def read_late(answer: Answer) -> bytes:
-        """As if the write before had waited for the client until the upstream was gone."""
-        await until(lambda: answer.response.content.exception() is not None)
-        return await read_on(answer)
-
-    relay._relay.read_on = read_late  # type: ignore[method-assign]
     reply = await talk(relay.port, CHAT, KEY, ASK_STREAM)
     assert reply.body.startswith(event("1") + event("2"))
     assert not reply.is_whole

@@ -1,0 +1,151 @@
+"""Asks upstreams: the one place where connections to them are opened, used and given up."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from multidict import CIMultiDict
+
+from capture import clock
+from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
+from proxy.failures import Failure
+from proxy.recording import Recording
+from proxy.settings import Upstream
+from proxy.upstream_settings import variable_of
+from proxy.wire.call import encode_head
+from proxy.wire.pool import Origin, Pool
+from proxy.wire.reply import BrokenError, ConnectFailedError, Reply, SilentError
+from proxy.wire.through_proxy import ProxiedUpstream
+from proxy.wire.upstream import Patience
+
+_WITH_LENGTH = ("POST", "PUT", "PATCH")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An upstream that has answered: its reply, whose head is there; `model` is set when we replaced the one asked for."""
+
+    reply: Reply
+    upstream: str
+    model: str = ""
+
+
+class UpstreamFailedError(Exception):
+    """An upstream gave no answer, or broke off: the exchange's state, and what the client is told.
+
+    `is_sent` is False when no byte of the request can have reached the upstream.
+    """
+
+    def __init__(self, state: str, failure: Failure, is_sent: bool = True) -> None:
+        super().__init__(failure.message)
+        self.state = state
+        self.failure = failure
+        self.is_sent = is_sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How an upstream is reached."""
+
+    origin: Origin
+    host: str
+    prefix: int
+    patience: Patience
+    through: ProxiedUpstream | None
+
+
+class Outbound:
+    """Ways to upstreams. Made inside the event loop; `close` ends all connections. ValueError for a file it cannot read."""
+
+    def __init__(self, upstreams: Iterable[Upstream], keepalive_s: float) -> None:
+        self._pool = Pool(keepalive_s)
+        self._ways = {upstream.name: _way(upstream, keepalive_s) for upstream in upstreams}
+
+    async def close(self) -> None:
+        """Ends all connections, those at work too."""
+        self._pool.close()
+        for way in self._ways.values():
+            if way.through is not None:
+                await way.through.close()
+
+    async def warm(self, upstream: Upstream) -> None:
+        """Opens the connections that `upstream` is to have before the first request; ConnectFailedError."""
+        way = self._ways[upstream.name]
+        if way.through is None and upstream.warm_connections:
+            await self._pool.warm(way.origin, upstream.warm_connections, upstream.connect_timeout_s)
+
+    async def ask(
+        self, upstream: Upstream, method: str, url: str, headers: CIMultiDict[str], body: bytes, recording: Recording
+    ) -> Reply:
+        """The upstream's reply as soon as its head is there; UpstreamFailedError. `url` is complete."""
+        way = self._ways[upstream.name]
+        before = clock.monotonic_ns()
+        is_sent = False
+        try:
+            if way.through is None:
+                connection = await self._pool.take(way.origin, upstream.connect_timeout_s)
+                is_sent = True
+                reply = connection.ask(method, _head(method, url[way.prefix :], way.host, headers, body), body, way.patience)
+            else:
+                is_sent = True
+                reply = way.through.ask(method, url, headers, body, way.patience, upstream.connect_timeout_s)
+            try:
+                await reply.arrived
+            except BaseException:
+                reply.close()
+                raise
+        except ConnectFailedError as error:
+            raise UpstreamFailedError(UPSTREAM_ABORTED, _unreachable(upstream, error), is_sent=False) from error
+        except (SilentError, BrokenError) as error:
+            raise failed(upstream.name, error, is_sent) from error
+        finally:
+            recording.waited_ns += clock.monotonic_ns() - before
+        return reply
+
+
+def failed(name: str, error: Exception, is_sent: bool = True) -> UpstreamFailedError:
+    """What a reply's SilentError or BrokenError means for the exchange."""
+    if isinstance(error, SilentError):
+        next_step = "Try again, or raise idle_timeout_s in [relay] of potstill.toml."
+        return UpstreamFailedError(TIMEOUT, Failure(504, "upstream_timeout", f"Upstream {name} {error}.", next_step), is_sent)
+    failure = Failure(502, "upstream_aborted", f"Upstream {name} broke off its answer.", "Try again.")
+    return UpstreamFailedError(UPSTREAM_ABORTED, failure, is_sent)
+
+
+def _unreachable(upstream: Upstream, error: Exception) -> Failure:
+    what = f"Upstream {upstream.name} at {upstream.root} cannot be reached: {error}."
+    return Failure(
+        502, "upstream_unreachable", what, f"Check url in [upstreams.{upstream.name}] of potstill.toml, and the network."
+    )
+
+
+def _head(method: str, target: str, host: str, headers: CIMultiDict[str], body: bytes) -> bytes:
+    fields = [("Host", host), *headers.items()]
+    if body or method in _WITH_LENGTH:
+        fields.append(("Content-Length", str(len(body))))
+    return encode_head(f"{method} {target} HTTP/1.1", fields)
+
+
+def _way(upstream: Upstream, keepalive_s: float) -> _Way:
+    parts = urlsplit(upstream.root)
+    is_tls = parts.scheme == "https"
+    tls = _trust(upstream) if is_tls else None
+    origin = Origin(parts.hostname or "", parts.port or (443 if is_tls else 80), tls, upstream.socket)
+    proxy = os.environ.get(variable_of(upstream.proxy), "") if variable_of(upstream.proxy) else upstream.proxy
+    patience = Patience(upstream.first_byte_timeout_s, upstream.idle_timeout_s, upstream.total_timeout_s)
+    through = ProxiedUpstream(proxy, tls, keepalive_s) if proxy else None
+    return _Way(origin, parts.netloc, len(f"{parts.scheme}://{parts.netloc}"), patience, through)
+
+
+def _trust(upstream: Upstream) -> ssl.SSLContext:
+    """Whose certificates are believed. Only HTTP/1.1 is offered, since we speak nothing else."""
+    try:
+        found = ssl.create_default_context(cafile=upstream.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"ca_file of upstream {upstream.name}, {upstream.ca_file}, cannot be read: {error}") from error
+    found.set_alpn_protocols(["http/1.1"])
+    return found

@@ -1,0 +1,95 @@
+"""Asks the student, and says why the teacher must answer instead when it does not do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from capture import clock
+from proxy.breaker import Breaker
+from proxy.headers import for_student
+from proxy.outbound import Answer, Outbound, UpstreamFailedError
+from proxy.peek import with_model
+from proxy.reading import Asked
+from proxy.recording import Recording
+from proxy.settings import OPENAI, Upstream
+from proxy.wire.reply import BrokenError, Reply, SilentError
+from serve.flags import Assignment
+
+if TYPE_CHECKING:
+    from proxy.relay import Relay
+
+ENGINE = "engine"
+"""Name of the upstream that answers for a student."""
+_KEEPALIVE_S = 4.0  # vLLM's server closes idle connections after 5 s
+_ERRORS = (b'data: {"error"', b'data:{"error"', b"event: error")
+
+
+class Engine:
+    """The way to the engine, and whether it is worth trying. Made inside the event loop; `close` ends its connections."""
+
+    def __init__(self, url: str, connect_timeout_s: float, idle_timeout_s: float) -> None:
+        root = url.rstrip("/").removesuffix("/v1")
+        self.upstream = Upstream(
+            ENGINE, OPENAI, "none", "", root, root + "/v1", connect_timeout_s=connect_timeout_s,
+            first_byte_timeout_s=idle_timeout_s, idle_timeout_s=idle_timeout_s,
+        )  # fmt: skip
+        self.outbound = Outbound([self.upstream], _KEEPALIVE_S)
+        self.breaker = Breaker()
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        await self.outbound.close()
+
+
+async def ask_student(relay: Relay, asked: Asked, assignment: Assignment, recording: Recording) -> Answer | None:
+    """The student's answer once its first byte is there; None when the teacher must answer, `recording` says why."""
+    answer = await _try(relay.engine, asked, assignment, recording, relay.config.relay.student_timeout_s)
+    if isinstance(answer, Answer):
+        return answer
+    recording.fallback_reason = answer
+    relay.fallbacks += 1
+    relay.counters.fell_back(answer)
+    return None
+
+
+async def _try(engine: Engine, asked: Asked, assignment: Assignment, recording: Recording, patience_s: float) -> Answer | str:
+    if "content-encoding" in asked.headers:
+        return "encoded_body"
+    try:
+        body = with_model(asked.body, assignment.engine_model)
+    except ValueError:
+        return "unreadable_body"
+    if not engine.breaker.may_try():
+        return "breaker_open"
+    reply: Reply | None = None
+    is_kept = False
+    try:
+        async with asyncio.timeout(patience_s):
+            url = engine.upstream.root + asked.target.path
+            reply = await engine.outbound.ask(engine.upstream, "POST", url, for_student(asked.headers), body, recording)
+            if not 200 <= reply.status < 300:
+                engine.breaker.succeeded()
+                return f"http_{reply.status}"
+            before = clock.monotonic_ns()
+            first = await reply.first()
+            recording.waited_ns += clock.monotonic_ns() - before
+        engine.breaker.succeeded()
+        if not first:
+            return "empty_answer"
+        if first.startswith(_ERRORS):
+            return "error_in_band"
+        is_kept = True
+        return Answer(reply, ENGINE, assignment.engine_model)
+    except (TimeoutError, SilentError):
+        engine.breaker.failed()
+        return "timeout"
+    except UpstreamFailedError as error:
+        engine.breaker.failed()
+        return "unreachable" if not error.is_sent else "timeout" if error.failure.status == 504 else "aborted"
+    except BrokenError:
+        engine.breaker.failed()
+        return "aborted"
+    finally:
+        if reply is not None and not is_kept:
+            reply.close()

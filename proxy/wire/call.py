@@ -1,0 +1,144 @@
+"""One request of a client and the way its answer is written: head and bytes in, framing added, nothing else touched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict
+
+from proxy.wire.limits import Problem
+
+if TYPE_CHECKING:
+    from proxy.budget import Holder
+    from proxy.wire.server import ClientConnection
+
+_JOINED = 65_536
+_BODILESS = (204, 304)
+
+
+def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """A message head. Header values keep the bytes they came with."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return f"{first_line}\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+
+
+class Call:
+    """A whole request. Exactly one answer may be written: `start`, any number of `write`, then `finish`, or `abort`.
+
+    `problem` says why it cannot be served; `body` and maybe more is missing then, and the connection closes after the answer.
+    """
+
+    __slots__ = (
+        "_connection", "_head", "_is_chunked", "_transport", "body", "has_ended", "has_started", "headers", "holder",
+        "is_ended_by_close", "is_keepalive", "method", "on_pause", "on_resume", "problem", "raw_path", "sent_bytes", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        transport: asyncio.Transport,
+        method: str,
+        raw_path: str,
+        version: str,
+        headers: CIMultiDict[str],
+        holder: Holder,
+        is_keepalive: bool,
+    ) -> None:
+        self.method, self.raw_path, self.version, self.headers = method, raw_path, version, headers
+        self.body = b""
+        self.holder = holder
+        """What its body takes of the budget; given back when the call is over."""
+        self.problem: Problem | None = None
+        self.is_keepalive = is_keepalive
+        """Whether the connection stays open after the answer; may be set to False until `start`."""
+        self.has_started = self.has_ended = False
+        self.is_ended_by_close = False
+        """True when only the end of the connection tells the client that the answer is over."""
+        self.sent_bytes = 0
+        """Bytes of the answer's body so far."""
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+        """Called when the client reads too slowly, and when it has caught up."""
+        self._connection, self._transport = connection, transport
+        self._head = b""
+        self._is_chunked = False
+
+    @property
+    def is_gone(self) -> bool:
+        """True when the client's connection is closed."""
+        return self._transport.is_closing()
+
+    @property
+    def peer(self) -> str:
+        """The client's address; '' when it has none."""
+        found = self._transport.get_extra_info("peername")
+        return str(found[0]) if found else ""
+
+    def start(self, status: int, reason: str, headers: CIMultiDict[str]) -> None:
+        """Prepares the head; it leaves with the first bytes of the body, or by `flush`.
+
+        A body of known size has its Content-Length in `headers`; one without is sent in chunks, or to HTTP/1.0 until the
+        connection closes.
+        """
+        self.has_started = True
+        added = ""
+        if self.method != "HEAD" and status not in _BODILESS and "content-length" not in headers:
+            if self.version == "1.1":
+                self._is_chunked, added = True, "Transfer-Encoding: chunked\r\n"
+            else:
+                self.is_keepalive, self.is_ended_by_close = False, True
+        if not self.is_keepalive:
+            added += "Connection: close\r\n"
+        elif self.version == "1.0":
+            added += "Connection: keep-alive\r\n"
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        self._head = f"HTTP/1.1 {status} {reason}\r\n{lines}{added}\r\n".encode("utf-8", "surrogateescape")
+
+    def flush(self) -> None:
+        """Sends the head alone."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes of the body."""
+        self.sent_bytes += len(data)
+        if self._is_chunked:
+            self._send((self._head, b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            self._send((self._head, data))
+
+    def finish(self, data: bytes = b"") -> None:
+        """Sends the last bytes of the body, with them its end."""
+        self.has_ended = True
+        self.sent_bytes += len(data)
+        if not self._is_chunked:
+            self._send((self._head, data))
+        elif data:
+            self._send((self._head, b"%x\r\n" % len(data), data, b"\r\n0\r\n\r\n"))
+        else:
+            self._send((self._head, b"0\r\n\r\n"))
+
+    def _send(self, pieces: tuple[bytes, ...]) -> None:
+        self._head = b""
+        if sum(map(len, pieces)) <= _JOINED:
+            self._transport.write(b"".join(pieces))
+        else:
+            self._transport.writelines([piece for piece in pieces if piece])
+
+    async def drained(self) -> None:
+        """Waits until the client has read most of what was sent; ConnectionResetError when it is gone."""
+        await self._connection.drained()
+
+    def close(self, within_s: float = 5.0) -> None:
+        """Ends the connection once all is sent, or after `within_s`, so that the client sees that the answer is not whole."""
+        self.has_ended, self.is_keepalive = True, False
+        self.flush()
+        self._connection.close_soon(within_s)
+
+    def abort(self) -> None:
+        """Ends the connection by a TCP reset: a client without chunks takes a plain close for the end of a whole answer."""
+        self.has_ended, self.is_keepalive = True, False
+        self._connection.reset()

@@ -1,0 +1,418 @@
+"""The client's side of a connection: requests parsed by llhttp, served one at a time and in order.
+
+Every bound on size and patience is held here. What breaks one, or cannot be parsed, still becomes a `Call`, with its
+`problem`, so that it is refused like everything else; after that the connection closes, and what still comes is thrown away
+for a while, so that the client can read the refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import httptools
+from multidict import CIMultiDict
+
+from proxy.budget import Budget, Holder
+from proxy.wire.call import Call, encode_head
+from proxy.wire.limits import Limits, Problem
+
+_HIGH_WATER, _LOW_WATER = 2**18, 2**16
+_LINGER_S = 5.0
+_SWEEP_S = 0.25
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UPGRADE_HEADERS = ("upgrade", "http2-settings", "connection")
+_HEAD, _BODY, _IDLE, _LINGERING = "head", "body", "idle", "lingering"
+
+Serve = Callable[[Call], Awaitable[None]]
+
+
+class _BrokenBoundError(Exception):
+    """Ends the parser's work; the connection knows why."""
+
+
+class Server:
+    """All connections of one listener. Made inside the event loop; `close` ends it."""
+
+    def __init__(
+        self, serve: Serve, limits: Callable[[], Limits], budget: Budget, upgrade: Callable[[], asyncio.Protocol]
+    ) -> None:
+        self.serve, self.limits, self.budget, self.upgrade = serve, limits, budget, upgrade
+        self.connections: set[ClientConnection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Calls at work."""
+        self.is_draining = False
+        """True once every answer closes its connection."""
+        self.loop = asyncio.get_running_loop()
+        self._sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
+
+    def __call__(self) -> ClientConnection:
+        """A protocol for a new connection."""
+        return ClientConnection(self)
+
+    def drain(self) -> None:
+        """Has each connection closed after its next answer, whether it is being worked on or still comes."""
+        self.is_draining = True
+
+    def close(self) -> None:
+        """Closes everything."""
+        self._sweeping.cancel()
+        for connection in list(self.connections):
+            connection.close_soon()
+
+    @property
+    def has_unsent(self) -> bool:
+        """True while some client has not taken all that was written to it."""
+        return any(connection.unsent for connection in self.connections)
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self.connections):
+            connection.look_at_clock(now)
+        self._sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._limits = server.limits()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._state = _IDLE
+        self._since = self._moved = server.loop.time()
+        self._call: Call | None = None
+        """The call that is being answered."""
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: deque[Call] = deque()
+        self._next: Call | None = None
+        """The call whose body is being read."""
+        self._unread: asyncio.Future[None] | None = None
+        self._stalled_at = 0.0
+        self._url = b""
+        self._headers: list[tuple[str, str]] = []
+        self._head_size = self._size = 0
+        self._pieces: list[bytes] = []
+        self._is_paused = False
+        self._problem: Problem | None = None
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(_HIGH_WATER, _LOW_WATER)
+        self._server.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.connections.discard(self)
+        if self._unread is not None and not self._unread.done():
+            self._unread.set_exception(ConnectionResetError("the client is gone"))
+            self._unread.exception()
+        if self._task is not None:
+            self._task.cancel()
+        for call in (*self._waiting, self._next):
+            if call is not None:
+                call.holder.release()
+        self._waiting.clear()
+        self._next = None
+
+    def eof_received(self) -> bool:
+        return False  # whoever has closed does not read any more
+
+    def pause_writing(self) -> None:
+        self._stalled_at = self._server.loop.time()
+        self._unread = self._server.loop.create_future()
+        if self._call is not None and self._call.on_pause is not None:
+            self._call.on_pause()
+
+    def resume_writing(self) -> None:
+        self._stalled_at = 0.0
+        if self._unread is not None and not self._unread.done():
+            self._unread.set_result(None)
+        self._unread = None
+        if self._call is not None and self._call.on_resume is not None:
+            self._call.on_resume()
+
+    async def drained(self) -> None:
+        """Waits while the client has too much to read; ConnectionResetError when it is gone."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        if self._unread is not None:
+            await self._unread
+
+    def data_received(self, data: bytes) -> None:
+        if self._state == _LINGERING:
+            return
+        self._moved = self._server.loop.time()
+        head_before = self._head_size if self._state == _HEAD else None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError:
+            if self._problem is None:
+                raise
+            self._refuse(self._problem)
+        except httptools.HttpParserError as error:
+            self._refuse_malformed(str(error))
+        else:
+            if self._state == _HEAD and head_before == self._head_size:  # the parser holds an unfinished line
+                self._head_size += len(data)
+                if self._head_size > self._limits.head_bytes:
+                    self._refuse_malformed(f"its head has more than {self._limits.head_bytes} bytes")
+
+    # --- the parser's side
+
+    def on_message_begin(self) -> None:
+        self._state, self._since = _HEAD, self._moved
+        self._url, self._headers, self._pieces, self._size, self._head_size = b"", [], [], 0, 0
+        self._next = None
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._head_size += len(url)
+        if len(self._url) > self._limits.line_bytes:
+            self._break(_malformed(f"its target has more than {self._limits.line_bytes} bytes"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._next is not None:
+            return  # a trailer
+        if len(name) + len(value) > self._limits.line_bytes:
+            self._break(_malformed(f"a header has more than {self._limits.line_bytes} bytes"))
+        if len(self._headers) >= self._limits.header_count:
+            self._break(_malformed(f"it has more than {self._limits.header_count} headers"))
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self._limits.head_bytes:
+            self._break(_malformed(f"its head has more than {self._limits.head_bytes} bytes"))
+        self._headers.append((name.decode("ascii"), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        self._state = _BODY
+        call = self._make_call()
+        self._next = call
+        headers = call.headers
+        if problem := _problem_of(call):
+            self._break(problem)
+        length = headers.get("content-length")
+        if length is not None and int(length) > self._limits.body_bytes:
+            self._break(self._too_large())
+        if length is not None and not call.holder.hold(int(length)):
+            self._break(_OVERLOADED)
+        if "expect" in headers and call.version == "1.1" and self._call is None and length != "0":
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limits.body_bytes:
+            self._break(self._too_large())
+        if self._next is not None and not self._next.holder.hold(self._size):
+            self._break(_OVERLOADED)
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        call, self._next = self._next, None
+        if call is None or self._parser.should_upgrade():
+            self._next = call
+            return
+        pieces = self._pieces
+        if pieces:
+            call.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._pieces = []
+        self._state, self._since = _IDLE, self._server.loop.time()
+        self._take(call)
+
+    # --- one call after the other
+
+    def _make_call(self) -> Call:
+        return Call(
+            self,
+            self._transport,
+            self._parser.get_method().decode("ascii"),
+            self._url.decode("ascii", "surrogateescape"),
+            self._parser.get_http_version(),
+            CIMultiDict(self._headers),
+            Holder(self._server.budget),
+            self._parser.should_keep_alive(),
+        )
+
+    def _take(self, call: Call) -> None:
+        if self._call is not None:
+            self._waiting.append(call)
+            if not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
+            return
+        self._call = call
+        if self._server.is_draining:
+            call.is_keepalive = False
+        self._task = task = self._server.loop.create_task(self._answer(call))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._answered)
+
+    async def _answer(self, call: Call) -> None:
+        await self._server.serve(call)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._server.tasks.discard(task)
+        call, self._call, self._task = self._call, None, None
+        if call is not None:
+            call.holder.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._server.loop.call_exception_handler({"message": "a call was not served", "exception": error})
+        if call is None or self._transport.is_closing():
+            return
+        if not call.has_ended:
+            self._transport.abort()
+        elif call.problem is not None:
+            self._linger()
+        elif not call.is_keepalive:
+            self.close_soon()
+        elif self._waiting:
+            self._take(self._waiting.popleft())
+        else:
+            if self._state == _IDLE:
+                self._since = self._server.loop.time()
+            if self._is_paused:
+                self._is_paused = False
+                self._transport.resume_reading()
+
+    # --- what goes wrong
+
+    def _break(self, problem: Problem) -> None:
+        self._problem = problem
+        raise _BrokenBoundError
+
+    def _refuse_malformed(self, why: str) -> None:
+        self._refuse(_malformed(why))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Has what was read so far refused; nothing more is read as a request on this connection."""
+        self._state = _LINGERING
+        call = self._next or Call(
+            self, self._transport, "", self._url.decode("ascii", "surrogateescape"), "1.1", CIMultiDict(self._headers),
+            Holder(self._server.budget), False,
+        )  # fmt: skip
+        self._next = None
+        call.body = b"".join(self._pieces)
+        self._pieces = []
+        call.problem, call.is_keepalive = problem, False
+        self._since = self._server.loop.time()
+        self._take(call)
+
+    def _linger(self) -> None:
+        """Reads and forgets what still comes, so that a reset does not take our answer from the client."""
+        self._state, self._since = _LINGERING, self._server.loop.time()
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            with contextlib.suppress(OSError, RuntimeError):
+                self._transport.write_eof()
+        else:
+            self.close_soon()
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Hands a WebSocket's connection over; any other upgrade is passed over in silence, as HTTP allows."""
+        call = self._next
+        if call is None or call.method == "CONNECT":
+            self._refuse_malformed("CONNECT is not served here")
+            return
+        if call.method == "GET" and call.headers.get("upgrade", "").lower() == "websocket" and self._call is None:
+            head = encode_head(f"GET {call.raw_path} HTTP/1.1", call.headers.items())
+            call.holder.release()
+            self._next = None
+            self._server.connections.discard(self)
+            protocol = self._server.upgrade()
+            self._transport.set_protocol(protocol)
+            protocol.connection_made(self._transport)
+            protocol.data_received(head + rest)
+            return
+        named = {name.strip().lower() for name in call.headers.get("connection", "").split(",")}
+        kept = [
+            (name, value)
+            for name, value in call.headers.items()
+            if name.lower() not in _UPGRADE_HEADERS and name.lower() not in named
+        ]
+        call.holder.release()
+        self._parser = httptools.HttpRequestParser(self)
+        self._state = _IDLE
+        self.data_received(encode_head(f"{call.method} {call.raw_path} HTTP/{call.version}", kept) + rest)
+
+    def _too_large(self) -> Problem:
+        mib = self._limits.body_bytes / 2**20
+        return Problem(
+            413,
+            "body_too_large",
+            f"The request body has more than {mib:g} MiB.",
+            "Send less, or raise max_body_mib in [relay] of potstill.toml.",
+        )
+
+    # --- time and the end
+
+    def look_at_clock(self, now: float) -> None:
+        """Ends what takes too long."""
+        limits = self._limits
+        if self._stalled_at and now - self._stalled_at > limits.stall_s:
+            self._transport.abort()
+        elif self._call is not None:
+            return
+        elif self._state == _IDLE and now - self._since > limits.keepalive_s:
+            self._transport.close()
+        elif self._state == _LINGERING and now - self._since > _LINGER_S:
+            self._transport.abort()
+        elif self._state == _HEAD and now - self._since > limits.head_s:
+            self._refuse(
+                Problem(408, "head_timeout", f"The request's head took more than {limits.head_s:g} s.", "Send it again.", True)
+            )
+        elif self._state == _BODY and (now - self._moved > limits.body_idle_s or now - self._since > limits.body_total_s):
+            is_idle = now - self._moved > limits.body_idle_s
+            how = f"stood still for {limits.body_idle_s:g} s" if is_idle else f"took more than {limits.body_total_s:g} s"
+            self._refuse(Problem(408, "body_timeout", f"The request body {how} after {self._size} bytes.", "Send it again."))
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def close_soon(self, within_s: float = _LINGER_S) -> None:
+        """Closes the connection once what was written is sent, and after `within_s` anyway."""
+        if not self._transport.is_closing():
+            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._server.loop.call_later(within_s, self._transport.abort)
+
+    def reset(self) -> None:
+        """Closes the connection by a TCP reset."""
+        found = self._transport.get_extra_info("socket")
+        if found is not None:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+
+_OVERLOADED = Problem(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.")
+
+
+def _malformed(why: str) -> Problem:
+    return Problem(400, "bad_request", f"The request is no HTTP that is served here: {why}.", "Mend the client.", True)
+
+
+def _problem_of(call: Call) -> Problem | None:
+    """What makes a well-parsed head one that must not be served."""
+    if call.version not in ("1.1", "1.0"):
+        return _malformed(f"HTTP/{call.version}")
+    hosts = call.headers.getall("host", [])
+    if len(hosts) > 1 or (not hosts and call.version == "1.1"):
+        return _malformed(f"it has {len(hosts)} Host headers")
+    coding = call.headers.get("transfer-encoding")
+    if coding is not None and coding.strip().lower() != "chunked":
+        return _malformed("its transfer encoding is not chunked alone")
+    expected = call.headers.get("expect")
+    if expected is not None and expected.strip().lower() != "100-continue":
+        return Problem(417, "bad_expectation", "The only expectation that is met is 100-continue.", "Leave Expect out.", True)
+    return None
