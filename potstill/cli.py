@@ -20,6 +20,7 @@ from potstill.commands import (
     forget,
     house,
     import_logs,
+    key,
     privacy,
     release,
     retention,
@@ -31,7 +32,21 @@ from potstill.commands import (
 )
 from potstill.output import ExitCode, Output
 
-SECTIONS = ("store", "capture", "prices", "relay", "upstreams", "curate", "train", "engine", "logs", "otel")
+SECTIONS = (
+    "store",
+    "capture",
+    "prices",
+    "relay",
+    "upstreams",
+    "keys",
+    "limits",
+    "cache",
+    "curate",
+    "train",
+    "engine",
+    "logs",
+    "otel",
+)
 """Every section that potstill.toml may have; anything else is refused."""
 
 _DESCRIPTION = """\
@@ -71,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
         release,
         engine,
         flag,
+        key,
         tui,
         forget,
         retention,

@@ -29,6 +29,7 @@ from capture.pseudonyms import read_policy
 from capture.settings import Settings, StoreSettings, load_settings
 from curate.settings import CurateSettings
 from proxy.admin_token import read_token
+from proxy.keys.settings import CacheSettings, KeysSettings, LimitSettings
 from proxy.settings import RelaySettings, UpstreamSettings, read_upstreams
 from serve.settings import EngineSettings
 from train.settings import TrainSettings
@@ -51,6 +52,8 @@ def sections() -> dict[str, type]:
         "capture": CaptureSettings,
         "prices": PriceSettings,
         "relay": RelaySettings,
+        "keys": KeysSettings,
+        "cache": CacheSettings,
         "curate": CurateSettings,
         "train": TrainSettings,
         "engine": EngineSettings,
@@ -61,7 +64,7 @@ def sections() -> dict[str, type]:
 
 def named_sections() -> dict[str, type[Any]]:
     """Sections that hold tables with names of the user's choice, and the dataclasses that own those."""
-    return {"upstreams": UpstreamSettings}
+    return {"upstreams": UpstreamSettings, "limits": LimitSettings}
 
 
 def meanings(cls: type) -> dict[str, str]:
@@ -166,14 +169,20 @@ def commented_toml() -> str:
             lines.append(f"# {sentences.get(field.name, '')}")
             lines.append(f"# {field.name} = {_toml(field.default)}")
         lines.append("")
-    lines += [
-        "# One table for each upstream; without any, openai and anthropic at their public addresses.",
-        "# [upstreams.openai]",
-    ]
-    for field in dataclasses.fields(UpstreamSettings):
-        default = {} if field.default is dataclasses.MISSING else field.default
-        lines.append(f"# {field.name} = {_toml(default)}    # {meanings(UpstreamSettings).get(field.name, '')}")
-    return "\n".join(lines) + "\n"
+    for heading, name, named in (
+        (
+            "One table for each upstream; without any, openai and anthropic at their public addresses.",
+            "upstreams.openai",
+            UpstreamSettings,
+        ),
+        ("One table for each task that has limits.", "limits.TASK", LimitSettings),
+    ):
+        lines += [f"# {heading}", f"# [{name}]"]
+        for field in dataclasses.fields(named):
+            default = {} if field.default is dataclasses.MISSING else field.default
+            lines.append(f"# {field.name} = {_toml(default)}    # {meanings(named).get(field.name, '')}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _toml(value: Any) -> str:
