@@ -108,7 +108,7 @@ def to_stream(database: Database, wanted: Wanted, stream: BinaryIO, on_progress:
     else:
         from capture import otel
 
-        for spans, last in _batches(database, wanted, end):
+        for spans, last in batches(database, wanted, end):
             size += stream.write(otel.json_of(otel.request_of(spans)).encode("utf-8", "backslashreplace") + b"\n")
             number, count = last, count + len(spans)
             on_progress("export", count, total)
@@ -124,7 +124,7 @@ def to_collector(database: Database, wanted: Wanted, collector: Collector, on_pr
 
     end, total = _plan(database, wanted)
     number, count, size = wanted.start, 0, 0
-    for spans, last in _batches(database, wanted, end):
+    for spans, last in batches(database, wanted, end):
         if not count:  # before the first is gone, so that an erasure knows
             exported.remember_collector(database, collector.address)
         size += collector.send(otel.request_of(spans), resume=f"--after {number}")
@@ -139,8 +139,8 @@ def _plan(database: Database, wanted: Wanted) -> tuple[int, int]:
     return end, feed.count(database, counted, _COUNT_CAP, longest_s=feed.PATIENT_S)
 
 
-def _batches(database: Database, wanted: Wanted, end: int) -> Iterator[tuple[list[Span], int]]:
-    """Spans, some hundred at a time, with the number of the last."""
+def batches(database: Database, wanted: Wanted, end: int) -> Iterator[tuple[list[Span], int]]:
+    """Spans of what is stored up to number `end`, some hundred at a time, with the number of the last."""
     from capture.otel import span_of
 
     has_feedback = bool(feedback.page(database, parse_filter(""), limit=1))

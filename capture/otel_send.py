@@ -23,6 +23,14 @@ _AGAIN = (429, 502, 503, 504)
 _PATH = "/v1/traces"
 
 
+class RefusedError(UpstreamError):
+    """A collector answered with a status that asking again does not mend."""
+
+    def __init__(self, what: str, next_step: str, status: int) -> None:
+        super().__init__(what, next_step)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How often a batch is tried, and how long the pauses are: `first_s`, doubled each time, `longest_s` at most."""
@@ -127,9 +135,10 @@ class Collector:
             wanted = response.headers.get("retry-after", "")
             return f"status {response.status_code}", float(wanted) if wanted.isascii() and wanted.isdigit() else None
         said = response.text[:200].strip()
-        raise UpstreamError(
+        raise RefusedError(
             f"The collector at {self.address} answered {response.status_code}{f': {said}' if said else ''}.",
             f"Check the address and OTEL_EXPORTER_OTLP_HEADERS; go on with {resume}.",
+            response.status_code,
         )
 
     def _count_rejected(self, body: bytes) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import io
 import json
 import os
@@ -9,8 +8,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from capture.otel_send import Collector, Patience, address_of, headers_of
 from capture.pricing import PriceTable
 from capture.records import Note
 from capture.writer import StoreWriter
+from tests.capture.collecting import Receiver, receiving
 
 ALL = parse_filter("")
 BINARY = b"\xff\xfe not text"
@@ -207,50 +206,10 @@ def test_erasing_finds_the_exchange_in_both_formats(filled: Database, tmp_path: 
         assert relay.sent[0] in file.path.read_text("utf-8")
 
 
-@dataclass
-class Receiver:
-    """A collector: answers each request with the next of `answers` (status, headers, body), then with 200."""
-
-    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
-
-    @property
-    def spans(self) -> list[Span]:
-        return [
-            span for got in self.requests for each in got.resource_spans for scope in each.scope_spans for span in scope.spans
-        ]
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    found = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.headers.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
-            status, headers, said = found.answers.pop(0) if found.answers else (200, {}, b"")
-            if status == 200:
-                found.requests.append(ExportTraceServiceRequest.FromString(gzip.decompress(body)))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        found.url = f"http://127.0.0.1:{server.server_port}"
+    with receiving() as found:
         yield found
-        server.shutdown()
-        thread.join()
 
 
 def send(database: Database, receiver: Receiver, *, with_content: bool = False, **patience: Any) -> tuple[export.Export, int]:
