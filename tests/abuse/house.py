@@ -20,7 +20,7 @@ from capture import feed
 from capture.database import open_database
 from capture.exchange import Exchange
 from capture.filters import parse_filter
-from capture.settings import Settings
+from capture.settings import Settings, load_settings
 from tests.capture.planting import everything, raw_bytes
 from tests.proxy.scripting import free_port, relay_settings
 
@@ -110,16 +110,27 @@ def begin(
     folder: Path,
     upstream_url: str,
     *,
+    store: str = "",
+    engine_url: str = "",
     more: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     python: Sequence[str] = (),
     **relay: object,
 ) -> House:
-    """Starts a house. `more`: lines at the end of its potstill.toml; `python`: options of the interpreter."""
+    """Starts a house on the database at `store` (SQLite in its folder when empty), beside an engine that somebody else runs.
+
+    `more`: lines at the end of its potstill.toml; `python`: options of the interpreter.
+    """
     port, admin_port = free_port(), free_port()
     settings = relay_settings(folder, upstream_url, **{"port": port, "admin_port": admin_port, **relay})
     assert settings.path is not None
-    settings.path.write_text("\n".join([settings.path.read_text("utf-8"), *more, ""]), "utf-8")
+    written = settings.path.read_text("utf-8")
+    if store:
+        written = written.replace("[relay]", f'database_url = "{store}"\n[relay]')
+    if engine_url:
+        written = written.partition("[engine]")[0] + f'[engine]\nurl = "{engine_url}"\n'
+    settings.path.write_text("\n".join([written, *more, ""]), "utf-8")
+    settings = load_settings(settings.path, environ={})
     with (folder / "up.log").open("ab") as log:
         command = [sys.executable, *python, "-m", "potstill", "--config", str(settings.path), "up"]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(environ or {})})
