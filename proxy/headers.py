@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from capture.encoding import DECODABLE
 from proxy.identify import PREFIX
-from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream
+from proxy.upstream_settings import AUTHORIZATION, KEY_FROM_CLIENT, Upstream
 
 _HOP_BY_HOP = frozenset(
     (
@@ -32,6 +32,7 @@ _HOP_BY_HOP = frozenset(
 _NOT_SENT_UP = _HOP_BY_HOP | {"host", "content-length", "expect", "forwarded", "via", "x-real-ip", "accept-encoding"}
 _NOT_SENT_UP_PREFIXES = (PREFIX, "helicone-", "x-litellm-", "x-portkey-", "x-inference-", "proxy-", "x-forwarded-")
 CREDENTIALS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
+_KEY_HEADERS = {AUTHORIZATION: "Authorization"}
 _CLIENT_ACCOUNT = CREDENTIALS | {"cookie", "openai-organization", "openai-project"}
 
 _STORED = frozenset(
@@ -60,19 +61,16 @@ _STORED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "x-stainless-")
 _MAX_STORED_VALUE = 1_000
 
 
-def for_upstream(headers: Mapping[str, str], upstream: Upstream, environ: Mapping[str, str]) -> CIMultiDict[str] | None:
-    """The client's headers as `upstream` gets them, with the key it wants; None when that key is missing."""
-    sent = _sent_up(headers, frozenset() if upstream.key == KEY_FROM_CLIENT else CREDENTIALS)
+def for_upstream(headers: Mapping[str, str], upstream: Upstream, key: str) -> CIMultiDict[str] | None:
+    """The client's headers as `upstream` gets them, with our `key` for it ('' for none); None when it wants the client's key
+    and there is none."""
+    sent = _sent_up(headers, frozenset() if upstream.key == KEY_FROM_CLIENT else _CLIENT_ACCOUNT)
     if upstream.key == KEY_FROM_CLIENT:
         return sent if any(_has_value(headers.get(name, "")) for name in CREDENTIALS) else None
-    if upstream.key_variable:
-        key = environ.get(upstream.key_variable, "")
-        if not key:
-            return None
-        if upstream.protocol == ANTHROPIC:
-            sent["x-api-key"] = key
-        else:
-            sent["Authorization"] = f"Bearer {key}"
+    if key:
+        sent[_KEY_HEADERS.get(upstream.key_header, upstream.key_header)] = (
+            f"Bearer {key}" if upstream.key_header == AUTHORIZATION else key
+        )
     return sent
 
 

@@ -15,6 +15,7 @@ from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
 from proxy.failures import Failure
 from proxy.recording import Recording
 from proxy.settings import Upstream
+from proxy.slots import Slots
 from proxy.upstream_settings import variable_of
 from proxy.wire.call import encode_head
 from proxy.wire.pool import Origin, Pool
@@ -32,6 +33,14 @@ class Answer:
     reply: Reply
     upstream: str
     model: str = ""
+    slots: Slots | None = None
+    """Where a turn was taken for it."""
+
+    def close(self) -> None:
+        """Ends it and gives its turn back; to be called once, when nobody wants more of it."""
+        self.reply.close()
+        if self.slots is not None:
+            self.slots.give_back()
 
 
 class UpstreamFailedError(Exception):

@@ -85,7 +85,7 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
     finally:
         recording.end(INTERRUPTED)
         if isinstance(answer, Answer):
-            answer.reply.close()
+            answer.close()
         _count(relay, asked, assignment, recording)
 
 
@@ -123,14 +123,15 @@ async def _ask(relay: Relay, config: Config, asked: Asked, assignment: Assignmen
     """The answer to relay, or what to tell the client without asking anybody."""
     if asked.failure is not None:
         return asked.failure
-    headers = upstream_headers(asked)
+    assert asked.route is not None
+    headers = upstream_headers(relay, asked, asked.route.upstream)
     if isinstance(headers, Failure):
         return headers
     if assignment.variant == CANDIDATE:
         answer = await ask_student(relay, asked, assignment, recording)
         if answer is not None:
             return answer
-    return await ask_teacher(config, asked, headers, recording)
+    return await ask_teacher(relay, config, asked, headers, recording)
 
 
 def _begin(asked: Asked, assignment: Assignment, content: str) -> Begin:

@@ -39,7 +39,7 @@ def read_request(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstr
     try:
         target = read_target(call.raw_path)
         family = family_of(target, headers)
-        route = choose_route(target, family, upstreams)
+        route = choose_route(target, family, upstreams, peeked.model)
         family = route.family
     except RouteError as error:
         failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from proxy.counters import Counters
 from proxy.omission import Omission
 from proxy.outbound import Outbound
 from proxy.settings import RelaySettings, Upstream, read_upstreams
+from proxy.standing import Standing
 from proxy.student import Engine
 from proxy.wire.limits import Limits
 from serve.flags import Snapshot
@@ -54,6 +56,7 @@ class Relay:
         self.spool = spool
         self.flags = flags
         self.counters = Counters()
+        self.standing = Standing(os.environ)
         self.requests = 0
         self.fallbacks = 0
         self.is_draining = False

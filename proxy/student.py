@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from capture import clock
-from proxy.breaker import Breaker
+from proxy.circuit import Circuit
 from proxy.headers import for_student
 from proxy.outbound import Answer, Outbound, UpstreamFailedError
 from proxy.peek import with_model
@@ -35,7 +35,7 @@ class Engine:
             first_byte_timeout_s=idle_timeout_s, idle_timeout_s=idle_timeout_s,
         )  # fmt: skip
         self.outbound = Outbound([self.upstream], _KEEPALIVE_S)
-        self.breaker = Breaker()
+        self.breaker = Circuit()
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -54,6 +54,7 @@ async def ask_student(relay: Relay, asked: Asked, assignment: Assignment, record
 
 
 async def _try(engine: Engine, asked: Asked, assignment: Assignment, recording: Recording, patience_s: float) -> Answer | str:
+    assert asked.route is not None
     if "content-encoding" in asked.headers:
         return "encoded_body"
     try:
@@ -66,7 +67,7 @@ async def _try(engine: Engine, asked: Asked, assignment: Assignment, recording: 
     is_kept = False
     try:
         async with asyncio.timeout(patience_s):
-            url = engine.upstream.root + asked.target.path
+            url = engine.upstream.root + asked.route.path
             reply = await engine.outbound.ask(engine.upstream, "POST", url, for_student(asked.headers), body, recording)
             if not 200 <= reply.status < 300:
                 engine.breaker.succeeded()

@@ -71,4 +71,3 @@ def missing_from_client(upstream: Upstream) -> Failure:
         f"The request has no API key, and upstream {upstream.name} takes the client's.",
         f'Set {variable} in the app, or key = "env:NAME" in [upstreams.{upstream.name}] of potstill.toml.',
     )
-

@@ -75,6 +75,7 @@ class Worker:
             "held_bytes": relay.budget.held,
             "is_draining": relay.is_draining,
             "is_breaker_open": relay.engine.breaker.is_open,
+            "circuits": relay.standing.circuits(),
             "flag_revision": self._flags.current.revision,
             "is_flags_stale": self._flags.is_stale,
             "flag_error": self._flags.last_error,

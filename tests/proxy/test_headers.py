@@ -6,11 +6,11 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.headers import for_client, for_store, for_student, for_upstream
-from proxy.settings import Upstream
+from proxy.upstream_settings import Upstream
 
 
-def upstream(key: str = "client", variable: str = "", protocol: str = "openai") -> Upstream:
-    return Upstream("up", protocol, key, variable, "http://up", "http://up/v1")
+def upstream(key: str = "client", key_header: str = "authorization") -> Upstream:
+    return Upstream("up", "openai", key, "", "http://up", "http://up/v1", key_header=key_header)
 
 
 def headers(*pairs: tuple[str, str]) -> CIMultiDictProxy[str]:
@@ -36,7 +36,7 @@ def test_our_headers_aliases_and_hop_by_hop_headers_stay_with_us() -> None:
         ("anthropic-beta", "a,b"),
         ("x-request-id", "r"),
     )
-    sent = for_upstream(given, upstream(), {})
+    sent = for_upstream(given, upstream(), "")
     assert sent is not None
     assert dict(sent) == {"Authorization": "Bearer k", "anthropic-beta": "a,b", "x-request-id": "r"}
 
@@ -52,35 +52,39 @@ def test_our_headers_aliases_and_hop_by_hop_headers_stay_with_us() -> None:
     ],
 )
 def test_only_encodings_that_can_be_read_later_are_asked_for(asked: str, sent: str) -> None:
-    found = for_upstream(headers(("api-key", "k"), ("accept-encoding", asked)), upstream(), {})
+    found = for_upstream(headers(("api-key", "k"), ("accept-encoding", asked)), upstream(), "")
     assert found is not None
     assert found["accept-encoding"] == sent
 
 
 def test_no_encoding_is_asked_for_when_the_client_asks_for_none() -> None:
-    found = for_upstream(headers(("api-key", "k")), upstream(), {})
+    found = for_upstream(headers(("api-key", "k")), upstream(), "")
     assert found is not None
     assert "accept-encoding" not in found
 
 
 @pytest.mark.parametrize("name", ["Authorization", "x-api-key", "api-key", "x-goog-api-key"])
 def test_a_clients_key_is_passed_on(name: str) -> None:
-    assert for_upstream(headers((name, "k")), upstream(), {}) == CIMultiDict({name: "k"})
+    assert for_upstream(headers((name, "k")), upstream(), "") == CIMultiDict({name: "k"})
 
 
 def test_a_missing_key_is_noticed() -> None:
-    assert for_upstream(headers(), upstream(), {}) is None
-    assert for_upstream(headers(("Authorization", "Bearer ")), upstream(), {}) is None
-    assert for_upstream(headers(("x-api-key", "")), upstream(), {}) is None
-    assert for_upstream(headers(("Authorization", "Bearer k")), upstream("env:KEY", "KEY"), {}) is None
+    assert for_upstream(headers(), upstream(), "") is None
+    assert for_upstream(headers(("Authorization", "Bearer ")), upstream(), "") is None
+    assert for_upstream(headers(("x-api-key", "")), upstream(), "") is None
 
 
 def test_our_key_replaces_the_clients() -> None:
-    given = headers(("Authorization", "Bearer client"), ("x-api-key", "client"))
-    environ = {"KEY": "ours"}
-    assert for_upstream(given, upstream("env:KEY", "KEY"), environ) == CIMultiDict({"Authorization": "Bearer ours"})
-    assert for_upstream(given, upstream("env:KEY", "KEY", "anthropic"), environ) == CIMultiDict({"x-api-key": "ours"})
-    assert for_upstream(given, upstream("none"), environ) == CIMultiDict()
+    given = headers(("Authorization", "Bearer client"), ("x-api-key", "client"), ("OpenAI-Organization", "o"), ("Cookie", "c"))
+    assert for_upstream(given, upstream("env:KEY"), "ours") == CIMultiDict({"Authorization": "Bearer ours"})
+    assert for_upstream(given, upstream("env:KEY", "x-api-key"), "ours") == CIMultiDict({"x-api-key": "ours"})
+    assert for_upstream(given, upstream("file:KEY", "api-key"), "ours") == CIMultiDict({"api-key": "ours"})
+    assert for_upstream(given, upstream("none"), "") == CIMultiDict()
+
+
+def test_a_clients_account_goes_where_its_key_goes() -> None:
+    given = headers(("Authorization", "Bearer client"), ("OpenAI-Organization", "o"))
+    assert for_upstream(given, upstream(), "") == CIMultiDict({"Authorization": "Bearer client", "OpenAI-Organization": "o"})
 
 
 def test_the_student_gets_nothing_of_the_clients_account() -> None:
