@@ -5,6 +5,7 @@ Upstreams come from here alone; nothing in a request can choose a host.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ __all__ = [
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _TRANSLATION_SOCKET = ("run", "translation.sock")
+_LONGEST_SOCKET_PATH = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,14 @@ def read_upstreams(settings: Settings) -> dict[str, Upstream]:
 
 
 def translation_socket(settings: Settings) -> Path:
-    """Where the process that translates listens for the relay workers of this installation."""
-    return settings.data_folder.joinpath(*_TRANSLATION_SOCKET)
+    """Where the process that translates listens for the relay workers of this installation; SettingsError."""
+    path = settings.data_folder.joinpath(*_TRANSLATION_SOCKET)
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise SettingsError(
+            f"{path} is too long for a Unix socket, which an upstream of protocol litellm needs.",
+            f"Choose a data_folder in [store] so that it has no more than {_LONGEST_SOCKET_PATH} letters.",
+        )
+    return path
 
 
 def _check_files(upstream: Upstream) -> None:
