@@ -66,11 +66,14 @@ def settle(
 
 
 def _used_tokens(connection: Connection, raw_ids: Sequence[bytes]) -> dict[bytes, int]:
-    """Tokens by raw id of those exchanges that the store has."""
+    """Tokens that were asked of upstreams, by raw id, of those exchanges that the store has."""
     named = {ids.format_id("ex", raw): raw for raw in raw_ids}
     wanted = list(named)
     found: dict[bytes, int] = {}
-    select = among("SELECT id, COALESCE(tokens_in, 0) + COALESCE(tokens_out, 0) FROM exchanges WHERE id IN :numbers")
+    select = among(
+        "SELECT id, CASE WHEN saved_microusd > 0 THEN 0 ELSE COALESCE(tokens_in, 0) + COALESCE(tokens_out, 0) END FROM exchanges "
+        "WHERE id IN :numbers"
+    )
     for start in range(0, len(wanted), _MANY):
         for id, tokens in connection.execute(select, {"numbers": wanted[start : start + _MANY]}):
             found[named[str(id)]] = int(tokens)
