@@ -44,12 +44,12 @@ async def forward(relay: Relay, call: Call, asked: Asked, assignment: Assignment
         body = reply.take()
         recording.whole(reply.status, stored, answer.upstream, answer.model, body)
         await recording.settle()
-        _add_ours(headers, assignment, recording, answer.upstream)
+        add_ours(headers, assignment, recording, answer.upstream)
         call.start(reply.status, reply.reason, headers)
         call.finish(body)
         return
     recording.head(reply.status, stored, answer.upstream, answer.model)
-    _add_ours(headers, assignment, recording, answer.upstream)
+    add_ours(headers, assignment, recording, answer.upstream)
     call.start(reply.status, reply.reason, headers)
     if not reply.held:
         call.flush()
@@ -87,7 +87,7 @@ async def refuse(call: Call, asked: Asked, assignment: Assignment, recording: Re
     headers = CIMultiDict({"Content-Type": "application/json"})
     name = asked.route.upstream.name if asked.route is not None and failure.status >= 500 else ""
     recording.head(failure.status, dict(headers), name)
-    _add_ours(headers, assignment, recording, name)
+    add_ours(headers, assignment, recording, name)
     recording.part(body)
     recording.end(state, failure.kind, failure.message)
     await recording.settle()
@@ -130,7 +130,8 @@ def _is_sse(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").startswith("text/event-stream")
 
 
-def _add_ours(headers: CIMultiDict[str], assignment: Assignment, recording: Recording, upstream: str) -> None:
+def add_ours(headers: CIMultiDict[str], assignment: Assignment, recording: Recording, upstream: str) -> None:
+    """Adds our response headers."""
     headers[PREFIX + "exchange-id"] = recording.exchange_id
     if assignment.variant:
         headers[PREFIX + "variant"] = assignment.variant

@@ -65,6 +65,7 @@ class _Way:
     prefix: int
     patience: Patience
     through: ProxiedUpstream | None
+    proxy: str
 
 
 class Outbound:
@@ -86,6 +87,11 @@ class Outbound:
         way = self._ways[upstream.name]
         if way.through is None and upstream.warm_connections:
             await self._pool.warm(way.origin, upstream.warm_connections, upstream.connect_timeout_s)
+
+    def way_of(self, upstream: Upstream) -> tuple[ssl.SSLContext | None, str]:
+        """Whom to trust (None without TLS) and the HTTP proxy ('' for none), for a WebSocket, which dials for itself."""
+        way = self._ways[upstream.name]
+        return way.origin.tls, way.proxy
 
     async def ask(
         self, upstream: Upstream, method: str, url: str, headers: CIMultiDict[str], body: bytes, recording: Recording
@@ -147,7 +153,7 @@ def _way(upstream: Upstream, keepalive_s: float) -> _Way:
     proxy = os.environ.get(variable_of(upstream.proxy), "") if variable_of(upstream.proxy) else upstream.proxy
     patience = Patience(upstream.first_byte_timeout_s, upstream.idle_timeout_s, upstream.total_timeout_s)
     through = ProxiedUpstream(proxy, tls, keepalive_s) if proxy else None
-    return _Way(origin, parts.netloc, len(f"{parts.scheme}://{parts.netloc}"), patience, through)
+    return _Way(origin, parts.netloc, len(f"{parts.scheme}://{parts.netloc}"), patience, through, proxy)
 
 
 def _trust(upstream: Upstream) -> ssl.SSLContext:

@@ -26,8 +26,8 @@ from proxy.wire.call import Call
 from proxy.wire.limits import Problem
 from serve.flags import Assignment, assign
 
-_NOT_ASSIGNED = Assignment()
-_NOT_KEPT = Failure(503, "spool_full", "The relay cannot keep this exchange just now.", "Try again in a moment.", 1)
+NOT_ASSIGNED = Assignment()
+NOT_KEPT = Failure(503, "spool_full", "The relay cannot keep this exchange just now.", "Try again in a moment.", 1)
 _log = logging.getLogger(__name__)
 
 
@@ -59,11 +59,11 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
     assignment = _assign(relay, asked)
     answer: Answer | Failure | None = None
     try:
-        is_kept = recording.begin(_begin(asked, assignment, config.omission.content_of(asked)))
+        is_kept = recording.begin(begin_of(asked, assignment, config.omission.content_of(asked)))
         if is_kept or not config.capture.rejects_when_full:
             is_kept = await recording.rest(asked.body)
         if not is_kept and config.capture.rejects_when_full:
-            await _refuse(relay, call, asked, assignment, recording, _NOT_KEPT, COMPLETE)
+            await _refuse(relay, call, asked, assignment, recording, NOT_KEPT, COMPLETE)
             return
         answer = await _ask(relay, config, asked, assignment, recording)
         if isinstance(answer, Failure):
@@ -86,7 +86,7 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
         recording.end(INTERRUPTED)
         if isinstance(answer, Answer):
             answer.close()
-        _count(relay, asked, assignment, recording)
+        count(relay, asked, assignment, recording)
 
 
 async def _refuse(
@@ -96,7 +96,8 @@ async def _refuse(
     await refuse(call, asked, assignment, recording, failure, state)
 
 
-def _count(relay: Relay, asked: Asked, assignment: Assignment, recording: Recording) -> None:
+def count(relay: Relay, asked: Asked, assignment: Assignment, recording: Recording) -> None:
+    """Counts an exchange that has ended."""
     relay.counters.ended(
         asked.route.protocol if asked.route is not None else asked.family,
         recording.upstream,
@@ -115,7 +116,7 @@ def _assign(relay: Relay, asked: Asked) -> Assignment:
     """Teacher or student: only the apps' own chats and messages take part in an experiment."""
     is_ours = asked.route is not None and asked.route.path in STUDENT_PATHS and asked.method == "POST"
     if not is_ours or asked.identity.purpose != PURPOSES[0]:
-        return _NOT_ASSIGNED
+        return NOT_ASSIGNED
     return assign(relay.flags(), asked.identity.task, asked.identity.units)
 
 
@@ -134,7 +135,8 @@ async def _ask(relay: Relay, config: Config, asked: Asked, assignment: Assignmen
     return await ask_teacher(relay, config, asked, headers, recording)
 
 
-def _begin(asked: Asked, assignment: Assignment, content: str) -> Begin:
+def begin_of(asked: Asked, assignment: Assignment, content: str) -> Begin:
+    """What the spool is told first of an exchange."""
     identity, route = asked.identity, asked.route
     unit, unit_source = (assignment.unit, assignment.unit_source) if assignment.variant else identity.unit
     return Begin(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
+
+from multidict import CIMultiDict
 
 from proxy.failures import Failure
 from proxy.hosts import is_known_host, is_loopback, is_own_origin
@@ -11,7 +14,6 @@ from proxy.identify import BadTagError, Identity, identify
 from proxy.peek import Peek, peek
 from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
 from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream
-from proxy.wire.call import Call
 from proxy.wire.limits import Problem
 
 
@@ -30,7 +32,22 @@ class Asked:
     failure: Failure | None
 
 
-def read_request(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
+class Request(Protocol):
+    """What is read of a `Call`, and of a request for a WebSocket."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def raw_path(self) -> str: ...
+    @property
+    def headers(self) -> CIMultiDict[str]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def problem(self) -> Problem | None: ...
+
+
+def read_request(call: Request, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
     """What `call` asks for; one that must be refused comes back with its `failure`."""
     headers, body = call.headers, call.body
     target, route, failure = Target("", ""), None, None

@@ -132,7 +132,7 @@ def choose_route(target: Target, family: str, upstreams: Mapping[str, Upstream],
             f"Nothing is at {target.path[:100]}.",
             "Set the app's base URL to this address with /v1 (OpenAI) or without (Anthropic).",
         )
-    asked = (azure.deployment if azure else "") or model or _model_in_query(target)
+    asked = (azure.deployment if azure else "") or model or model_in_query(target)
     upstream = _for_model(family, asked, upstreams) or _for_family(family, asked, upstreams, prefers_azure=azure is not None)
     return route_to(upstream, target, family, model)
 
@@ -197,7 +197,7 @@ def _known_family(path: str) -> str:
     return _PROTOCOLS.get(path) or (ANTHROPIC if path.startswith(MESSAGES + "/") or path == "/v1/complete" else "")
 
 
-def _model_in_query(target: Target) -> str:
+def model_in_query(target: Target) -> str:
     """The model of a path that has no body to name it in."""
     if not target.path.endswith("/realtime"):
         return ""

@@ -139,7 +139,13 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
     async def serve_socket(request: web.BaseRequest) -> web.StreamResponse:
         from proxy.websocket import relay_websocket
 
-        return await relay_websocket(relay, request)
+        task = asyncio.current_task()
+        assert task is not None
+        server.tasks.add(task)
+        try:
+            return await relay_websocket(relay, request)
+        finally:
+            server.tasks.discard(task)
 
     sockets = web.Server(serve_socket, handler_cancellation=True, access_log=None, auto_decompress=False)
     server = Server(serve, lambda: relay.config.limits, relay.budget, sockets)

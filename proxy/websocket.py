@@ -1,0 +1,217 @@
+"""One WebSocket's life: identify, keep, ask the upstream, then messages both ways, and one exchange stays of it all.
+
+Messages, pings and closes pass as they are, in order, each message kept before it is passed on. Nothing is parsed on the way,
+and whoever reads slowly slows down the other side. Frames are joined to messages and never compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from dataclasses import dataclass, field
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from capture.exchange import CLIENT_CLOSED, COMPLETE, INTERRUPTED
+from capture.records import Begin
+from capture.transcript import SWITCHED
+from proxy import failures
+from proxy.failures import Failure
+from proxy.forward import add_ours
+from proxy.headers import for_client, for_store
+from proxy.omission import Omission
+from proxy.outbound import UpstreamFailedError
+from proxy.pipeline import NOT_ASSIGNED, NOT_KEPT, begin_of, count
+from proxy.reading import Asked, read_request
+from proxy.recording import Recording
+from proxy.relay import Config, Relay
+from proxy.route import model_in_query
+from proxy.settings import KEY_FROM_CLIENT, OPENAI
+from proxy.talk import Talk
+from proxy.teacher import upstream_headers
+from proxy.websocket_upstream import Refusal, dial
+from proxy.wire.limits import Problem
+
+_KEY_PREFIX = "openai-insecure-api-key."
+"""What the name of a subprotocol begins with by which a browser sends its key."""
+_OF_HANDSHAKE = "sec-websocket-"
+_PROTOCOLS = "sec-websocket-protocol"
+_UNDERSTOOD = ("realtime", "responses")
+_VERSION, _KEY_BYTES = "13", 16
+_CLOSING_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Handshake:
+    """The request that asks for a WebSocket, without what is said on this hop alone; its key is a header like any other's."""
+
+    raw_path: str
+    headers: CIMultiDict[str]
+    protocols: tuple[str, ...]
+    """The subprotocols that the client offers, those with a key left out."""
+    keyed: tuple[str, ...]
+    """The offered ones as they came."""
+    method: str = "GET"
+    body: bytes = b""
+    problem: Problem | None = field(default=None)
+
+
+async def relay_websocket(relay: Relay, request: web.BaseRequest) -> web.StreamResponse:
+    """Answers a request for a WebSocket, and leaves one exchange in the spool when it is over."""
+    relay.requests += 1
+    relay.counters.began()
+    config = relay.config
+    handshake = _read(request)
+    asked = read_request(handshake, config.relay, config.upstreams)
+    recording = Recording(relay.spool, config.capture)
+    try:
+        return await _serve(relay, config, request, handshake, asked, recording)
+    except UpstreamFailedError as error:
+        return await _refuse(relay, asked, recording, error.failure, error.state)
+    except asyncio.CancelledError:
+        recording.end(INTERRUPTED if relay.is_stopping else CLIENT_CLOSED)
+        raise
+    except ConnectionError:
+        recording.end(CLIENT_CLOSED)
+        raise
+    except Exception:
+        _log.exception("exchange %s failed inside the relay", recording.exchange_id)
+        failure = Failure(500, "relay_error", "Potstill failed while relaying.", f"Report exchange {recording.exchange_id}.")
+        return await _refuse(relay, asked, recording, failure, INTERRUPTED)
+    finally:
+        recording.end(INTERRUPTED)
+        count(relay, asked, NOT_ASSIGNED, recording)
+
+
+async def _serve(
+    relay: Relay, config: Config, request: web.BaseRequest, handshake: _Handshake, asked: Asked, recording: Recording
+) -> web.StreamResponse:
+    is_kept = recording.begin(_begin(asked, config.omission))
+    if not is_kept and config.capture.rejects_when_full:
+        return await _refuse(relay, asked, recording, NOT_KEPT, COMPLETE)
+    failure = asked.failure or _malformed(request)
+    if failure is not None:
+        return await _refuse(relay, asked, recording, failure, COMPLETE)
+    assert asked.route is not None
+    upstream = asked.route.upstream
+    headers = upstream_headers(relay, asked, upstream)
+    if isinstance(headers, Failure):
+        return await _refuse(relay, asked, recording, headers, COMPLETE)
+    offered = handshake.keyed if upstream.key == KEY_FROM_CLIENT else handshake.protocols
+    if offered != handshake.protocols:
+        headers.popall("authorization", None)  # the key goes as it came, in the name of a subprotocol
+    async with dial(config, upstream, asked.route.url, headers, offered, recording) as found:
+        if isinstance(found, Refusal):
+            return await _pass_on_refusal(relay, recording, found, upstream.name)
+        limit = config.relay.websocket_message_mib * 2**20
+        client = web.WebSocketResponse(
+            timeout=_CLOSING_S, autoclose=False, autoping=False, compress=False, max_msg_size=limit, decode_text=False,
+            protocols=(found.protocol,) if found.protocol else (),
+        )  # fmt: skip
+        for name, value in for_client(found.headers).items():
+            if not name.lower().startswith(_OF_HANDSHAKE):
+                client.headers.add(name, value)
+        recording.head(SWITCHED, for_store(found.headers.items()), upstream.name)
+        add_ours(client.headers, NOT_ASSIGNED, recording, upstream.name)
+        await client.prepare(_with_protocol(request, found.protocol))
+        talk = Talk(recording, client, found.socket, upstream.name, config.relay)
+        return await _hold(relay, talk, client)
+
+
+async def _hold(relay: Relay, talk: Talk, client: web.WebSocketResponse) -> web.StreamResponse:
+    """Runs `talk` to its end. A client that hangs up cancels us at once, though what it said before is still to be passed on."""
+    running = asyncio.ensure_future(talk.run())
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if relay.is_stopping:
+            talk.stop()
+        await asyncio.wait({running}, timeout=talk.patience_s)
+        raise
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    return client
+
+
+def _read(request: web.BaseRequest) -> _Handshake:
+    keyed = tuple(name for each in request.headers.getall(_PROTOCOLS, []) for part in each.split(",") if (name := part.strip()))
+    headers = CIMultiDict([(n, v) for n, v in request.headers.items() if not n.lower().startswith(_OF_HANDSHAKE)])
+    keys = [name.removeprefix(_KEY_PREFIX) for name in keyed if name.startswith(_KEY_PREFIX)]
+    if keys and "authorization" not in headers:
+        headers["Authorization"] = f"Bearer {keys[0]}"
+    protocols = tuple(name for name in keyed if not name.startswith(_KEY_PREFIX))
+    return _Handshake(request.raw_path, headers, protocols, keyed)
+
+
+def _begin(asked: Asked, omission: Omission) -> Begin:
+    begin = begin_of(asked, NOT_ASSIGNED, omission.content_of(asked))
+    is_known = asked.family == OPENAI and begin.path.rstrip("/").rpartition("/")[2] in _UNDERSTOOD
+    return msgspec.structs.replace(
+        begin, protocol=OPENAI if is_known else "raw", model_asked=model_in_query(asked.target), is_stream=True
+    )
+
+
+def _malformed(request: web.BaseRequest) -> Failure | None:
+    """Why this is no handshake that can be answered."""
+    headers = request.headers
+    try:
+        key = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
+    except binascii.Error:
+        key = b""
+    if request.method != "GET" or headers.get("upgrade", "").strip().lower() != "websocket" or len(key) != _KEY_BYTES:
+        what = "The request asks for a WebSocket, and is no handshake by RFC 6455."
+        return Failure(400, "bad_websocket", what, "Use a WebSocket client, or leave the Upgrade header out.")
+    version = headers.get("sec-websocket-version", "")
+    if version != _VERSION:
+        return Failure(400, "bad_websocket", f"WebSocket version {version[:20]!r} is not served here.", "Use version 13.")
+    return None
+
+
+def _with_protocol(request: web.BaseRequest, chosen: str | None) -> web.BaseRequest:
+    """`request` offering `chosen` alone: aiohttp logs what is offered in vain, and a key may be among it."""
+    headers = CIMultiDict(request.headers)
+    headers.popall(_PROTOCOLS, None)
+    if chosen:
+        headers[_PROTOCOLS] = chosen
+    return request.clone(headers=CIMultiDictProxy(headers))
+
+
+async def _pass_on_refusal(relay: Relay, recording: Recording, refusal: Refusal, upstream: str) -> web.StreamResponse:
+    """The upstream's answer when it was no WebSocket, as it came."""
+    recording.head(refusal.status, for_store(refusal.headers.items()), upstream)
+    recording.part(refusal.body)
+    recording.end(COMPLETE)
+    await recording.settle()
+    headers = for_client(refusal.headers)
+    headers.popall("content-length", None)
+    add_ours(headers, NOT_ASSIGNED, recording, upstream)
+    response = web.Response(status=refusal.status, reason=refusal.reason, headers=headers, body=refusal.body)
+    response.force_close()
+    return response
+
+
+async def _refuse(relay: Relay, asked: Asked, recording: Recording, failure: Failure, state: str) -> web.StreamResponse:
+    """Answers with `failure` in the client's shape; once messages have passed, only breaks off."""
+    relay.counters.refused(failure.kind)
+    if recording.status:
+        recording.end(state, failure.kind, failure.message)
+        raise ConnectionResetError(failure.message)
+    body = failures.body(asked.family, failure, recording.exchange_id)
+    headers = CIMultiDict({"Content-Type": "application/json"})
+    name = asked.route.upstream.name if asked.route is not None and failure.status >= 500 else ""
+    recording.head(failure.status, dict(headers), name)
+    add_ours(headers, NOT_ASSIGNED, recording, name)
+    if failure.retry_after_s:
+        headers["Retry-After"] = str(failure.retry_after_s)
+    recording.part(body)
+    recording.end(state, failure.kind, failure.message)
+    await recording.settle()
+    response = web.Response(status=failure.status, headers=headers, body=body)
+    response.force_close()
+    return response
