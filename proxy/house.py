@@ -144,6 +144,8 @@ class House:
             sync_failures=self.totals.number("sync_failures"),
             stored=self.totals.number("stored"),
             refused_by_store=self.totals.number("refused"),
+            spans_sent=self.totals.number("spans_sent"),
+            spans_refused=self.totals.number("spans_refused"),
             workers=[child.status() for child in self.workers],
             children=[child.status() for child in children],
             resident_bytes=resident,

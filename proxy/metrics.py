@@ -35,6 +35,8 @@ class Seen:
     sync_failures: int = 0
     stored: int = 0
     refused_by_store: int = 0
+    spans_sent: int = 0
+    spans_refused: int = 0
     workers: Sequence[Mapping[str, Any]] = ()
     children: Sequence[Mapping[str, Any]] = ()
     resident_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -68,7 +70,7 @@ def _of_traffic(counters: Snapshot) -> Iterator[Metric]:
     names = ("protocol", "upstream", "variant", "status", "state")
     ended = [((one.protocol, one.upstream, one.variant, str(one.status), one.state), one.count) for one in counters.series]
     yield _counter("potstill_exchanges", "Exchanges that ended, by how they ended; status 0: no head came.", ended, names)
-    yield _histogram("potstill_exchange_duration", "From the first byte of the request to the end.", counters.timings, "latency")
+    yield _histogram("potstill_exchange_duration", "From the start of an exchange to its end.", counters.timings, "latency")
     yield _histogram("potstill_first_byte", "Until the first byte of the answer.", counters.timings, "first_byte")
     yield _histogram("potstill_overhead", "Our own part until the head of the answer went out.", counters.timings, "overhead")
     for name, what in (("request_bytes", "Bytes of request bodies."), ("response_bytes", "Bytes of answers' bodies.")):
@@ -93,6 +95,8 @@ def _of_capture(seen: Seen) -> Iterator[Metric]:
     yield _gauge(
         "potstill_spool_bytes", "Bytes of spool on disk, which the store may not hold yet.", [((), seen.spool_bytes)], ()
     )
+    yield _counter("potstill_spans_sent", "Traces' spans that a collector took.", [((), seen.spans_sent)], ())
+    yield _counter("potstill_spans_refused", "Spans that a collector could not read.", [((), seen.spans_refused)], ())
     if seen.writer_full_us:
         lag_s = max(0, seen.now_us - seen.writer_full_us) / 1e6
         what = "How long ago the store last held all that was in the spools."

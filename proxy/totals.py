@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.counters import Snapshot, merged
 
-COUNTED = ("requests", "fallbacks", "dropped", "sync_failures", "unsure", "stored", "refused")
+COUNTED = ("requests", "fallbacks", "dropped", "sync_failures", "unsure", "stored", "refused", "spans_sent", "spans_refused")
 """Plain numbers of a report that only grow while the child lives."""
 
 

@@ -6,10 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,80 +15,13 @@ import pytest
 from capture import feed
 from capture.database import open_database
 from capture.filters import parse_filter
-from capture.settings import Settings
 from proxy.children import Child
+from tests.proxy.housing import House, NotReadyError, house_in, until_async
 from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, chunk, chunked_head, free_port, relay_settings, talk, until
 
 KEY = "Authorization: Bearer sk-test\r\n"
 CHAT = "POST /v1/chat/completions"
 ASK = b'{"model": "m"}'
-START = """
-import sys
-from pathlib import Path
-from capture.errors import PotstillError
-from capture.settings import load_settings
-from proxy.supervise import run
-def ready(relay, admin):
-    print("ready", relay, admin, flush=True)
-def notice(line):
-    print(line, file=sys.stderr, flush=True)
-try:
-    path = Path(sys.argv[1])
-    run(load_settings(path), False, lambda: load_settings(path), ready, notice)
-except PotstillError as error:
-    sys.exit(str(error))
-"""
-
-
-class NotReadyError(Exception):
-    """The house did not start; the text is what it said."""
-
-
-class House:
-    """`supervise.run` in a process of its own."""
-
-    def __init__(self, settings: Settings, port: int, admin_port: int) -> None:
-        self.settings = settings
-        self.port = port
-        self.admin_port = admin_port
-
-    async def start(self) -> None:
-        self.process = subprocess.Popen(  # noqa: ASYNC220 - starts at once
-            [sys.executable, "-c", START, str(self.settings.path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self.settings.folder,
-        )
-        assert self.process.stdout is not None
-        line = await asyncio.to_thread(self.process.stdout.readline)
-        self.addresses = line.decode().split()[1:]
-        if not line.startswith(b"ready "):
-            _, errors = await asyncio.to_thread(self.process.communicate)
-            raise NotReadyError(errors.decode())
-
-    async def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.admin_port}{path}") as answer:
-            return answer.status, await answer.json()
-
-    async def status(self) -> dict[str, Any]:
-        return (await self.get("/status"))[1]
-
-    async def stop(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(self.process.communicate, None, 40)
-        return self.process.returncode
-
-
-@asynccontextmanager
-async def house_in(folder: Path, url: str, **relay: object) -> AsyncIterator[House]:
-    port, admin_port = free_port(), free_port()
-    house = House(relay_settings(folder, url, **{"port": port, "admin_port": admin_port, **relay}), port, admin_port)
-    await house.start()
-    try:
-        yield house
-    finally:
-        await house.stop()
 
 
 def is_alive(pid: int) -> bool:
@@ -122,12 +51,6 @@ async def test_the_house_relays_keeps_stores_and_ends_in_order(tmp_path: Path, u
     database.close()
     assert [exchange.state for exchange in exchanges] == ["complete"] * 10
     assert list((house.settings.data_folder / "spool").glob("sp_*/*.seg")) == [], "the writer emptied the spool before it ended"
-
-
-async def until_async(look: Any, condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition(await look()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
 
 
 async def test_a_dead_child_is_started_again_and_the_relay_goes_on(tmp_path: Path, upstream: Upstream) -> None:
@@ -224,15 +147,14 @@ async def test_the_admin_listener_refuses_foreign_names(tmp_path: Path, upstream
 
 @pytest.mark.faults
 async def test_f06_a_store_that_cannot_be_reached_does_not_stop_the_house(tmp_path: Path, upstream: Upstream) -> None:
-    port, admin_port = free_port(), free_port()
-    settings = relay_settings(tmp_path, upstream.url, port=port, admin_port=admin_port)
+    settings = relay_settings(tmp_path, upstream.url)
     assert settings.path is not None
     nowhere = f'database_url = "postgresql://nobody@127.0.0.1:{free_port()}/none"'
     settings.path.write_text(settings.path.read_text().replace("[relay]", f"{nowhere}\n[relay]"))
-    house = House(settings, port, admin_port)
+    house = House(settings)
     await house.start()
     try:
-        assert (await talk(port, CHAT, KEY, ASK)).body == CHAT_ANSWER
+        assert (await talk(house.port, CHAT, KEY, ASK)).body == CHAT_ANSWER
         status = await house.status()
         assert "cannot be opened" in status["store_problem_at_start"]
         assert status["is_ready"]
