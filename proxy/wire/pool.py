@@ -49,10 +49,12 @@ class Pool:
         return await self._dial(origin, connect_s)
 
     async def warm(self, origin: Origin, count: int, connect_s: float) -> None:
-        """Opens connections ahead of the first request; ConnectFailedError."""
-        for connection in [await self._dial(origin, connect_s) for _ in range(count)]:
+        """Opens what lacks of `count` connections at rest; ConnectFailedError."""
+        idle = self._idle[origin]
+        while sum(each.is_open for each in idle) < count:
+            connection = await self._dial(origin, connect_s)
             connection.rested_at = self._loop.time()
-            self._idle[origin].append(connection)
+            idle.append(connection)
 
     def close(self) -> None:
         """Ends every connection."""

@@ -40,7 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._patience = Patience(0, 0)
         self._asked_at = self._moved = 0.0
-        self._is_head = self._has_head = self._is_whole = self._until_close = self._is_interim = False
+        self._is_head = self._has_head = self._is_whole = self._may_stay = self._until_close = self._is_interim = False
         self._reason = b""
         self._headers: list[tuple[str, str]] = []
         self._head_bytes = 0
@@ -158,7 +158,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_interim:
             self._is_interim = False
         elif not self._is_whole:
-            self._is_whole = True
+            self._is_whole, self._may_stay = True, self._parser.should_keep_alive()
 
     # --- what becomes of an answer
 
@@ -177,7 +177,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _end(self, reply: Reply) -> None:
         data = self._take_pieces()
-        may_be_asked_again = self._is_whole and not self._until_close and not self._is_head and self._parser.should_keep_alive()
+        may_be_asked_again = self._is_whole and self._may_stay and not self._until_close and not self._is_head
         is_paused = reply.is_paused
         self._let_go()
         reply.finish(data)
