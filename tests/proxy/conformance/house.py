@@ -11,13 +11,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from capture import feed
 from capture.database import Database, open_database
 from capture.errors import NotFoundError
 from capture.exchange import Content, Conversation, Exchange
+from capture.filters import parse_filter
 from capture.settings import load_settings
 from serve.flag_store import set_share
 from serve.release_store import READY, add_release, settle_release
@@ -67,7 +68,6 @@ class House:
     student: Upstream
     process: subprocess.Popen[bytes]
     database: Database
-    sent: list[str] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -96,6 +96,14 @@ class House:
                     continue
                 content = feed.content(self.database, exchange)
                 return Stored(exchange, content, feed.conversation_of(exchange, content))
+
+    async def stored_in(self, session: str) -> Stored:
+        """The only exchange of `session`, once it is stored."""
+        async with asyncio.timeout(LONGEST_S):
+            while not (found := feed.page(self.database, parse_filter(f"session:{session}"))):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        (exchange,) = found
+        return await self.stored(exchange.id)
 
     async def stored_of(self, reply: Reply) -> Stored:
         """The exchange that `reply` names, whose stored bytes must be those that the client got."""
