@@ -29,8 +29,14 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     )
 )
-_NOT_SENT_UP = _HOP_BY_HOP | {"host", "content-length", "expect", "forwarded", "via", "x-real-ip", "accept-encoding"}
-_NOT_SENT_UP_PREFIXES = (PREFIX, "helicone-", "x-litellm-", "x-portkey-", "x-inference-", "proxy-", "x-forwarded-")
+_NOT_SENT_UP = _HOP_BY_HOP | {
+    *("host", "content-length", "expect", "forwarded", "via", "x-real-ip", "accept-encoding"),
+    *("x-bf-disable-content-logging", "cf-aig-collect-log"),
+}
+_NOT_SENT_UP_PREFIXES = (
+    *(PREFIX, "helicone-", "x-litellm-", "x-portkey-", "x-inference-", "langfuse-", "langfuse_", "x-langfuse-"),
+    *("proxy-", "x-forwarded-"),
+)
 CREDENTIALS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
 _KEY_HEADERS = {AUTHORIZATION: "Authorization"}
 _CLIENT_ACCOUNT = CREDENTIALS | {"cookie", "openai-organization", "openai-project"}

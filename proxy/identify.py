@@ -3,6 +3,8 @@
 The most explicit source wins: our header, then the path prefix, then an alias that other products' users already send,
 then the body. A malformed tag of ours is refused with the reason, never dropped; an empty one counts as absent. Aliases and
 bodies belong to others, so what comes from them is cleaned and cut to size, or left out, and never refused.
+
+A coding agent's session is the unit of its requests: a model may not change under a session that is at work.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from urllib.parse import unquote
 
 import msgspec
 
@@ -25,6 +28,7 @@ PREFIX = "x-potstill-"
 _TASK, _USER, _SESSION, _ENVIRONMENT, _PURPOSE = "task", "user", "session", "environment", "purpose"
 _STORE, _STORE_WORDS = "store", ("yes", "no")
 _CONVERSATION, _TAG, _METADATA, _CSV, _UNKNOWN = "conversation", "tag", "metadata", "csv", "unknown"
+_TRACE, _BAGGAGE, _AGENTS_USER = "trace", "baggage", "agents_user"
 _OURS = (_TASK, _USER, _SESSION, _CONVERSATION, _ENVIRONMENT, _PURPOSE, _STORE)
 _TAG_PREFIX = PREFIX + "tag-"
 
@@ -32,6 +36,8 @@ _ALIASES: Mapping[str, str] = {
     "helicone-prompt-id": _TASK,
     "helicone-user-id": _USER,
     "helicone-session-id": _SESSION,
+    "helicone-session-name": _TAG,
+    "helicone-session-path": _TAG,
     "x-litellm-customer-id": _USER,
     "x-litellm-end-user-id": _USER,
     "x-litellm-session-id": _SESSION,
@@ -42,15 +48,62 @@ _ALIASES: Mapping[str, str] = {
     "x-portkey-metadata": _METADATA,
     "x-inference-task-id": _TASK,
     "x-inference-environment": _ENVIRONMENT,
+    "langfuse-user-id": _USER,
+    "langfuse-trace-user-id": _USER,
+    "langfuse-session-id": _SESSION,
+    "langfuse-environment": _ENVIRONMENT,
+    "langfuse-tags": _CSV,
+    "langfuse-metadata": _METADATA,
+    "langfuse-trace-name": _TAG,
+    "traceparent": _TRACE,
+    "baggage": _BAGGAGE,
     "x-claude-code-session-id": _SESSION,
+    "x-claude-code-agent-id": _TAG,
+    "session-id": _SESSION,
+    "x-openai-subagent": _TAG,
+    "x-title": _TAG,
+    "x-openrouter-title": _TAG,
+}
+"""With `-` for `_`. Those of Claude Code, Codex (session-id, x-openai-subagent) and Aider (x-title) are the providers' too."""
+_TAG_NAMES: Mapping[str, str] = {
+    "helicone-session-name": "session_name",
+    "helicone-session-path": "session_path",
+    "langfuse-trace-name": "trace_name",
+    "x-claude-code-agent-id": "agent",
+    "x-openai-subagent": "agent",
+    "x-title": "app",
+    "x-openrouter-title": "app",
 }
 _ALIAS_TAG_PREFIXES = ("helicone-property-", "x-inference-metadata-")
-_ALIAS_FIELDS = {"_user": _USER, "_environment": _ENVIRONMENT}
+_ALIAS_FIELDS = {"_user": _USER, "_environment": _ENVIRONMENT, "_prompt": _TASK}
+_CARRIED: Mapping[str, str] = {
+    "langfuse_user_id": _USER,
+    "user.id": _USER,
+    "langfuse_session_id": _SESSION,
+    "session.id": _SESSION,
+    "langfuse_environment": _ENVIRONMENT,
+    "gen_ai.conversation.id": _CONVERSATION,
+}
+"""Names in `baggage`, by Langfuse's SDKs and OpenTelemetry's conventions."""
+_CARRIED_TAG = "langfuse_metadata_"
+_IN_BODY: Mapping[str, str] = {
+    "langfuse_user_id": _USER,
+    "user.id": _USER,
+    "langfuse_session_id": _SESSION,
+    "session_id": _SESSION,
+    "gen_ai.conversation.id": _CONVERSATION,
+    "wandb.thread_id": _CONVERSATION,
+    "prompt_id": _TASK,
+}
+"""Names in a body's `metadata` that say who asks; the other ones are tags."""
 
 TASK_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TAG_KEY = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_MAX_VALUE, _MAX_KEY, _MAX_TAGS = 512, 64, 64
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_AGENT_USER = re.compile(r"(user_[0-9A-Za-z]+)_account_(.*)_session_([0-9A-Za-z-]+)")
+_MAX_VALUE, _MAX_KEY, _MAX_TAGS, _MAX_BODY_TAGS = 512, 64, 64, 16
 
 
 class BadTagError(ValueError):
@@ -61,7 +114,8 @@ class BadTagError(ValueError):
 class Identity:
     """Who asked and what for; '' for what is unknown.
 
-    `units` holds the sticky units that the request has, by kind: conversation, user, session.
+    `units` holds the sticky units that the request has, by kind: conversation, user, session. `trace_id` is the W3C trace
+    that the request belongs to, 32 hex digits.
     """
 
     task: str = ""
@@ -71,6 +125,7 @@ class Identity:
     purpose: str = PURPOSES[0]
     tags: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    trace_id: str = ""
 
     @property
     def unit(self) -> tuple[str, str]:
@@ -100,17 +155,19 @@ def identify(headers: Iterable[tuple[str, str]], path_task: str, peeked: Peek) -
         _check_task("the path prefix /task/", path_task)
     if len(tags) > _MAX_TAGS:
         raise BadTagError(f"the request has {len(tags)} tags; at most {_MAX_TAGS} are kept.")
-    user = ours.get(_USER) or aliases.get(_USER) or _clean(peeked.user)
-    session = ours.get(_SESSION) or aliases.get(_SESSION, "")
-    conversation = ours.get(_CONVERSATION) or _clean(peeked.conversation)
+    body, body_tags = _read_body(peeked)
+    user = ours.get(_USER) or aliases.get(_USER) or body.get(_USER, "")
+    session = ours.get(_SESSION) or aliases.get(_SESSION) or body.get(_SESSION, "")
+    conversation = ours.get(_CONVERSATION) or aliases.get(_CONVERSATION) or body.get(_CONVERSATION, "")
     return Identity(
-        task=ours.get(_TASK) or path_task or aliases.get(_TASK, ""),
-        user=user,
+        task=ours.get(_TASK) or path_task or aliases.get(_TASK) or body.get(_TASK, ""),
+        user=user or body.get(_AGENTS_USER, ""),
         session=session,
         environment=ours.get(_ENVIRONMENT) or aliases.get(_ENVIRONMENT, ""),
         purpose=ours.get(_PURPOSE, PURPOSES[0]),
-        tags=_first_tags(tags, alias_tags, _body_tags(peeked)),
+        tags=_first_tags(tags, alias_tags, body_tags) if tags or alias_tags or body_tags else {},
         units={kind: unit for kind, unit in zip(UNITS, (conversation, user, session), strict=True) if unit},
+        trace_id=aliases.get(_TRACE, ""),
     )
 
 
@@ -123,8 +180,9 @@ def _rule(name: str) -> tuple[bool, str, str] | None:
     if name.startswith(PREFIX):
         kind = name.removeprefix(PREFIX)
         return (True, kind, "") if kind in _OURS else (True, _UNKNOWN, name)
-    if kind := _ALIASES.get(name, ""):
-        return False, kind, ""
+    known = name.replace("_", "-")
+    if kind := _ALIASES.get(known, ""):
+        return False, kind, _TAG_NAMES.get(known, "")
     for prefix in _ALIAS_TAG_PREFIXES:
         if name.startswith(prefix):
             return False, _TAG, name.removeprefix(prefix)
@@ -153,16 +211,38 @@ def _take_alias(kind: str, key: str, value: str, fields: dict[str, str], tags: d
     if kind == _METADATA:
         for inner, text in _metadata(value).items():
             if field_name := _ALIAS_FIELDS.get(inner, ""):
-                fields.setdefault(field_name, text)
+                fields.setdefault(field_name, _slug(text) if field_name == _TASK else text)
             else:
                 tags.setdefault(inner, text)
     elif kind == _CSV:
-        tags.update({_slug(each.strip()).lower()[:_MAX_KEY]: "true" for each in value.split(",") if each.strip()})
+        tags.update(_labelled(value.split(",")))
+    elif kind == _TRACE:
+        if found := _TRACEPARENT.fullmatch(value):
+            fields.setdefault(_TRACE, found[1])
+    elif kind == _BAGGAGE:
+        _take_baggage(value, fields, tags)
     elif kind == _TAG:
         if _TAG_KEY.fullmatch(key):
             tags.setdefault(key, _clean(value))
     else:
         fields.setdefault(kind, _slug(value) if kind == _TASK else _clean(value))
+
+
+def _take_baggage(value: str, fields: dict[str, str], tags: dict[str, str]) -> None:
+    for member in value.split(",")[:_MAX_TAGS]:
+        key, _, given = member.partition(";")[0].partition("=")
+        key, text = unquote(key.strip()), _clean(unquote(given.strip()))
+        if not text:
+            continue
+        if field_name := _CARRIED.get(key, ""):
+            fields.setdefault(field_name, text)
+        elif key.startswith(_CARRIED_TAG) and _TAG_KEY.fullmatch(tag := key.removeprefix(_CARRIED_TAG).lower()):
+            tags.setdefault(tag, text)
+
+
+def _labelled(labels: Iterable[str]) -> dict[str, str]:
+    """Tags without a value, as Langfuse and LiteLLM have them."""
+    return {_slug(each.strip()).lower()[:_MAX_KEY]: "true" for each in labels if each.strip()}
 
 
 def _metadata(value: str) -> dict[str, str]:
@@ -185,12 +265,46 @@ def _first_tags(*sources: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _body_tags(peeked: Peek) -> dict[str, str]:
-    if not peeked.metadata:
-        return {}
-    found = {key.lower(): _clean(value) for key, value in peeked.metadata.items() if _TAG_KEY.fullmatch(key.lower())}
-    found.pop("user_id", None)
-    return dict(list(found.items())[:16])
+def _read_body(peeked: Peek) -> tuple[dict[str, str], dict[str, str]]:
+    """What the body says of who asks, and its tags."""
+    fields: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    for key, value in peeked.metadata.items():
+        key = key.lower()
+        if kind := _IN_BODY.get(key, ""):
+            fields.setdefault(kind, _slug(value) if kind == _TASK else _clean(value))
+        elif key != "user_id" and len(tags) < _MAX_BODY_TAGS and _TAG_KEY.fullmatch(key):
+            tags[key] = _clean(value)
+    if peeked.labels:
+        tags = {**tags, **_labelled(peeked.labels[:_MAX_TAGS])}
+    if peeked.user and not _take_agent(peeked.user, fields):
+        fields[_USER] = _clean(peeked.user)
+    if peeked.conversation:
+        fields[_CONVERSATION] = _clean(peeked.conversation)
+    if peeked.session:
+        fields[_SESSION] = _clean(peeked.session)
+    if peeked.cache_key:  # made for one session by Codex and others, for a whole app by most
+        if _UUID.search(peeked.cache_key):
+            fields.setdefault(_SESSION, _clean(peeked.cache_key))
+        else:
+            tags.setdefault("prompt_cache_key", _clean(peeked.cache_key))
+    return fields, tags
+
+
+def _take_agent(user: str, fields: dict[str, str]) -> bool:
+    """Whether `user` is what Claude Code writes into metadata.user_id, which names account, device and session in one."""
+    if user.startswith("user_") and (found := _AGENT_USER.fullmatch(user[:_MAX_VALUE])):
+        device, account, session = found.groups()
+    elif user.startswith("{"):
+        given = _metadata(user)
+        device, account, session = (given.get(name, "") for name in ("device_id", "account_uuid", "session_id"))
+        if not session:
+            return False
+    else:
+        return False
+    fields[_AGENTS_USER] = _clean(account or device)
+    fields.setdefault(_SESSION, _clean(session))
+    return True
 
 
 def _check_task(where: str, value: str) -> None:

@@ -24,6 +24,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "x-litellm-enable-message-redaction": _TRUE,
     "x-bf-disable-content-logging": _TRUE,
     "cf-aig-collect-log": _FALSE,
+    "x-portkey-debug": _FALSE,
 }
 """Headers of other products with the values that ask for the same."""
 _NAMES = (HEADER, *_ALIASES)

@@ -19,6 +19,10 @@ class _Fields(msgspec.Struct):
     safety_identifier: object = None
     conversation: object = None
     metadata: object = None
+    prompt_cache_key: object = None
+    litellm_session_id: object = None
+    litellm_metadata: object = None
+    tags: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class Peek:
     user: str = ""
     conversation: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    session: str = ""
+    cache_key: str = ""
+    labels: tuple[str, ...] = ()
+    """Tags without a value."""
 
 
 _NOTHING = Peek()
@@ -46,12 +54,17 @@ def peek(body: bytes) -> Peek:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _NOTHING
     metadata = fields.metadata if isinstance(fields.metadata, dict) else {}
+    labels = _labels(fields.tags) + _labels(metadata.get("tags"))
+    if isinstance(fields.litellm_metadata, dict):
+        labels += _labels(fields.litellm_metadata.get("tags"))
+        metadata = {**metadata, **fields.litellm_metadata}
     named = {key: value for key, value in metadata.items() if isinstance(value, str)}
     conversation = fields.conversation
     if isinstance(conversation, dict):
         conversation = conversation.get("id")
     user = _text(fields.user) or _text(fields.safety_identifier) or named.get("user_id", "")
-    return Peek(_text(fields.model), fields.stream is True, user, _text(conversation), named)
+    session, cache_key = _text(fields.litellm_session_id), _text(fields.prompt_cache_key)
+    return Peek(_text(fields.model), fields.stream is True, user, _text(conversation), named, session, cache_key, labels)
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -62,6 +75,10 @@ def with_model(body: bytes, model: str) -> bytes:
         raise ValueError(f"the body is not a JSON object: {error}") from error
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
+
+
+def _labels(value: object) -> tuple[str, ...]:
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def _text(value: object) -> str:

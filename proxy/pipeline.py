@@ -161,4 +161,5 @@ def begin_of(asked: Asked, assignment: Assignment, content: str) -> Begin:
         request_headers=for_store(asked.headers.items()),
         body=asked.body,
         content=content,
+        trace_id=identity.trace_id,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +34,14 @@ NOTHING = Peek()
         ("x-inference-task-id", "triage", "task", "triage"),
         ("x-inference-environment", "dev", "environment", "dev"),
         ("x-claude-code-session-id", "cc", "session", "cc"),
+        ("session_id", "cx", "session", "cx"),
+        ("Session-Id", "cx", "session", "cx"),
+        ("langfuse_trace_user_id", "u10", "user", "u10"),
+        ("langfuse_session_id", "s10", "session", "s10"),
+        ("Langfuse-Environment", "prod", "environment", "prod"),
+        ("x-portkey-metadata", '{"_prompt": "my prompt"}', "task", "my-prompt"),
+        ("baggage", "langfuse_user_id=u%2011;p=1, x=y", "user", "u 11"),
+        ("baggage", "a=b,session.id=s11", "session", "s11"),
     ],
 )
 def test_a_header_names_a_field(name: str, value: str, field: str, expected: str) -> None:
@@ -47,6 +57,13 @@ def test_a_header_names_a_field(name: str, value: str, field: str, expected: str
         ("x-portkey-metadata", '{"Team": "a", "n": 3}', {"team": "a", "n": "3"}),
         ("x-litellm-spend-logs-metadata", '{"k": "v"}', {"k": "v"}),
         ("x-litellm-tags", "batch, Night Run", {"batch": "true", "night-run": "true"}),
+        ("langfuse_tags", "batch", {"batch": "true"}),
+        ("Helicone-Session-Path", "/a/b", {"session_path": "/a/b"}),
+        ("Helicone-Session-Name", "trip", {"session_name": "trip"}),
+        ("baggage", "langfuse_metadata_Team=search", {"team": "search"}),
+        ("x-claude-code-agent-id", "a1", {"agent": "a1"}),
+        ("x-openai-subagent", "review", {"agent": "review"}),
+        ("X-Title", "Aider", {"app": "Aider"}),
     ],
 )
 def test_a_header_names_tags(name: str, value: str, tags: dict[str, str]) -> None:
@@ -156,13 +173,91 @@ def test_an_empty_tag_counts_as_absent() -> None:
     assert identify([("x-potstill-user", " "), ("x-potstill-tag-a", "")], "", peek(b'{"user": "u"}')).user == "u"
 
 
-HEADER_NAMES = st.sampled_from(["x-potstill-task", "x-potstill-user", "x-potstill-tag-a", "x-portkey-metadata", "x-litellm-tags"])
+UUID = "57a121ec-f78c-48c3-a745-e3036a3ecc33"
+
+
+@pytest.mark.parametrize(
+    ("user_id", "user"),
+    [
+        (f"user_{'a1' * 32}_account_{UUID[::-1]}_session_{UUID}", UUID[::-1]),
+        (f"user_{'a1' * 32}_account__session_{UUID}", f"user_{'a1' * 32}"),
+        (json.dumps({"device_id": "d1", "account_uuid": "", "session_id": UUID}), "d1"),
+        (json.dumps({"device_id": "d1", "account_uuid": "acc", "session_id": UUID}), "acc"),
+    ],
+)
+def test_the_session_of_claude_code_is_its_unit(user_id: str, user: str) -> None:
+    body = peek(json.dumps({"metadata": {"user_id": user_id}}).encode())
+    found = identify([], "", body)
+    assert (found.user, found.session, found.units, found.tags) == (user, UUID, {"session": UUID}, {})
+    header = identify([("X-Claude-Code-Session-Id", "newer"), ("x-claude-code-agent-id", "a1")], "", body)
+    assert (header.user, header.units, header.tags) == (user, {"session": "newer"}, {"agent": "a1"})
+    assert identify([("x-potstill-user", "ann")], "", body).unit == ("ann", "user")
+
+
+def test_the_session_of_codex_is_its_unit() -> None:
+    body = peek(json.dumps({"prompt_cache_key": UUID, "store": False}).encode())
+    assert identify([], "", body).units == {"session": UUID}
+    assert identify([("originator", "codex_cli_rs"), ("session_id", "newer")], "", body).units == {"session": "newer"}
+
+
+def test_a_cache_key_of_a_whole_app_is_a_tag() -> None:
+    found = identify([], "", peek(b'{"prompt_cache_key": "support-bot-v2"}'))
+    assert (found.session, found.tags) == ("", {"prompt_cache_key": "support-bot-v2"})
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "expected"),
+    [
+        ({"litellm_session_id": "s"}, "session", "s"),
+        ({"metadata": {"session_id": "s", "a": "b"}}, "session", "s"),
+        ({"metadata": {"langfuse_session_id": "s", "a": "b"}}, "session", "s"),
+        ({"litellm_metadata": {"session_id": "s"}}, "session", "s"),
+        ({"metadata": {"langfuse_user_id": "u"}}, "user", "u"),
+        ({"metadata": {"langfuse_user_id": "v"}, "user": "u"}, "user", "u"),
+        ({"metadata": {"prompt_id": "sort tickets"}}, "task", "sort-tickets"),
+        ({"tags": ["batch", 3, "Night Run"]}, "tags", {"batch": "true", "night-run": "true"}),
+        ({"metadata": {"tags": ["batch"], "a": "b"}}, "tags", {"a": "b", "batch": "true"}),
+        ({"litellm_metadata": {"tags": ["batch"]}}, "tags", {"batch": "true"}),
+        ({"metadata": {"gen_ai.conversation.id": "c"}}, "units", {"conversation": "c"}),
+        ({"user": '{"session_id": 3}'}, "units", {"session": "3"}),
+        ({"user": "{oops"}, "user", "{oops"),
+        ({"user": "user_1"}, "units", {"user": "user_1"}),
+        ({"tags": "batch", "metadata": [], "litellm_metadata": 3, "prompt_cache_key": 4}, "tags", {}),
+    ],
+)
+def test_a_body_says_what_other_products_write_into_it(body: dict[str, object], field: str, expected: object) -> None:
+    assert getattr(identify([], "", peek(json.dumps(body).encode())), field) == expected
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
+        (f"01-{TRACE}-00f067aa0ba902b7-01-more", TRACE),
+        (f"ff-{TRACE}-00f067aa0ba902b7-01", ""),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", ""),
+        (f"00-{TRACE}-{'0' * 16}-01", ""),
+        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", ""),
+        (f"00-{TRACE}", ""),
+        ("x", ""),
+    ],
+)
+def test_a_valid_traceparent_names_the_trace_and_an_invalid_one_is_passed_over(value: str, expected: str) -> None:
+    assert identify([("traceparent", value)], "", NOTHING).trace_id == expected
+
+
+HEADER_NAMES = st.sampled_from(
+    ["x-potstill-task", "x-potstill-user", "x-potstill-tag-a", "x-portkey-metadata", "x-litellm-tags", "baggage"]
+)
 
 
 @given(st.lists(st.tuples(HEADER_NAMES, st.text(max_size=40)), max_size=4), st.text(max_size=200))
 def test_any_headers_and_any_body_give_text_that_can_be_kept_or_a_reason(headers: list[tuple[str, str]], user: str) -> None:
     try:
-        found = identify(headers, "", Peek(user=user, metadata={"k": user}))
+        found = identify(headers, "", Peek(user=user, metadata={"k": user}, session=user, cache_key=user, labels=(user,)))
     except BadTagError as error:
         assert str(error)
         return
