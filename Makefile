@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # PyTorch's own index of CPU builds, asked only where pip's usual places have none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: install demo test lint bench lock clean
+.PHONY: install clients demo test lint bench lock lock-clients clean
 
 install: .venv/installed
 
@@ -20,10 +20,25 @@ install: .venv/installed
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Clients of other projects, which tests run through the relay; each of the three has an environment of its own.
+clients:
+	@$(MAKE) --no-print-directory -j 3 .venv-clients/installed .venv-aider/installed tests/clients/node_modules/installed
+
+.venv-clients/installed: tests/clients/requirements.lock
+.venv-aider/installed: tests/clients/aider.lock
+.venv-clients/installed .venv-aider/installed:
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile --no-deps --require-hashes -r $<
+	touch $@
+
+tests/clients/node_modules/installed: tests/clients/package-lock.json tests/clients/.npmrc
+	@if command -v npm >/dev/null; then npm --prefix tests/clients ci && touch $@; \
+	  else echo "npm is not on PATH: tests of Node's clients will be skipped."; fi
+
 demo: install
 	$(BIN)/potstill demo
 
-test: install
+test: install clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
@@ -39,5 +54,11 @@ bench: install
 lock:
 	.ci/lock $(LOCK_OPTIONS)
 
+# Needs uv and npm.
+lock-clients:
+	for of in requirements aider; do uv pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 $(LOCK_OPTIONS) \
+	  --custom-compile-command "make lock-clients" tests/clients/$$of.in -o tests/clients/$$of.lock; done
+	npm --prefix tests/clients install --package-lock-only
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-clients .venv-aider tests/clients/node_modules build dist *.egg-info
