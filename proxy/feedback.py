@@ -77,6 +77,8 @@ async def take_feedback(relay: Relay, call: Call, target: FeedbackTarget) -> Non
         failure = failure_of(call.problem)
     if failure is None and len(call.body) > MAX_BYTES:
         failure = _TOO_LARGE
+    if failure is None and isinstance(key := relay.gate.admit_feedback(call.headers), Failure):
+        failure = key
     found = failure or _read(config, call.headers, target, call.body)
     if isinstance(found, Failure):
         relay.counters.refused(found.kind)
@@ -138,7 +140,8 @@ def _accept(call: Call, found: list[Given]) -> None:
     told = [{"id": given.id, "is_accepted": True} for given in found]
     is_list = call.body.lstrip()[:1] == b"["
     body = msgspec.json.encode(told if is_list else told[0])
-    call.start(202, "Accepted", CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))}))
+    lines = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    call.start(202, "Accepted", lines, has_length=True)
     call.finish(body)
 
 

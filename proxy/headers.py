@@ -6,13 +6,15 @@ other products never leave. The store gets an allow-list, so credentials cannot 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from multidict import CIMultiDict
 
 from capture.encoding import DECODABLE
 from proxy.identify import PREFIX
+from proxy.keys.virtual_key import is_virtual
 from proxy.upstream_settings import AUTHORIZATION, KEY_FROM_CLIENT, Upstream
 
 _HOP_BY_HOP = frozenset(
@@ -70,9 +72,11 @@ _MAX_STORED_VALUE = 1_000
 def for_upstream(headers: Mapping[str, str], upstream: Upstream, key: str) -> CIMultiDict[str] | None:
     """The client's headers as `upstream` gets them, with our `key` for it ('' for none); None when it wants the client's key
     and there is none."""
-    sent = _sent_up(headers, frozenset() if upstream.key == KEY_FROM_CLIENT else _CLIENT_ACCOUNT)
     if upstream.key == KEY_FROM_CLIENT:
-        return sent if any(_has_value(headers.get(name, "")) for name in CREDENTIALS) else None
+        given = [(name, value) for name in CREDENTIALS if (value := headers.get(name)) is not None]
+        ours = frozenset(name for name, value in given if is_virtual(value))
+        return _sent_up(headers, ours) if any(_has_value(value) for name, value in given if name not in ours) else None
+    sent = _sent_up(headers, _CLIENT_ACCOUNT)
     if key:
         sent[_KEY_HEADERS.get(upstream.key_header, upstream.key_header)] = (
             f"Bearer {key}" if upstream.key_header == AUTHORIZATION else key
@@ -92,6 +96,57 @@ def for_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
     if "transfer-encoding" in headers:
         kept.popall("content-length", None)
     return kept
+
+
+@dataclass(slots=True)
+class Passed:
+    """The headers of an answer on their way: `lines` as the client gets them, `stored` as they are kept, and what they say."""
+
+    lines: bytes
+    stored: dict[str, str]
+    has_length: bool = False
+    is_stream: bool = False
+    """True for server-sent events."""
+    is_encoded: bool = False
+
+
+def pass_on(pairs: Sequence[tuple[bytes, bytes]]) -> Passed:
+    """What becomes of an upstream's headers; as `for_client` and `for_store`, for the many answers there are."""
+    lines: list[bytes] = []
+    passed = Passed(b"", {})
+    named: frozenset[str] = frozenset()
+    is_chunked = has_accel = has_cache = False
+    for name, value in pairs:
+        lower, is_hop, is_kept = _rule(name)
+        if is_kept:
+            passed.stored[lower] = value.decode("utf-8", "surrogateescape")[:_MAX_STORED_VALUE]
+        if is_hop:
+            is_chunked |= lower == "transfer-encoding"
+            if lower == "connection":
+                named |= _listed(value.decode("latin-1"))
+            continue
+        if lower == "content-length":
+            passed.has_length = True
+        elif lower == "content-type":
+            passed.is_stream = value.startswith(b"text/event-stream")
+        elif lower == "content-encoding":
+            passed.is_encoded = True
+        has_accel |= lower == "x-accel-buffering"
+        has_cache |= lower == "cache-control"
+        lines += (name, b": ", value, b"\r\n")
+    if named or (is_chunked and passed.has_length):
+        named |= {"content-length"} if is_chunked else frozenset()
+        passed.has_length &= "content-length" not in named
+        lines = [
+            each
+            for at in range(0, len(lines), 4)
+            if lines[at].decode("latin-1").lower() not in named
+            for each in lines[at : at + 4]
+        ]
+    if passed.is_stream:
+        lines += (b"" if has_accel else b"X-Accel-Buffering: no\r\n", b"" if has_cache else b"Cache-Control: no-cache\r\n")
+    passed.lines = b"".join(lines)
+    return passed
 
 
 def for_store(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -127,9 +182,21 @@ def _accept_encoding(asked: str) -> str:
 
 def _named_by_connection(headers: Mapping[str, str]) -> frozenset[str]:
     value = headers.get("connection")
-    if value is None or value.lower() in ("keep-alive", "close"):
+    return frozenset() if value is None else _listed(value)
+
+
+def _listed(value: str) -> frozenset[str]:
+    """The headers that a Connection header names."""
+    if value.lower() in ("keep-alive", "close"):
         return frozenset()
     return frozenset(each.strip().lower() for each in value.split(","))
+
+
+@lru_cache(1024)
+def _rule(name: bytes) -> tuple[str, bool, bool]:
+    """A header's name in lower case, whether it stays on its hop (or is one of ours), and whether it is kept."""
+    text = name.decode("latin-1")
+    return text.lower(), _stays_here(text), _is_stored(text)
 
 
 @lru_cache(1024)

@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from multidict import CIMultiDict
-
 from capture import clock
-from proxy.headers import CREDENTIALS
+from proxy.headers import CREDENTIALS, Passed
 from proxy.keys.settings import CacheSettings
 from proxy.keys.virtual_key import allows
 from proxy.reading import Asked
@@ -38,8 +36,7 @@ class KeptAnswer:
 
     status: int
     reason: str
-    headers: CIMultiDict[str]
-    stored: Mapping[str, str]
+    passed: Passed
     upstream: str
     model: str
     body: bytes
@@ -77,6 +74,13 @@ class ResponseCache:
         digest.update(asked.body)
         return digest.digest()
 
+    def look(self, asked: Asked, key_id: str) -> KeptAnswer | Collector | None:
+        """The answer to `asked`, else what gathers it; None when it is neither kept nor given again."""
+        place = self.place_of(asked, key_id)
+        if place is None:
+            return None
+        return self.find(place) or Collector(self, place, self._largest)
+
     def find(self, place: bytes) -> KeptAnswer | None:
         """The answer that is kept there and not too old."""
         found = self._kept.get(place)
@@ -100,10 +104,6 @@ class ResponseCache:
         while self.held > self._most:
             self._drop(next(iter(self._kept)))
 
-    def collector(self, place: bytes) -> Collector:
-        """What gathers the answer that will be kept there."""
-        return Collector(self, place, self._largest)
-
     def _drop(self, place: bytes) -> None:
         found = self._kept.pop(place, None)
         if found is not None:
@@ -125,13 +125,11 @@ class Collector:
         else:
             self._pieces.clear()
 
-    def finish(
-        self, status: int, reason: str, headers: CIMultiDict[str], stored: Mapping[str, str], upstream: str, model: str
-    ) -> None:
+    def finish(self, status: int, reason: str, passed: Passed, upstream: str, model: str) -> None:
         """The answer reached its end: it is kept if it may be."""
         if self._room >= 0 and 200 <= status < 300:
             body = b"".join(self._pieces)
-            self._cache.keep(self._place, KeptAnswer(status, reason, headers, stored, upstream, model, body))
+            self._cache.keep(self._place, KeptAnswer(status, reason, passed, upstream, model, body))
 
 
 def _wants_fresh(headers: Mapping[str, str]) -> bool:
@@ -145,9 +143,9 @@ def _wants_fresh(headers: Mapping[str, str]) -> bool:
 
 def _is_whole(answer: KeptAnswer) -> bool:
     """Whether an answer whose bytes all came is one to give again; a stream that nobody can read is not."""
-    if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+    if not answer.passed.is_stream:
         return bool(answer.body)
-    if answer.headers.get("content-encoding", "identity") != "identity":
+    if answer.passed.is_encoded:
         return False
     if _DONE.search(answer.body[-256:]):
         return True

@@ -20,8 +20,12 @@ _BODILESS = (204, 304)
 
 def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """A message head. Header values keep the bytes they came with."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return f"{first_line}\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+    return first_line.encode("utf-8", "surrogateescape") + b"\r\n" + encode_lines(headers) + b"\r\n"
+
+
+def encode_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Headers, each with its CRLF."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("utf-8", "surrogateescape")
 
 
 class Call:
@@ -76,25 +80,24 @@ class Call:
         found = self._transport.get_extra_info("peername")
         return str(found[0]) if found else ""
 
-    def start(self, status: int, reason: str, headers: CIMultiDict[str]) -> None:
+    def start(self, status: int, reason: str, lines: bytes, *, has_length: bool) -> None:
         """Prepares the head; it leaves with the first bytes of the body, or by `flush`.
 
-        A body of known size has its Content-Length in `headers`; one without is sent in chunks, or to HTTP/1.0 until the
-        connection closes.
+        `lines` are the headers, each with its CRLF. A body of known size has its Content-Length among them; one without is
+        sent in chunks, or to HTTP/1.0 until the connection closes.
         """
         self.has_started = True
-        added = ""
-        if self.method != "HEAD" and status not in _BODILESS and "content-length" not in headers:
+        added = b""
+        if not has_length and self.method != "HEAD" and status not in _BODILESS:
             if self.version == "1.1":
-                self._is_chunked, added = True, "Transfer-Encoding: chunked\r\n"
+                self._is_chunked, added = True, b"Transfer-Encoding: chunked\r\n"
             else:
                 self.is_keepalive, self.is_ended_by_close = False, True
         if not self.is_keepalive:
-            added += "Connection: close\r\n"
+            added += b"Connection: close\r\n"
         elif self.version == "1.0":
-            added += "Connection: keep-alive\r\n"
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        self._head = f"HTTP/1.1 {status} {reason}\r\n{lines}{added}\r\n".encode("utf-8", "surrogateescape")
+            added += b"Connection: keep-alive\r\n"
+        self._head = b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason.encode("latin-1", "replace"), lines, added)
 
     def flush(self) -> None:
         """Sends the head alone."""

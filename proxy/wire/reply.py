@@ -45,13 +45,14 @@ class Reply:
     """One answer."""
 
     __slots__ = (
-        "_first", "_is_paused", "_over", "_sink", "_source", "arrived", "error", "headers", "held", "held_bytes", "is_whole",
+        "_first", "_is_paused", "_over", "_sink", "_source", "arrived", "error", "held", "held_bytes", "is_whole", "pairs",
         "reason", "status",
     )  # fmt: skip
 
     def __init__(self, source: Source, loop: asyncio.AbstractEventLoop) -> None:
         self.status, self.reason = 0, ""
-        self.headers: CIMultiDict[str] = CIMultiDict()
+        self.pairs: list[tuple[bytes, bytes]] = []
+        """Its headers as they came."""
         self.held: list[bytes] = []
         """Bytes of the body that nobody has taken."""
         self.held_bytes = 0
@@ -66,6 +67,11 @@ class Reply:
         self._source: Source | None = source
         self._sink: Callable[[bytes], None] | None = None
         self._is_paused = False
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """Its headers."""
+        return CIMultiDict([(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in self.pairs])
 
     async def first(self) -> bytes:
         """The first bytes of the body, which stay in `held`; b'' when it has none. Fails as the answer does."""

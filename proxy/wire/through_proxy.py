@@ -94,7 +94,7 @@ class _Reading:
         try:
             async with request as response:
                 reply.status, reply.reason = response.status, response.reason or ""
-                reply.headers = CIMultiDict(response.headers)
+                reply.pairs = list(response.raw_headers)
                 reply.arrived.set_result(None)
                 while data := await response.content.readany():
                     await self._may_read.wait()

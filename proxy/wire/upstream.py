@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import cast
 
 import httptools
-from multidict import CIMultiDict
 
 from proxy.wire.reply import BrokenError, Reply, SilentError
 
 _MOST_HEAD = 2**18
 _JOINED = 65_536
 _BODILESS = (204, 304)
+_FRAMING = (b"content-length", b"transfer-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._asked_at = self._moved = 0.0
         self._is_head = self._has_head = self._is_whole = self._may_stay = self._until_close = self._is_interim = False
         self._reason = b""
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._pieces: list[bytes] = []
 
@@ -135,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:
-            self._headers.append((name.decode("ascii"), value.decode("utf-8", "surrogateescape")))
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -147,8 +147,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._has_head = True
         reply.status, reply.reason = status, self._reason.decode("latin-1")
-        headers = reply.headers = CIMultiDict(self._headers)
-        is_framed = "content-length" in headers or "transfer-encoding" in headers
+        reply.pairs = self._headers
+        is_framed = any(name.lower() in _FRAMING for name, _ in self._headers)
         self._until_close = not is_framed and status not in _BODILESS and not self._is_head
 
     def on_body(self, data: bytes) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.headers import for_client, for_store, for_student, for_upstream
+from proxy.headers import for_client, for_store, for_student, for_upstream, pass_on
 from proxy.upstream_settings import Upstream
 
 
@@ -123,3 +125,33 @@ def test_no_credential_is_kept() -> None:
     kept = for_store(given)
     assert "secret" not in kept.values()
     assert kept == {"content-type": "a/b", "user-agent": "x" * 1_000}
+
+
+NAMES = st.sampled_from(
+    ["Content-Type", "content-length", "Transfer-Encoding", "Connection", "Keep-Alive", "X-Foo", "Set-Cookie", "x-ratelimit-a",
+     "x-potstill-exchange-id", "Content-Encoding", "cache-control", "X-Accel-Buffering", "retry-after", "trailer"]
+)  # fmt: skip
+VALUES = st.sampled_from(
+    ["close", "keep-alive, X-Foo", "content-length", "5", "chunked", "text/event-stream; charset=utf-8", "é", ""]
+)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
+def test_the_fast_way_for_an_answers_headers_says_what_the_plain_one_says(pairs: list[tuple[str, str]]) -> None:
+    passed = pass_on([(name.encode(), value.encode()) for name, value in pairs])
+    given_headers = headers(*pairs)
+    plain = for_client(given_headers)
+    is_stream = pairs_last(pairs, "content-type").startswith("text/event-stream")
+    if is_stream:
+        plain.setdefault("X-Accel-Buffering", "no")
+        plain.setdefault("Cache-Control", "no-cache")
+    assert passed.lines.decode() == "".join(f"{name}: {value}\r\n" for name, value in plain.items())
+    assert passed.stored == for_store(given_headers.items())
+    assert passed.has_length == ("content-length" in plain)
+    assert passed.is_encoded == ("content-encoding" in plain)
+    assert passed.is_stream == is_stream
+
+
+def pairs_last(pairs: list[tuple[str, str]], wanted: str) -> str:
+    """The last value of a header."""
+    return next((value for name, value in reversed(pairs) if name.lower() == wanted), "")

@@ -11,9 +11,10 @@ from multidict import CIMultiDict
 
 from capture import clock
 from capture.settings import load_settings
+from proxy.headers import pass_on
 from proxy.keys.settings import CacheSettings
 from proxy.reading import Asked, read_request
-from proxy.response_cache import KeptAnswer, ResponseCache
+from proxy.response_cache import Collector, KeptAnswer, ResponseCache
 from proxy.settings import RelaySettings, read_upstreams
 from proxy.wire.limits import Problem
 
@@ -44,7 +45,8 @@ def cache(**settings: object) -> ResponseCache:
 
 
 def answer(body: bytes = b'{"choices":[]}', headers: dict[str, str] | None = None) -> KeptAnswer:
-    return KeptAnswer(200, "OK", CIMultiDict(headers or {"Content-Type": "application/json"}), {}, "openai", "", body)
+    pairs = [(name.encode(), value.encode()) for name, value in (headers or {"Content-Type": "application/json"}).items()]
+    return KeptAnswer(200, "OK", pass_on(pairs), "openai", "", body)
 
 
 def keep(found: ResponseCache, place: bytes | None, kept: KeptAnswer) -> bool:
@@ -133,15 +135,14 @@ def test_a_stream_that_cannot_be_read_is_not_kept() -> None:
 @pytest.mark.parametrize(("status", "size", "is_kept"), [(200, 3, True), (201, 3, True), (404, 3, False), (200, 1025, False)])
 def test_a_collector_keeps_what_is_a_success_and_not_too_large(status: int, size: int, is_kept: bool) -> None:
     found = cache(max_entry_kib=1)
-    place = found.place_of(asked(), "")
-    assert place is not None
-    collector = found.collector(place)
+    collector = found.look(asked(), "")
+    assert isinstance(collector, Collector)
     for _ in range(size):
         collector.add(b"x")
-    collector.finish(status, "", CIMultiDict(), {}, "openai", "m")
-    kept = found.find(place)
-    assert (kept is not None) is is_kept
-    assert kept is None or kept.body == b"x" * size
+    collector.finish(status, "", pass_on([]), "openai", "m")
+    kept = found.look(asked(), "")
+    assert isinstance(kept, KeptAnswer) is is_kept
+    assert not isinstance(kept, KeptAnswer) or kept.body == b"x" * size
 
 
 def test_an_answer_goes_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
