@@ -164,3 +164,6 @@ async def client(translation: Translation) -> AsyncIterator[aiohttp.ClientSessio
     connector = aiohttp.UnixConnector(str(translation.socket))
     async with aiohttp.ClientSession("http://translation", connector=connector) as session:
         yield session
+
+
+HEADER = "x-potstill-upstream"

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.proxy.scripting import Received, Script, Upstream, chunk, chunked_head, http_answer
 
+EVENTS = "text/event-stream"
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()
 
 
@@ -21,10 +22,11 @@ PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes
 def provider_thread() -> Iterator[Upstream]:
     """A provider in a thread of its own, so that it outlives the event loop of one test."""
     found, loop = Upstream(), asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(found.serve, "127.0.0.1", 0, limit=2**26))
-    found.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    starting = asyncio.start_server(found.serve, "127.0.0.1", 0, limit=2**26)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result(10)
+    found.port = server.sockets[0].getsockname()[1]
     try:
         yield found
     finally:
