@@ -20,9 +20,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from capture import feed
+from capture.database import open_database
+from capture.filters import parse_filter
+from capture.messages import Message
 from capture.settings import Settings, load_settings
 from capture.transcript import BINARY, CLIENT, CLOSE, RELAY, SERVER, SWITCHED, TEXT, Said, read_transcript
+from capture.verify import verify
 from proxy.worker import Worker, start_worker
+from tests.capture.planting import drain
 from tests.proxy.scripting import Kept, free_port, kept, relay_settings, talk, until
 
 KEY = "sk-websocket-test-key-0123456789"
@@ -482,7 +488,11 @@ async def test_a_worker_that_stops_tells_both_sides(upstream: Upstream, relay_co
     assert (exchange.end.state, exchange.end.error_kind) == ("interrupted", "relay_stopped")
 
 
-async def test_the_official_sdk_holds_a_realtime_session(relay: Worker, upstream: Upstream, relay_config: Settings) -> None:
+async def test_the_official_sdk_holds_a_realtime_session_and_the_store_has_what_was_said(
+    upstream: Upstream, relay_config: Settings
+) -> None:
+    relay = await start_worker(relay_config)
+
     async def script(socket: ServerConnection) -> None:
         await socket.send(
             json.dumps({"type": "session.created", "event_id": "e0", "session": {"type": "realtime", "model": "gpt-realtime"}})
@@ -491,7 +501,8 @@ async def test_the_official_sdk_holds_a_realtime_session(relay: Worker, upstream
             if json.loads(message)["type"] == "response.create":
                 part = {"type": "output_text", "text": "Good day."}
                 item = {"id": "o1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
-                response = {"id": "r1", "object": "realtime.response", "status": "completed", "output": [item]}
+                usage = {"total_tokens": 24, "input_tokens": 20, "output_tokens": 4, "input_token_details": {"cached_tokens": 16}}
+                response = {"id": "r1", "object": "realtime.response", "status": "completed", "output": [item], "usage": usage}
                 await socket.send(json.dumps({"type": "response.done", "event_id": "e1", "response": response}))
 
     upstream.script = script
@@ -516,6 +527,17 @@ async def test_the_official_sdk_holds_a_realtime_session(relay: Worker, upstream
         "response.done",
     ]
     assert not [each for each in said if each.side == RELAY]
+    await relay.drain(5.0)
+    database = open_database(relay_config.database_url)
+    try:
+        drain(database, relay_config.data_folder / "spool")
+        (stored,) = feed.page(database, parse_filter("task:calls"), limit=9)
+        assert (stored.state, stored.output_text, stored.model_served) == ("complete", "Good day.", "gpt-realtime")
+        assert (stored.tokens_in, stored.tokens_out, stored.tokens_cached, stored.usage_source) == (20, 4, 16, "reported")
+        assert feed.conversation(database, stored).asked == (Message("user", "hi"),)
+        assert verify(database).faults == []
+    finally:
+        database.close()
 
 
 async def test_any_other_websocket_is_relayed_unread(relay: Worker, upstream: Upstream, relay_config: Settings) -> None:
