@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from multidict import CIMultiDict
 
@@ -12,12 +13,14 @@ from capture.records import Begin
 from proxy import failures
 from proxy.failures import Failure
 from proxy.feedback import find_target, take_feedback
-from proxy.forward import forward, refuse, write_failure
+from proxy.forward import forward, refuse, replay, write_failure
 from proxy.headers import for_store
+from proxy.keys.gate import FREE, Grant
 from proxy.outbound import Answer, UpstreamFailedError
 from proxy.reading import Asked, failure_of, read_request
 from proxy.recording import Recording
 from proxy.relay import Config, Relay
+from proxy.response_cache import KeptAnswer
 from proxy.route import STUDENT_PATHS, without_secrets
 from proxy.settings import ANTHROPIC, OPENAI
 from proxy.student import ask_student
@@ -56,20 +59,31 @@ def _refuse_malformed(relay: Relay, call: Call, problem: Problem) -> None:
 
 async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None:
     recording = Recording(relay.spool, config.capture)
+    asked, grant, key_id = admit(relay, asked, recording.raw_id)
     assignment = _assign(relay, asked)
+    content = config.omission.content_of(asked)
     answer: Answer | Failure | None = None
+    is_kept = False
     try:
-        is_kept = recording.begin(begin_of(asked, assignment, config.omission.content_of(asked)))
+        is_kept = recording.begin(begin_of(asked, assignment, content, key_id))
         if is_kept or not config.capture.rejects_when_full:
             is_kept = await recording.rest(asked.body)
         if not is_kept and config.capture.rejects_when_full:
+            grant.cancel()
             await _refuse(relay, call, asked, assignment, recording, NOT_KEPT, COMPLETE)
             return
+        collector = None
+        if relay.cache is not None and not (assignment.variant or content):
+            found = relay.cache.look(asked, key_id)
+            if isinstance(found, KeptAnswer):
+                await replay(relay, call, assignment, recording, found)
+                return
+            collector = found
         answer = await _ask(relay, config, asked, assignment, recording)
         if isinstance(answer, Failure):
             await _refuse(relay, call, asked, assignment, recording, answer, COMPLETE)
         else:
-            await forward(relay, call, asked, assignment, recording, answer)
+            await forward(relay, call, asked, assignment, recording, answer, collector)
     except UpstreamFailedError as error:
         await _refuse(relay, call, asked, assignment, recording, error.failure, error.state)
     except asyncio.CancelledError:
@@ -84,9 +98,18 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
         await _refuse(relay, call, asked, assignment, recording, failure, INTERRUPTED)
     finally:
         recording.end(INTERRUPTED)
+        grant.end(is_kept)
         if isinstance(answer, Answer):
             answer.close()
         count(relay, asked, assignment, recording)
+
+
+def admit(relay: Relay, asked: Asked, raw_id: bytes) -> tuple[Asked, Grant, str]:
+    """`asked` with the reason where the gate refuses it, what it granted, and the id of the virtual key that was used."""
+    found = relay.gate.admit(asked, raw_id)
+    if isinstance(found, Grant):
+        return asked, found, found.key_id
+    return replace(asked, route=None, failure=found), FREE, relay.gate.blamed_key(asked.headers, found)
 
 
 async def _refuse(
@@ -135,7 +158,7 @@ async def _ask(relay: Relay, config: Config, asked: Asked, assignment: Assignmen
     return await ask_teacher(relay, config, asked, headers, recording)
 
 
-def begin_of(asked: Asked, assignment: Assignment, content: str) -> Begin:
+def begin_of(asked: Asked, assignment: Assignment, content: str, key_id: str = "") -> Begin:
     """What the spool is told first of an exchange."""
     identity, route = asked.identity, asked.route
     unit, unit_source = (assignment.unit, assignment.unit_source) if assignment.variant else identity.unit
@@ -162,4 +185,5 @@ def begin_of(asked: Asked, assignment: Assignment, content: str) -> Begin:
         body=asked.body,
         content=content,
         trace_id=identity.trace_id,
+        key_id=key_id,
     )

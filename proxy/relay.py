@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from capture.settings import Settings
 from capture.spool import SpoolWriter
 from proxy.budget import Budget
 from proxy.counters import Counters
+from proxy.keys.opening import open_gate
+from proxy.keys.settings import CacheSettings, KeysSettings, read_limits
 from proxy.omission import Omission
 from proxy.outbound import Outbound
+from proxy.response_cache import ResponseCache
 from proxy.settings import RelaySettings, Upstream, read_upstreams
 from proxy.standing import Standing
 from proxy.student import Engine
@@ -65,11 +69,18 @@ class Relay:
         """True once open exchanges are being cut at the end of the drain."""
         self.budget = Budget(self.config.relay.max_held_mib * 2**20)
         self.engine = _engine(settings, self.config.relay)
+        self.gate, self.key_watcher = open_gate(settings, spool.spool_id)
+        self.cache = _cache(settings)
+        """Answers to give again; None when no task asks for it."""
         self._former: list[Config] = []
 
     def reload(self, settings: Settings) -> None:
         """Serves what comes from now on by `settings`, and ends the rest as it began; SettingsError, and nothing has changed."""
         config = read_config(settings)
+        keys, limits, cache = settings.section("keys", KeysSettings), read_limits(settings), _cache(settings)
+        self.gate.change(keys, limits)
+        if cache is None or self.cache is None or cache.settings != self.cache.settings:
+            self.cache = cache
         self._former.append(self.config)
         self.config = config
         self.budget.limit = config.relay.max_held_mib * 2**20
@@ -79,8 +90,14 @@ class Relay:
         for config in (self.config, *self._former):
             await config.outbound.close()
         await self.engine.close()
+        await asyncio.to_thread(self.key_watcher.close)
 
 
 def _engine(settings: Settings, relay: RelaySettings) -> Engine:
     address = settings.section("engine", EngineSettings).address
     return Engine(address, relay.connect_timeout_s, relay.idle_timeout_s)
+
+
+def _cache(settings: Settings) -> ResponseCache | None:
+    found = settings.section("cache", CacheSettings)
+    return ResponseCache(found) if found.tasks else None

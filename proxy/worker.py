@@ -22,7 +22,6 @@ from pathlib import Path
 import msgspec
 import uvloop
 from aiohttp import web
-
 from capture import clock
 from capture.capture_settings import CaptureSettings
 from capture.errors import PotstillError
@@ -31,13 +30,14 @@ from capture.settings import Settings, load_settings
 from capture.spool import MIB, SpoolWriter
 from proxy.listen import claim_port, listen
 from proxy.pipeline import serve_exchange
-from proxy.relay import Relay
 from proxy.settings import RelaySettings, read_upstreams
 from proxy.wire.call import Call
 from proxy.wire.server import Server
 from serve.flag_watch import FlagWatcher
 
-_FLAGS_WAIT_S = 2.0
+from proxy.relay import Relay
+
+_STORE_WAIT_S = 2.0
 _FLUSH_S = 2.0
 _CUT_S = 8.0
 _STATUS_S = 0.5
@@ -79,6 +79,9 @@ class Worker:
             "flag_revision": self._flags.current.revision,
             "is_flags_stale": self._flags.is_stale,
             "flag_error": self._flags.last_error,
+            "keys": relay.gate.status(),
+            "cache_hits": relay.cache.hits if relay.cache is not None else 0,
+            "cache_bytes": relay.cache.held if relay.cache is not None else 0,
             "counters": relay.counters.snapshot(),
         }
 
@@ -130,8 +133,9 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
         max_bytes=quota(settings.data_folder, capture.spool_max_mib * MIB, relay_settings.workers),
     )
     flags = FlagWatcher(settings.database_url)
-    await asyncio.to_thread(flags.wait_until_read, _FLAGS_WAIT_S)
     relay = Relay(settings, spool, lambda: flags.current)
+    until_read = (flags.wait_until_read, relay.key_watcher.wait_until_read)
+    await asyncio.gather(*(asyncio.to_thread(wait, _STORE_WAIT_S) for wait in until_read))
 
     async def serve(call: Call) -> None:
         await serve_exchange(relay, call)

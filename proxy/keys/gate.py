@@ -57,13 +57,26 @@ class Grant:
         if watcher is None or watcher.ledger is None:
             return
         watcher.ledger.finish(self._wishes)
-        if not any(wish.limits.needs_settling for wish in self._wishes):
+        if not self._needs_settling:
             return
         now = clock.now_us()
         if is_kept:
             watcher.owe(Owed(self._raw_id, self._wishes, self._tokens, self._microusd, now))
         else:
             watcher.ledger.write_off(self._wishes, self._microusd, now)
+
+    def cancel(self) -> None:
+        """The request went nowhere, and cost nothing."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is None or watcher.ledger is None:
+            return
+        watcher.ledger.finish(self._wishes)
+        if self._needs_settling:
+            watcher.ledger.settle(self._wishes, self._tokens, 0, self._microusd, clock.now_us())
+
+    @property
+    def _needs_settling(self) -> bool:
+        return any(wish.limits.needs_settling for wish in self._wishes)
 
 
 FREE = Grant()
@@ -84,7 +97,20 @@ class Gate:
         self._settings = settings
         known = {task: shared_by(limits_of(each), settings.hosts) for task, each in limits.items()}
         self._tasks = {task: each for task, each in known.items() if each.is_any}
-        self._watcher.watch_tasks(frozenset(task_subject(task) for task, each in self._tasks.items() if each.has_budget))
+        budgets = frozenset(task_subject(task) for task, each in self._tasks.items() if each.has_budget)
+        self._watcher.watch_tasks(budgets, has_limits=bool(self._tasks))
+
+    def status(self) -> dict[str, object]:
+        """What the admin listener shows of it."""
+        watcher = self._watcher
+        return {
+            "keys": len(watcher.current.keys),
+            "is_stale": watcher.is_stale,
+            "unsettled": watcher.unsettled,
+            "written_off": watcher.written_off,
+            "unlimited": self.failures,
+            "error": watcher.last_error,
+        }
 
     def admit(self, asked: Asked, raw_id: bytes) -> Grant | Failure:
         """The grant for a request whose exchange is `raw_id`, or why it may not pass; one that goes nowhere takes nothing."""
@@ -105,6 +131,10 @@ class Gate:
             return self._take(asked, raw_id, key.id if key is not None else "", subjects)
         self.failures += bool(subjects)
         return Grant(key.id) if key is not None else FREE
+
+    def blamed_key(self, headers: Mapping[str, str], failure: Failure) -> str:
+        """The id of the key that a refused request came with; '' when it had none, or none that is known to be right."""
+        return "" if failure.kind in _NOT_PROVEN else find_key(headers)[1]
 
     def admit_feedback(self, headers: Mapping[str, str]) -> str | Failure:
         """The id of the key of somebody who leaves feedback ('' without one), or why that may not be."""
@@ -157,6 +187,7 @@ class Gate:
         return Grant(key_id, watcher, wishes, raw_id, tokens, microusd)
 
 
+_NOT_PROVEN = ("invalid_key", "keys_unreadable")
 _NO_KEY = Failure(
     401,
     "missing_key",

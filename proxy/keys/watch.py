@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +55,7 @@ class KeyWatcher:
         pepper_file: Path,
         copy: Path,
         *,
-        ledger: Ledger | None = None,
+        open_ledger: Callable[[], Ledger],
         spool_root: Path | None = None,
         prices: PriceSettings = _NO_PRICES,
         assumed_microusd: int = 0,
@@ -64,7 +64,9 @@ class KeyWatcher:
         self.failures = 0
         self.written_off = 0
         self.last_error = ""
-        self.ledger = ledger
+        self.ledger: Ledger | None = None
+        """What is used of limits, once there are any."""
+        self._open_ledger, self._has_task_limits = open_ledger, False
         self.price_table: PriceTable | None = None
         """Prices, once a budget needs them and they are read."""
         self._task_subjects: frozenset[str] = frozenset()
@@ -99,9 +101,9 @@ class KeyWatcher:
         """Exchanges that are over and whose cost the store has not said yet."""
         return len(self._owed) + len(self._ended)
 
-    def watch_tasks(self, subjects: frozenset[str]) -> None:
-        """Has these names of tasks in the ledger told what they spend: those that have a budget."""
-        self._task_subjects = subjects
+    def watch_tasks(self, subjects: frozenset[str], *, has_limits: bool) -> None:
+        """Has these names of tasks in the ledger told what they spend, those with a budget; `has_limits`: a task has some."""
+        self._task_subjects, self._has_task_limits = subjects, has_limits
 
     def owe(self, owed: Owed) -> None:
         """Has a request that is over settled as soon as the store has its exchange."""
@@ -116,6 +118,9 @@ class KeyWatcher:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(1.0)
+        if self.ledger is not None and not self._thread.is_alive():
+            ledger, self.ledger = self.ledger, None
+            ledger.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -132,6 +137,7 @@ class KeyWatcher:
                 self._database.close()
 
     def _poll(self) -> None:
+        self._open()
         if self._database is None:
             self._database = open_database(self._url, busy_timeout_ms=1_000, statement_timeout_s=5.0)
         asked_ns = clock.monotonic_ns()
@@ -142,6 +148,7 @@ class KeyWatcher:
             self._snapshot = KeySnapshot({key.id: key for key in keys}, read_pepper(self._pepper_file), revision, True)
             if is_news and keys:
                 self._keep_copy(revision, keys)
+        self._open()
         self._settle(self._database)
         self._read_ns = asked_ns
         self._has_read.set()
@@ -149,6 +156,11 @@ class KeyWatcher:
             raise PotstillError(
                 f"There are virtual keys, but no pepper in {self._pepper_file}.", "Put back the file that they were made with."
             )
+
+    def _open(self) -> None:
+        """Opens the ledger once somebody has limits."""
+        if self.ledger is None and (self._has_task_limits or any(key.limits.is_any for key in self._snapshot.keys.values())):
+            self.ledger = self._open_ledger()
 
     def _settle(self, database: Database) -> None:
         ledger = self.ledger

@@ -85,12 +85,11 @@ def desk(
         pepper.touch(mode=0o600)
         pepper.write_bytes(PEPPER)
     keys = settings or KeysSettings()
-    ledger = Ledger(folder / "ledger", ids.new_raw_id())
     watcher = KeyWatcher(
         database_url,
         pepper,
         folder / "known.json",
-        ledger=ledger,
+        open_ledger=lambda: Ledger(folder / "ledger", ids.new_raw_id()),
         assumed_microusd=keys.assumed_microusd,
         interval_s=0.02,
     )
@@ -102,7 +101,6 @@ def desk(
         yield Desk(gate, watcher, upstreams(folder), folder)
     finally:
         watcher.close()
-        ledger.close()
 
 
 def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
