@@ -9,6 +9,7 @@ never came up is an error with the end of its output; one that did is restarted 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -17,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from capture import clock
+from capture import clock, logs
 from capture.database import Database, open_database
 from capture.errors import EngineError, PotstillError
+from capture.logs import LogSettings
 from capture.settings import Settings, load_settings
 from serve.engine import BASE, EngineClient
 from serve.engine_child import EngineChild
@@ -167,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.die_with_parent:
         threading.Thread(target=_stop_with_parent, args=(os.getppid(), stop), daemon=True).start()
     try:
-        supervise(load_settings(options.config), stop)
+        settings = load_settings(options.config)
+        logs.set_up(settings.section("logs", LogSettings), logging.WARNING)
+        supervise(settings, stop)
     except PotstillError as error:
         sys.stderr.write(f"{error}\n")
         return 1

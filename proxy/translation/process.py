@@ -22,7 +22,9 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from capture import logs
 from capture.errors import PotstillError, SettingsError
+from capture.logs import LogSettings
 from capture.settings import Settings, load_settings
 from proxy.settings import RelaySettings, translation_socket
 from proxy.translation.service import Service, read_providers
@@ -106,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=None, help="potstill.toml")
     parser.add_argument("--socket", type=Path, default=None, help="where to listen, if not where the relay looks for it")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.umask(0o077)
     try:
         settings = load_settings(options.config)
+        logs.set_up(settings.section("logs", LogSettings), logging.WARNING)
         path = options.socket or translation_socket(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, path))
