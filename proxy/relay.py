@@ -47,7 +47,7 @@ def read_config(settings: Settings) -> Config:
         capture,
         upstreams,
         Omission(capture),
-        Limits(body_bytes=relay.max_body_bytes, body_idle_s=relay.body_idle_s),
+        _limits(relay),
         Outbound(upstreams.values(), relay.keepalive_s),
     )
 
@@ -91,6 +91,20 @@ class Relay:
             await config.outbound.close()
         await self.engine.close()
         await asyncio.to_thread(self.key_watcher.close)
+
+
+def _limits(relay: RelaySettings) -> Limits:
+    return Limits(
+        body_bytes=relay.max_body_bytes,
+        line_bytes=relay.max_header_bytes,
+        header_count=relay.max_headers,
+        head_bytes=relay.max_head_kib * 2**10,
+        head_s=relay.head_timeout_s,
+        body_idle_s=relay.body_idle_s,
+        body_total_s=relay.body_total_s,
+        keepalive_s=relay.client_keepalive_s,
+        stall_s=relay.client_stall_s,
+    )
 
 
 def _engine(settings: Settings, relay: RelaySettings) -> Engine:

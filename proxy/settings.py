@@ -66,12 +66,16 @@ class RelaySettings:
     """Largest request body; more is answered with 413."""
     max_held_mib: int = 1024
     """Most memory that the request bodies of one worker may take together; more is answered with 503."""
+    max_headers: int = 128
+    """Most headers of a request; more is answered with 400."""
+    max_header_bytes: int = 8190
+    """Longest header of a request with its name, and longest target; more is answered with 400."""
     body_idle_s: float = 30.0
     """Longest pause of a client while it sends its body."""
     body_total_s: float = 600.0
     """Longest time that a request's body may take."""
     max_head_kib: int = 64
-    """Largest request line and headers together; more is answered with 431."""
+    """Largest request line and headers together; more is answered with 400."""
     head_timeout_s: float = 30.0
     """Longest time that a request's line and headers may take."""
     client_keepalive_s: float = 75.0

@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from capture.settings import Settings
+from proxy.wire.call import Call
+from proxy.wire.upstream import UpstreamConnection
 from proxy.worker import Worker
 from tests.faults.relay_process import ASK, CHAT, KEY
 from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, chunk, chunked_head, http_answer, kept, talk
@@ -38,7 +39,7 @@ async def test_f01_nothing_is_handed_to_the_client_before_it_is_kept_and_no_end_
     script: Any, relay: Worker, upstream: Upstream, relay_config: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed, wrong = [b""], []
-    write, write_eof = web.StreamResponse.write, web.StreamResponse.write_eof
+    write, finish = Call.write, Call.finish
 
     def look(data: bytes, is_last: bool) -> None:
         handed[0] += bytes(data)
@@ -48,17 +49,16 @@ async def test_f01_nothing_is_handed_to_the_client_before_it_is_kept_and_no_end_
         if is_last and exchange.end is None:
             wrong.append("the last byte is handed out before the end is kept")
 
-    async def watched_write(response: web.StreamResponse, data: bytes) -> None:
+    def watched_write(call: Call, data: bytes) -> None:
         look(data, is_last=False)
-        await write(response, data)
+        write(call, data)
 
-    async def watched_write_eof(response: web.StreamResponse, data: bytes = b"") -> None:
-        if not response._eof_sent:
-            look(data, is_last=True)
-        await write_eof(response, data)
+    def watched_finish(call: Call, data: bytes = b"") -> None:
+        look(data, is_last=True)
+        finish(call, data)
 
-    monkeypatch.setattr(web.StreamResponse, "write", watched_write)
-    monkeypatch.setattr(web.StreamResponse, "write_eof", watched_write_eof)
+    monkeypatch.setattr(Call, "write", watched_write)
+    monkeypatch.setattr(Call, "finish", watched_finish)
     upstream.script = script
     reply = await talk(relay.port, CHAT, KEY, ASK)
     assert reply.body == handed[0] in (b"".join(EVENTS), CHAT_ANSWER)
@@ -70,12 +70,12 @@ async def test_f01_the_request_is_kept_before_anybody_is_asked(
     relay: Worker, upstream: Upstream, relay_config: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    request = relay._relay._teachers.request
+    ask = UpstreamConnection.ask
 
     def watched(*arguments: Any, **named: Any) -> Any:
         asked.append(any(exchange.begin is not None and exchange.begin.body == ASK for exchange in kept(relay_config)))
-        return request(*arguments, **named)
+        return ask(*arguments, **named)
 
-    monkeypatch.setattr(relay._relay._teachers, "request", watched)
+    monkeypatch.setattr(UpstreamConnection, "ask", watched)
     assert (await talk(relay.port, CHAT, KEY, ASK)).is_whole
     assert asked == [True]

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from capture.settings import Settings
-from proxy import worker as worker_module
-from proxy.worker import Worker, start_worker
+from proxy.worker import Worker
 from tests.faults.relay_process import ASK, CHAT, KEY, MIB, RelayProcess, relay_process
 from tests.proxy.scripting import (
     Received,
@@ -184,12 +183,9 @@ def _connect(port: int, count: int) -> list[socket.socket]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("dribble", [True, False], ids=["a header line now and then", "nothing at all"])
-async def test_f16_a_client_that_never_finishes_its_headers_is_closed(
-    dribble: bool, relay_config: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "_KEEPALIVE_S", 0.5)
-    relay = await start_worker(relay_config)
-    try:
+async def test_f16_a_client_that_never_finishes_its_headers_is_closed(dribble: bool, tmp_path: Path, upstream: Upstream) -> None:
+    relay_settings(tmp_path, upstream.url, head_timeout_s=0.5, client_keepalive_s=0.5)
+    async with relaying(tmp_path) as relay:
         reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
         if dribble:
             writer.write(f"{CHAT} HTTP/1.1\r\n".encode())
@@ -202,8 +198,6 @@ async def test_f16_a_client_that_never_finishes_its_headers_is_closed(
             await asyncio.sleep(0.1)
         writer.close()
         assert (await talk(relay.port, CHAT, KEY, ASK)).status == 200
-    finally:
-        await relay.drain(0.0)
 
 
 @pytest.mark.faults
