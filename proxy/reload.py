@@ -19,7 +19,7 @@ _READERS: Mapping[str, tuple[str, ...]] = {
     TRANSLATION: ("upstreams.",),
     TRACES: ("otel.",),
 }
-"""The processes that read settings once, by their names, and which; relay workers take new ones without a restart."""
+"""The processes besides the relay workers, by their names, and the settings that they read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Change:
     fixed: tuple[str, ...]
 
     def concerns(self, process: str) -> bool:
-        """True when this process must start anew to see the change."""
+        """True when this process must hear of the change."""
         return any(name.startswith(_READERS[process]) for name in self.changed)
 
 

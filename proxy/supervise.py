@@ -23,7 +23,7 @@ from proxy.children import RUNNING, Child
 from proxy.house import House, address, wanted_others
 from proxy.listen import claim_port, listen_alone
 from proxy.logs import rotate
-from proxy.reload import accepted, compare
+from proxy.reload import TRANSLATION, accepted, compare
 from proxy.settings import RelaySettings, read_upstreams
 from serve.settings import EngineSettings
 
@@ -185,6 +185,8 @@ class _Reloader:
             if name not in others:
                 others[name] = self._house.make_other(name)
                 others[name].start()
+            elif concerns(name) and name == TRANSLATION:
+                others[name].signal(signal.SIGHUP)
             elif concerns(name):
                 self._keep(asyncio.ensure_future(others[name].restart(_WRITER_DRAIN_S)))
 

@@ -175,3 +175,39 @@ def test_losses_are_told_and_tried_again(here: Path, capsys: pytest.CaptureFixtu
     losses = output_of(capsys)
     assert losses["retried"]["stored"] == 0 and len(losses["retried"]["refused"]) == 1
     assert (losses["lost"], losses["dead_letter_count"]) == (5, 1)
+
+
+def test_config_check_tells_everything_that_is_wrong_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sections = (
+        '[relay]\nprot = 1\nworkers = "many"',
+        '[logs]\nformat = "xml"',
+        '[upstreams.a]\nurl = "https://a.example"\nkye = "none"',
+    )
+    (here / "potstill.toml").write_text("\n".join((*sections, "[lgos]")))
+    assert run_command(["config", "check", "--json"]) == ExitCode.FAILED
+    told = output_of(capsys)
+    assert [error["next_step"] for error in told] == [
+        "Did you mean logs?",
+        "Did you mean port?",
+        "Give a number.",
+        "Mend the value.",
+        "Did you mean key?",
+    ]
+    assert "format is 'xml'" in told[3]["what"]
+    assert run_command(["config", "check"]) == ExitCode.FAILED
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_config_check_looks_at_what_the_file_points_to(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "potstill.toml").write_text('[relay]\nadmin_token_file = "token"\n[otel]\nwhere = "tsk:a"\n')
+    assert run_command(["config", "check", "--json"]) == ExitCode.FAILED
+    missing, unknown = output_of(capsys)
+    assert "token cannot be read" in missing["what"]
+    assert "tsk" in unknown["what"]
+    (here / "token").write_text("0123456789abcdef")
+    (here / "token").chmod(0o600)
+    (here / "potstill.toml").write_text('[relay]\nadmin_token_file = "token"\n')
+    assert run_command(["config", "check", "--json"]) == ExitCode.OK
+    assert output_of(capsys) == []
+    assert run_command(["config", "check"]) == ExitCode.OK
+    assert "is in order" in capsys.readouterr().out

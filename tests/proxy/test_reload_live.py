@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from tests.capture.collecting import receiving
 from tests.proxy.housing import House, house_in, until_async
 from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, chunk, chunked_head, http_answer, talk, until
 
@@ -127,3 +128,28 @@ async def test_the_store_writer_starts_anew_only_when_its_settings_changed(tmp_p
         assert (await reload(house))[1]["changed"] == ["capture.max_body_mib"]
         await until_async(house.status, lambda status: status["writer"]["pid"] not in (0, writer))
         assert (await house.status())["writer"]["restarts"] == 0, "it was asked to"
+
+
+async def test_processes_that_a_new_section_asks_for_start_and_end_with_it(tmp_path: Path, upstream: Upstream) -> None:
+    def named(status: dict[str, Any]) -> dict[str, str]:
+        return {child["name"]: child["state"] for child in status["others"]}
+
+    with receiving() as collector:
+        async with house_in(tmp_path, upstream.url) as house:
+            assert named(await house.status()) == {}
+            rewrite(
+                house, "[engine]", f'[otel]\nendpoint = "{collector.url}"\n[upstreams.gemini]\nprotocol = "litellm"\n[engine]'
+            )
+            assert (await reload(house))[0] == 200
+            await until_async(house.status, lambda status: named(status) == {"translation": "running", "traces": "running"})
+            await until_async(house.status, lambda status: any("spans_sent" in child for child in status["others"]))
+            assert await answer_of(house) == CHAT_ANSWER
+            sent = ("potstill_spans_sent_total", frozenset[tuple[str, str]]())
+            await until_async(house.metrics, lambda samples: samples[sent] == 1)
+            assert len(collector.spans) == 1
+            rewrite(house, "[otel]", "[train]\n[otel]")
+            rewrite(house, f'endpoint = "{collector.url}"\n[upstreams.gemini]\nprotocol = "litellm"\n', "")
+            assert (await reload(house))[0] == 200
+            await until_async(house.status, lambda status: named(status) == {})
+            assert (await house.status())["ailing"] == []
+            assert await answer_of(house) == CHAT_ANSWER
