@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import msgspec
 from aiohttp import web
@@ -23,13 +23,14 @@ from proxy import failures
 from proxy.failures import Failure
 from proxy.forward import add_ours
 from proxy.headers import for_client, for_store
+from proxy.keys.virtual_key import is_virtual
 from proxy.omission import Omission
 from proxy.outbound import UpstreamFailedError
-from proxy.pipeline import NOT_ASSIGNED, NOT_KEPT, begin_of, count
+from proxy.pipeline import NOT_ASSIGNED, NOT_KEPT, admit, begin_of, count
 from proxy.reading import Asked, read_request
 from proxy.recording import Recording
 from proxy.relay import Config, Relay
-from proxy.route import model_in_query
+from proxy.route import RAW, model_in_query
 from proxy.settings import KEY_FROM_CLIENT, OPENAI
 from proxy.talk import Talk
 from proxy.teacher import upstream_headers
@@ -55,10 +56,12 @@ class _Handshake:
     protocols: tuple[str, ...]
     """The subprotocols that the client offers, those with a key left out."""
     keyed: tuple[str, ...]
-    """The offered ones as they came."""
+    """The offered ones as they came, those with a virtual key left out."""
+    is_key_named: bool
+    """True when the key came in the name of a subprotocol alone."""
     method: str = "GET"
     body: bytes = b""
-    problem: Problem | None = field(default=None)
+    problem: Problem | None = None
 
 
 async def relay_websocket(relay: Relay, request: web.BaseRequest) -> web.StreamResponse:
@@ -68,8 +71,15 @@ async def relay_websocket(relay: Relay, request: web.BaseRequest) -> web.StreamR
     config = relay.config
     handshake = _read(request)
     asked = read_request(handshake, config.relay, config.upstreams)
+    asked = replace(asked, peeked=replace(asked.peeked, model=model_in_query(asked.target), is_stream=True))
     recording = Recording(relay.spool, config.capture)
+    asked, grant, key_id = admit(relay, asked, recording.raw_id)
+    is_kept = False
     try:
+        is_kept = recording.begin(_begin(asked, config.omission, key_id))
+        if not is_kept and config.capture.rejects_when_full:
+            grant.cancel()
+            return await _refuse(relay, asked, recording, NOT_KEPT, COMPLETE)
         return await _serve(relay, config, request, handshake, asked, recording)
     except UpstreamFailedError as error:
         return await _refuse(relay, asked, recording, error.failure, error.state)
@@ -85,15 +95,13 @@ async def relay_websocket(relay: Relay, request: web.BaseRequest) -> web.StreamR
         return await _refuse(relay, asked, recording, failure, INTERRUPTED)
     finally:
         recording.end(INTERRUPTED)
+        grant.end(is_kept)
         count(relay, asked, NOT_ASSIGNED, recording)
 
 
 async def _serve(
     relay: Relay, config: Config, request: web.BaseRequest, handshake: _Handshake, asked: Asked, recording: Recording
 ) -> web.StreamResponse:
-    is_kept = recording.begin(_begin(asked, config.omission))
-    if not is_kept and config.capture.rejects_when_full:
-        return await _refuse(relay, asked, recording, NOT_KEPT, COMPLETE)
     failure = asked.failure or _malformed(request)
     if failure is not None:
         return await _refuse(relay, asked, recording, failure, COMPLETE)
@@ -103,8 +111,8 @@ async def _serve(
     if isinstance(headers, Failure):
         return await _refuse(relay, asked, recording, headers, COMPLETE)
     offered = handshake.keyed if upstream.key == KEY_FROM_CLIENT else handshake.protocols
-    if offered != handshake.protocols:
-        headers.popall("authorization", None)  # the key goes as it came, in the name of a subprotocol
+    if handshake.is_key_named and offered is handshake.keyed:
+        headers.popall("authorization", None)  # the key goes as it came
     async with dial(config, upstream, asked.route.url, headers, offered, recording) as found:
         if isinstance(found, Refusal):
             return await _pass_on_refusal(relay, recording, found, upstream.name)
@@ -143,18 +151,18 @@ def _read(request: web.BaseRequest) -> _Handshake:
     keyed = tuple(name for each in request.headers.getall(_PROTOCOLS, []) for part in each.split(",") if (name := part.strip()))
     headers = CIMultiDict([(n, v) for n, v in request.headers.items() if not n.lower().startswith(_OF_HANDSHAKE)])
     keys = [name.removeprefix(_KEY_PREFIX) for name in keyed if name.startswith(_KEY_PREFIX)]
-    if keys and "authorization" not in headers:
+    is_key_named = bool(keys) and "authorization" not in headers
+    if is_key_named:
         headers["Authorization"] = f"Bearer {keys[0]}"
     protocols = tuple(name for name in keyed if not name.startswith(_KEY_PREFIX))
-    return _Handshake(request.raw_path, headers, protocols, keyed)
+    sent_up = tuple(name for name in keyed if not is_virtual(name.removeprefix(_KEY_PREFIX)))
+    return _Handshake(request.raw_path, headers, protocols, sent_up, is_key_named)
 
 
-def _begin(asked: Asked, omission: Omission) -> Begin:
-    begin = begin_of(asked, NOT_ASSIGNED, omission.content_of(asked))
+def _begin(asked: Asked, omission: Omission, key_id: str) -> Begin:
+    begin = begin_of(asked, NOT_ASSIGNED, omission.content_of(asked), key_id)
     is_known = asked.family == OPENAI and begin.path.rstrip("/").rpartition("/")[2] in _UNDERSTOOD
-    return msgspec.structs.replace(
-        begin, protocol=OPENAI if is_known else "raw", model_asked=model_in_query(asked.target), is_stream=True
-    )
+    return msgspec.structs.replace(begin, protocol=OPENAI if is_known else RAW)
 
 
 def _malformed(request: web.BaseRequest) -> Failure | None:

@@ -211,7 +211,7 @@ def _refuse_use(key: VirtualKey, asked: Asked) -> Failure | None:
     if not allows(key.tasks, task):
         what = f"Virtual key {key.id} is for tasks {', '.join(key.tasks)}, not {task!r}."
         return Failure(403, "key_task", what, "Name one of them in header x-potstill-task, or use another key.")
-    if key.models and not model and asked.method in _HIDDEN_MODEL:
+    if key.models and not model and (asked.method in _HIDDEN_MODEL or "upgrade" in asked.headers):
         what = f"Virtual key {key.id} is for models {', '.join(key.models)}, and the request names none that can be seen."
         return Failure(403, "key_model", what, "Send plain JSON with a model, or use another key.")
     if model and not allows(key.models, model):
