@@ -15,6 +15,7 @@ import pytest
 from capture import feed
 from capture.database import open_database
 from capture.filters import parse_filter
+from capture.settings import load_settings
 from proxy.children import Child
 from tests.proxy.housing import House, NotReadyError, house_in, until_async
 from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, chunk, chunked_head, free_port, relay_settings, talk, until
@@ -158,5 +159,24 @@ async def test_f06_a_store_that_cannot_be_reached_does_not_stop_the_house(tmp_pa
         status = await house.status()
         assert "cannot be opened" in status["store_problem_at_start"]
         assert status["is_ready"]
+    finally:
+        assert await house.stop() == 0
+
+
+async def test_logs_stay_small_while_the_house_runs(tmp_path: Path, upstream: Upstream) -> None:
+    settings = relay_settings(tmp_path, upstream.url)
+    assert settings.path is not None
+    settings.path.write_text(settings.path.read_text() + "[logs]\nmax_mib = 1\nkeep = 1\n")
+    log = settings.data_folder / "logs" / "store-writer.log"
+    log.parent.mkdir()
+    log.write_bytes(b"old\n" * 2**19)
+    house = House(load_settings(settings.path, environ={}))
+    await house.start()
+    try:
+        await until(lambda: log.with_name("store-writer.log.1").exists() and log.stat().st_size < 2**20, 60)
+        assert log.with_name("store-writer.log.1").read_bytes().startswith(b"old\n")
+        before = await house.status()
+        os.kill(before["writer"]["pid"], signal.SIGKILL)
+        await until(lambda: b"ready" in log.read_bytes(), 60)
     finally:
         assert await house.stop() == 0
