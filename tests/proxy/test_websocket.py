@@ -27,6 +27,8 @@ from capture.messages import Message
 from capture.settings import Settings, load_settings
 from capture.transcript import BINARY, CLIENT, CLOSE, RELAY, SERVER, SWITCHED, TEXT, Said, read_transcript
 from capture.verify import verify
+from proxy.keys.key_store import add_key
+from proxy.keys.pepper import make_pepper, pepper_path
 from proxy.worker import Worker, start_worker
 from tests.capture.planting import drain
 from tests.proxy.scripting import Kept, free_port, kept, relay_settings, talk, until
@@ -228,6 +230,38 @@ async def test_a_key_of_ours_takes_the_place_of_the_clients(
         await worker.drain(0.0)
     assert upstream.requests[0].headers["Authorization"] == "Bearer sk-ours"
     assert KEY not in str(upstream.requests[0].headers)
+
+
+async def test_a_virtual_key_in_a_subprotocol_opens_the_way_and_goes_no_further(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUR_KEY", "sk-ours")
+    relay_settings(tmp_path, f"http://127.0.0.1:{upstream.port}")
+    config = tmp_path / "potstill.toml"
+    ours = config.read_text("utf-8").replace("[upstreams.anthropic]", 'key = "env:OUR_KEY"\n[upstreams.anthropic]')
+    config.write_text(f"{ours}\n[keys]\nrequired = true\n", "utf-8")
+    settings = load_settings(config, environ={})
+    database = open_database(settings.database_url)
+    key, made = add_key(database, make_pepper(pepper_path(settings)), "browser", models=["gpt-realtime"])
+    database.close()
+    worker = await start_worker(settings)
+    try:
+        named = [Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{key}")]
+        async with reach(worker, headers={}, subprotocols=named) as socket:
+            assert socket.subprotocol == "realtime"
+        assert upstream.requests[0].headers["Authorization"] == "Bearer sk-ours"
+        assert key not in str(upstream.requests[0].headers)
+        exchange, _ = await ended(settings)
+        assert exchange.begin is not None
+        assert exchange.begin.key_id == made.id
+        for target, given, status in (("/v1/realtime?model=gpt-5", named, 403), (REALTIME, named[:1], 401)):
+            with pytest.raises(InvalidStatus) as refused:
+                async with reach(worker, target, headers={}, subprotocols=given):
+                    pass
+            assert refused.value.response.status_code == status
+        assert len(upstream.requests) == 1
+    finally:
+        await worker.drain(0.0)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "going"), (3000, "né"), (4999, "x" * 123)])
