@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from multidict import CIMultiDict
 
 from capture import clock
+from capture.errors import SettingsError
 from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
 from proxy.failures import Failure
 from proxy.recording import Recording
@@ -69,7 +70,7 @@ class _Way:
 
 
 class Outbound:
-    """Ways to upstreams. Made inside the event loop; `close` ends all connections. ValueError for a file it cannot read."""
+    """Ways to upstreams. Made inside the event loop; `close` ends all connections. SettingsError for a file it cannot read."""
 
     def __init__(self, upstreams: Iterable[Upstream], keepalive_s: float) -> None:
         self._pool = Pool(keepalive_s)
@@ -83,7 +84,7 @@ class Outbound:
                 await way.through.close()
 
     async def warm(self, upstream: Upstream) -> None:
-        """Opens the connections that `upstream` is to have before the first request; ConnectFailedError."""
+        """Opens what lacks of the connections that `upstream` is to have at rest; ConnectFailedError."""
         way = self._ways[upstream.name]
         if way.through is None and upstream.warm_connections:
             await self._pool.warm(way.origin, upstream.warm_connections, upstream.connect_timeout_s)
@@ -125,7 +126,7 @@ class Outbound:
 def failed(name: str, error: Exception, is_sent: bool = True) -> UpstreamFailedError:
     """What a reply's SilentError or BrokenError means for the exchange."""
     if isinstance(error, SilentError):
-        next_step = "Try again, or raise idle_timeout_s in [relay] of potstill.toml."
+        next_step = f"Try again, or raise the timeouts in [upstreams.{name}] of potstill.toml."
         return UpstreamFailedError(TIMEOUT, Failure(504, "upstream_timeout", f"Upstream {name} {error}.", next_step), is_sent)
     failure = Failure(502, "upstream_aborted", f"Upstream {name} broke off its answer.", "Try again.")
     return UpstreamFailedError(UPSTREAM_ABORTED, failure, is_sent)
@@ -161,6 +162,9 @@ def _trust(upstream: Upstream) -> ssl.SSLContext:
     try:
         found = ssl.create_default_context(cafile=upstream.ca_file or None)
     except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"ca_file of upstream {upstream.name}, {upstream.ca_file}, cannot be read: {error}") from error
+        raise SettingsError(
+            f"section [upstreams.{upstream.name}]: ca_file {upstream.ca_file} cannot be read: {error}.",
+            "Give a file of certificates in PEM form.",
+        ) from error
     found.set_alpn_protocols(["http/1.1"])
     return found

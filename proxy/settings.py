@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,11 +153,15 @@ def translation_socket(settings: Settings) -> Path:
 
 
 def _check_files(upstream: Upstream) -> None:
-    if upstream.ca_file and not Path(upstream.ca_file).is_file():
+    if not upstream.ca_file:
+        return
+    try:
+        ssl.create_default_context(cafile=upstream.ca_file)
+    except (OSError, ssl.SSLError) as error:
         raise SettingsError(
-            f"section [upstreams.{upstream.name}]: ca_file {upstream.ca_file} does not exist.",
+            f"section [upstreams.{upstream.name}]: ca_file {upstream.ca_file} cannot be read: {error}.",
             "Give a file of certificates in PEM form.",
-        )
+        ) from error
 
 
 def _check_fallback(upstream: Upstream, name: str, upstreams: Mapping[str, Upstream]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 from aiohttp import web
+
 from capture import clock
 from capture.capture_settings import CaptureSettings
 from capture.errors import PotstillError
@@ -30,12 +31,12 @@ from capture.settings import Settings, load_settings
 from capture.spool import MIB, SpoolWriter
 from proxy.listen import claim_port, listen
 from proxy.pipeline import serve_exchange
+from proxy.relay import Relay
 from proxy.settings import RelaySettings, read_upstreams
+from proxy.warming import keep_warm
 from proxy.wire.call import Call
 from proxy.wire.server import Server
 from serve.flag_watch import FlagWatcher
-
-from proxy.relay import Relay
 
 _STORE_WAIT_S = 2.0
 _FLUSH_S = 2.0
@@ -57,6 +58,7 @@ class Worker:
         self._sockets = sockets
         self._listener = listener
         self._flags = flags
+        self._warming = asyncio.ensure_future(keep_warm(relay))
 
     def status(self) -> dict[str, object]:
         """What the admin listener shows of this process."""
@@ -111,6 +113,7 @@ class Worker:
         deadline = clock.monotonic_ns() + int(_FLUSH_S * 1e9)
         while self._server.has_unsent and clock.monotonic_ns() < deadline:  # noqa: ASYNC110 - transports tell nobody
             await asyncio.sleep(0.01)
+        self._warming.cancel()
         self._server.close()
         await self._sockets.shutdown(1.0)
         await self._relay.close()

@@ -91,7 +91,7 @@ def up(folder: Path = Path(), **given: object) -> Settings:
         ({"models": [""]}, "empty pattern"),
         ({"proxy": "http://user:secret@p.example:1"}, "proxy holds a user name or password"),
         ({"proxy": "socks5://p.example:1"}, "not an address like http://proxy.example:3128"),
-        ({"ca_file": "no.pem"}, "no.pem does not exist"),
+        ({"ca_file": "no.pem"}, "no.pem cannot be read: .*No such file"),
         ({"fallbacks": ["other"]}, "names 'other', which is no other upstream"),
         ({"fallbacks": ["up"]}, "names 'up', which is no other upstream"),
     ],
@@ -118,9 +118,9 @@ def test_what_an_upstream_leaves_out_is_filled_in_from_the_relay(tmp_path: Path)
 
 
 def test_files_of_an_upstream_are_looked_for_beside_the_settings(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").touch()
-    found = read_upstreams(up(tmp_path, ca_file="ca.pem", key="file:keys/openai"))["up"]
-    assert (found.ca_file, found.key_file) == (str(tmp_path / "ca.pem"), str(tmp_path / "keys/openai"))
+    assert read_upstreams(up(tmp_path, key="file:keys/openai"))["up"].key_file == str(tmp_path / "keys/openai")
+    with pytest.raises(SettingsError, match=f"ca_file {tmp_path}/own/ca.pem cannot be read"):
+        read_upstreams(up(tmp_path, ca_file="own/ca.pem"))
 
 
 @pytest.mark.parametrize(
