@@ -116,6 +116,11 @@ def _of_house(seen: Seen) -> Iterator[Metric]:
             opened[upstream] = opened.get(upstream, 0) + bool(is_open)
     shown = [((upstream,), count) for upstream, count in sorted(opened.items())]
     yield _gauge("potstill_circuit_open", "Workers that leave the upstream alone for now.", shown, ("upstream",))
+    stale = sum(bool(worker.get("is_flags_stale")) for worker in seen.workers)
+    yield _gauge("potstill_flags_stale", "Workers that cannot read the flags anew.", [((), stale)], ())
+    gates = [keys for worker in seen.workers if isinstance(keys := worker.get("keys"), Mapping)]
+    stale = sum(bool(gate.get("is_stale")) for gate in gates)
+    yield _gauge("potstill_keys_stale", "Workers that cannot read the virtual keys anew.", [((), stale)], ())
     running = [((str(one["name"]),), int(one["state"] == RUNNING)) for one in seen.children]
     yield _gauge("potstill_child_up", "1 while the process runs.", running, ("child",))
     restarts = [((str(one["name"]),), int(one["restarts"])) for one in seen.children]

@@ -36,9 +36,15 @@ def samples() -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         counters=counted().snapshot(),
         dropped=2,
         workers=[
-            {"name": "relay worker 1", "in_flight": 3, "is_breaker_open": True, "circuits": {"azure": True, "openai": False}},
+            {
+                "name": "relay worker 1",
+                "in_flight": 3,
+                "is_breaker_open": True,
+                "is_flags_stale": True,
+                "circuits": {"azure": True, "openai": False},
+            },
             {"name": "relay worker 2", "in_flight": 1, "is_breaker_open": False, "circuits": {"azure": True, "openai": False}},
-            {"name": "relay worker 3", "state": "starting"},
+            {"name": "relay worker 3", "state": "starting", "keys": {"is_stale": True}},
         ],
         children=[{"name": "store writer", "state": "waiting", "restarts": 4}],
         resident_bytes={"store writer": 50_000_000},
@@ -87,6 +93,7 @@ def test_the_house_shows_what_ails(samples: dict) -> None:
     assert value(samples, "potstill_circuit_open", upstream="azure") == 2
     assert value(samples, "potstill_circuit_open", upstream="openai") == 0
     assert value(samples, "potstill_circuit_open", upstream="engine") == 1
+    assert value(samples, "potstill_flags_stale") == value(samples, "potstill_keys_stale") == 1
     assert value(samples, "potstill_reloads_total", result="refused") == 0
 
 
