@@ -12,19 +12,16 @@ import binascii
 import logging
 from dataclasses import dataclass, replace
 
-import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from capture.exchange import CLIENT_CLOSED, COMPLETE, INTERRUPTED
-from capture.records import Begin
 from capture.transcript import SWITCHED
 from proxy import failures
 from proxy.failures import Failure
 from proxy.forward import add_ours
 from proxy.headers import for_client, for_store
 from proxy.keys.virtual_key import is_virtual
-from proxy.omission import Omission
 from proxy.outbound import UpstreamFailedError
 from proxy.pipeline import NOT_ASSIGNED, NOT_KEPT, admit, begin_of, count
 from proxy.reading import Asked, read_request
@@ -70,13 +67,12 @@ async def relay_websocket(relay: Relay, request: web.BaseRequest) -> web.StreamR
     relay.counters.began()
     config = relay.config
     handshake = _read(request)
-    asked = read_request(handshake, config.relay, config.upstreams)
-    asked = replace(asked, peeked=replace(asked.peeked, model=model_in_query(asked.target), is_stream=True))
+    asked = _session(read_request(handshake, config.relay, config.upstreams))
     recording = Recording(relay.spool, config.capture)
     asked, grant, key_id = admit(relay, asked, recording.raw_id)
     is_kept = False
     try:
-        is_kept = recording.begin(_begin(asked, config.omission, key_id))
+        is_kept = recording.begin(begin_of(asked, NOT_ASSIGNED, config.omission.content_of(asked), key_id))
         if not is_kept and config.capture.rejects_when_full:
             grant.cancel()
             return await _refuse(relay, asked, recording, NOT_KEPT, COMPLETE)
@@ -159,10 +155,13 @@ def _read(request: web.BaseRequest) -> _Handshake:
     return _Handshake(request.raw_path, headers, protocols, sent_up, is_key_named)
 
 
-def _begin(asked: Asked, omission: Omission, key_id: str) -> Begin:
-    begin = begin_of(asked, NOT_ASSIGNED, omission.content_of(asked), key_id)
-    is_known = asked.family == OPENAI and begin.path.rstrip("/").rpartition("/")[2] in _UNDERSTOOD
-    return msgspec.structs.replace(begin, protocol=OPENAI if is_known else RAW)
+def _session(asked: Asked) -> Asked:
+    """`asked` as the session that it asks for: its model stands in the query, and what it will say is a stream."""
+    peeked = replace(asked.peeked, model=model_in_query(asked.target), is_stream=True)
+    if (route := asked.route) is None:
+        return replace(asked, peeked=peeked)
+    is_known = route.family == OPENAI and route.path.rstrip("/").rpartition("/")[2] in _UNDERSTOOD
+    return replace(asked, peeked=peeked, route=replace(route, protocol=OPENAI if is_known else RAW))
 
 
 def _malformed(request: web.BaseRequest) -> Failure | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -582,6 +584,134 @@ async def test_any_other_websocket_is_relayed_unread(relay: Worker, upstream: Up
     assert exchange.begin is not None
     assert upstream.requests[0].path == "/live/music?v=2"
     assert (exchange.begin.protocol, exchange.begin.path) == ("raw", "/live/music")
+
+
+async def test_responses_over_a_websocket_are_the_openai_protocols(
+    relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    async with reach(relay, "/v1/v1/responses") as socket:
+        await socket.send("hi")
+        assert await socket.recv() == "hi"
+    exchange, _ = await ended(relay_config)
+    assert exchange.begin is not None
+    assert upstream.requests[0].path == "/v1/responses"
+    assert (exchange.begin.protocol, exchange.begin.path) == ("openai", "/v1/responses")
+
+
+async def test_many_messages_both_ways_at_once_keep_their_order(
+    relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    down = [f"down {number} " + "x" * (number * 37 % 3_000) for number in range(500)]
+    up = [f"up {number} " + "y" * (number * 53 % 3_000) for number in range(500)]
+    arrived: list[str | bytes] = []
+
+    async def script(socket: ServerConnection) -> None:
+        async def listen() -> None:
+            arrived.extend([await socket.recv() for _ in up])
+
+        listening = asyncio.ensure_future(listen())
+        for text in down:
+            await socket.send(text)
+        await listening
+        await socket.close()
+
+    upstream.script = script
+    async with asyncio.timeout(60), reach(relay) as socket:
+
+        async def speak() -> None:
+            for text in up:
+                await socket.send(text)
+
+        speaking = asyncio.ensure_future(speak())
+        assert [await socket.recv() for _ in down] == down
+        await speaking
+        assert await closing(socket) == (1000, "")
+    assert arrived == up
+    _, said = await ended(relay_config)
+    assert [each.data.decode() for each in said if each.side == CLIENT and each.kind == TEXT] == up
+    assert [each.data.decode() for each in said if each.side == SERVER and each.kind == TEXT] == down
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "kind"),
+    [
+        (b"\x83\x80\0\0\0\0", 1002, "bad_websocket"),
+        (b"\xf1\x80\0\0\0\0", 1002, "bad_websocket"),
+        (b"\x80\x80\0\0\0\0", 1002, "bad_websocket"),
+        (b"\x81\xff\0\0\0\x10\0\0\0\0\0\0\0\0", 1009, "message_too_big"),
+    ],
+    ids=["opcode", "reserved bits", "continuation of nothing", "64 GiB"],
+)
+async def test_frames_that_break_the_protocol_close_both_sides(
+    data: bytes, code: int, kind: str, relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    reader, writer = await handshaken(relay)
+    writer.write(data)
+    assert await asyncio.wait_for(reader.readexactly(4), 5) == struct.pack("!BBH", 0x88, 2, code)
+    exchange, _ = await ended(relay_config)
+    await until(lambda: upstream.sockets[0].close_code is not None)
+    assert exchange.end is not None
+    assert (exchange.end.state, exchange.end.error_kind) == ("client_closed", kind)
+    writer.close()
+
+
+async def test_text_that_is_no_utf8_passes_as_it_is_and_is_for_the_upstream_to_refuse(
+    relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    reader, writer = await handshaken(relay)
+    writer.write(frame(0x1, b"\xff\xfe"))
+    assert (await asyncio.wait_for(reader.readexactly(4), 5))[2:] == struct.pack("!H", 1007)
+    _, said = await ended(relay_config)
+    assert said[0] == Said(CLIENT, TEXT, b"\xff\xfe")
+    writer.close()
+
+
+async def test_a_session_that_is_cut_at_any_byte_is_never_stored_as_complete(tmp_path: Path) -> None:
+    item = {"id": "o1", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Good day."}]}
+    events: list[dict[str, Any]] = [
+        {"type": "session.created", "session": {"model": "gpt-realtime"}},
+        {"type": "response.created", "response": {"id": "r1", "status": "in_progress", "output": []}},
+        {"type": "response.output_text.delta", "response_id": "r1", "item_id": "o1", "delta": "Good day."},
+        {"type": "response.done", "response": {"id": "r1", "status": "completed", "output": [item]}},
+    ]
+    texts = [json.dumps(event).encode() for event in events]
+    whole = b"".join(b"\x81\x7e" + struct.pack("!H", len(text)) + text for text in texts) + b"\x88\x02\x03\xe8"
+    cuts = [*range(0, len(whole), 5), *range(len(whole) - 4, len(whole) + 1)]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+        given = {name.lower(): value for name, value in lines.items()}
+        accept = base64.b64encode(sha1(given["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+        writer.write(b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + whole[: int(given["x-cut"])])
+        await writer.drain()
+        writer.close()
+
+    async def client(port: int, cut: int) -> None:
+        headers = {**AUTHORIZED, "X-Cut": str(cut), "x-potstill-tag-cut": str(cut)}
+        async with connect(
+            f"ws://127.0.0.1:{port}{REALTIME}", additional_headers=headers, proxy=None, compression=None
+        ) as socket:
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    await socket.recv()
+            assert socket.close_code == (1000 if cut == len(whole) else 1014)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    settings = relay_settings(tmp_path, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    worker = await start_worker(settings)
+    for start in range(0, len(cuts), 10):
+        await asyncio.gather(*(client(worker.port, cut) for cut in cuts[start : start + 10]))
+    await worker.drain(5.0)
+    server.close()
+    database = open_database(settings.database_url)
+    try:
+        drain(database, settings.data_folder / "spool")
+        stored = {int(each.tags["cut"]): each.state for each in feed.page(database, parse_filter(""), limit=1_000)}
+    finally:
+        database.close()
+    assert stored == {cut: "complete" if cut == len(whole) else "upstream_aborted" for cut in cuts}
 
 
 async def handshaken(relay: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
