@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 _COPIED = ("capture", "proxy", "serve", "tests/capture", "tests/proxy", "tests/faults", "tests/conftest.py", "pyproject.toml")
 _ORDER, _POWER, _CRASH, _CONTENT = (f"tests/faults/test_{name}_faults.py" for name in ("order", "power", "crash", "content"))
 _COMMIT = "        if not (self._positions or self._gaps):\n            return 0\n"
+_WHOLE = "        recording.whole(reply.status, passed.stored, answer.upstream, answer.model, body)\n"
+_ASK = "        answer = await _ask(relay, config, asked, assignment, recording)\n"
 _FIRST_TEST_FAILED, _ALL_PASSED = 1, 0
 
 
@@ -31,8 +33,17 @@ MUTANTS = (
         "END is kept before the last byte is handed out",
         "proxy/forward.py",
         (
-            ("            recording.end(COMPLETE)\n            await recording.settle()\n", ""),
-            ("(chunk)\n            return\n", "(chunk)\n            recording.end(COMPLETE)\n            return\n"),
+            ("    recording.end(COMPLETE)\n    await recording.settle()\n    if collector", "    if collector"),
+            ("    call.finish(last)\n", "    call.finish(last)\n    recording.end(COMPLETE)\n"),
+        ),
+        (f"{_ORDER}::test_f01_nothing_is_handed_to_the_client_before_it_is_kept_and_no_end_before_the_end_is",),
+    ),
+    Mutant(
+        "an answer that is there at once is kept before it is handed out",
+        "proxy/forward.py",
+        (
+            (_WHOLE + "        await recording.settle()\n", ""),
+            ("        call.finish(body)\n        return\n", f"        call.finish(body)\n{_WHOLE}        return\n"),
         ),
         (f"{_ORDER}::test_f01_nothing_is_handed_to_the_client_before_it_is_kept_and_no_end_before_the_end_is",),
     ),
@@ -40,11 +51,8 @@ MUTANTS = (
         "a part is kept before it is handed out",
         "proxy/forward.py",
         (
-            ("        recording.part(chunk)\n        passed", "        passed"),
-            (
-                "        await response.write(chunk)\n        chunk",
-                "        await response.write(chunk)\n        recording.part(chunk)\n        chunk",
-            ),
+            ("            recording.part(data)\n            if collector", "            if collector"),
+            ("            call.write(data)\n", "            call.write(data)\n            recording.part(data)\n"),
         ),
         (f"{_ORDER}::test_f01_nothing_is_handed_to_the_client_before_it_is_kept_and_no_end_before_the_end_is",),
     ),
@@ -53,12 +61,9 @@ MUTANTS = (
         "proxy/pipeline.py",
         (
             ("        is_kept = recording.begin(", "        begin = (recording.begin, "),
-            ("        if not is_kept and relay.capture.rejects_when_full:\n", "        if False:\n"),
-            (
-                "        answer = await _ask(relay, asked, assignment, recording)\n",
-                "        answer = await _ask(relay, asked, assignment, recording)\n        begin[0](begin[1])\n",
-            ),
-            ("        if is_kept or not relay.capture.rejects_when_full:\n", "        if True:\n"),
+            ("        if not is_kept and config.capture.rejects_when_full:\n", "        if False:\n"),
+            (_ASK, f"{_ASK}        begin[0](begin[1])\n"),
+            ("        if is_kept or not config.capture.rejects_when_full:\n", "        if True:\n"),
             ("            is_kept = await recording.rest(asked.body)\n", "            is_kept = True\n"),
         ),
         (f"{_ORDER}::test_f01_the_request_is_kept_before_anybody_is_asked",),
@@ -102,9 +107,10 @@ MUTANTS = (
         "in strict mode the last byte waits for the disk",
         "proxy/forward.py",
         (
+            (_WHOLE + "        await recording.settle()\n", _WHOLE),
             (
-                "            recording.end(COMPLETE)\n            await recording.settle()\n",
-                "            recording.end(COMPLETE)\n",
+                "    recording.end(COMPLETE)\n    await recording.settle()\n    if collector",
+                "    recording.end(COMPLETE)\n    if collector",
             ),
         ),
         (f"{_POWER}::test_f02_in_strict_mode_an_answer_that_came_whole_survives_a_power_cut_at_once",),

@@ -12,7 +12,7 @@ from proxy.wire.call import Call
 from proxy.wire.upstream import UpstreamConnection
 from proxy.worker import Worker
 from tests.faults.relay_process import ASK, CHAT, KEY
-from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, chunk, chunked_head, http_answer, kept, talk
+from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, answer_whole, chunk, chunked_head, http_answer, kept, talk
 
 EVENTS = [b'data: {"choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % number for number in range(6)] + [b"data: [DONE]\n\n"]
 
@@ -34,7 +34,7 @@ async def halved(_received: Received, writer: asyncio.StreamWriter) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("script", [streamed, halved], ids=["stream", "whole answer"])
+@pytest.mark.parametrize("script", [streamed, halved, answer_whole], ids=["stream", "whole answer", "whole answer at once"])
 async def test_f01_nothing_is_handed_to_the_client_before_it_is_kept_and_no_end_before_the_end_is(
     script: Any, relay: Worker, upstream: Upstream, relay_config: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
