@@ -3,13 +3,15 @@
     leash.py PARENT_PID PROGRAM ARGUMENTS...
 
 On Linux the kernel sends SIGTERM when the parent dies, however it dies; a parent that is gone already is noticed here.
-Elsewhere the program has to notice by itself. It imports nothing of ours, so that it starts in milliseconds.
+Elsewhere the program has to notice by itself. When it crashes it leaves no core dump, which would hold the keys and texts of
+every open request. It imports nothing of ours, so that it starts in milliseconds.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from typing import NoReturn
@@ -24,6 +26,7 @@ def main(arguments: list[str]) -> NoReturn:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != int(parent):
         sys.exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.execv(command[0], command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from multidict import CIMultiDict
@@ -15,6 +15,10 @@ from proxy.peek import Peek, peek
 from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
 from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream
 from proxy.wire.limits import Problem
+
+_NO_TRACE = Failure(
+    405, "method_not_allowed", "TRACE is not served here: an upstream may answer it with the key it was sent.", "Use GET."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ def read_request(call: Request, relay: RelaySettings, upstreams: Mapping[str, Up
         family = family_of(target, headers)
         route = choose_route(target, family, upstreams, peeked.model)
         family = route.family
+        if route.asked:
+            peeked = replace(peeked, model=route.asked)
     except RouteError as error:
         failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
     identity = Identity()
@@ -67,6 +73,8 @@ def read_request(call: Request, relay: RelaySettings, upstreams: Mapping[str, Up
         failure = failure or Failure(
             400, "bad_tag", f"Potstill cannot tag this request: {error}", "Mend the tag or leave it out."
         )
+    if call.method == "TRACE":
+        failure = _NO_TRACE
     problem = failure_of(call.problem) if call.problem is not None else None
     failure = _refuse_caller(headers, relay, route) or problem or failure
     return Asked(call.method, target, family, headers, body, peeked, identity, None if failure else route, failure)

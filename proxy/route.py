@@ -40,7 +40,8 @@ _BARE_HEADS = frozenset(
 """First names of what is served without /v1 where the path names no upstream."""
 _ANTHROPIC_PREFIX = "/anthropic/v1/"
 _REALTIME = "/v1/realtime"
-_SECRET_PARAMETER = re.compile(r"(?i)(?<![^&])([^=&]*(?:key|token|secret|signature|password)[^=&]*)=[^&]*")
+_SECRET_NAME = re.compile(r"(?i)key|token|secret|signature|passw|pwd|credential|authorization|\A(?:auth|sig)\Z")
+_MOST_DECODED = 3
 _ABSOLUTE = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
@@ -69,7 +70,8 @@ class Route:
     """Where to: `url` is complete; `family` decides the shape of our own errors.
 
     `path` is what the target means in the words of its family, so that Azure's ways of writing it are one with OpenAI's.
-    `model` is the model to send when it is not the one in the body; '' leaves the body as it is.
+    `model` is the model to send when it is not the one in the body; '' leaves the body as it is. `asked` is the model that
+    the path names, which counts more than the one in the body; '' when the path names none.
     """
 
     protocol: str
@@ -78,6 +80,7 @@ class Route:
     upstream: Upstream
     url: str
     model: str = ""
+    asked: str = ""
 
 
 def read_target(raw: str) -> Target:
@@ -142,13 +145,14 @@ def route_to(upstream: Upstream, target: Target, family: str, model: str) -> Rou
     azure = read_azure_path(target.path)
     is_understood = azure is not None and (upstream.is_azure or not target.upstream or upstream.protocol == LITELLM)
     path = azure.openai_path if azure is not None and is_understood else target.path
-    asked = (azure.deployment if azure is not None else "") or model
+    named = azure.deployment if azure is not None else ""
+    asked = named or model
     sent = upstream.aliases.get(asked, asked)
     url = _url(upstream, target, path, sent, azure if is_understood else None)
     changed = sent if sent != model and (is_understood or sent != asked) and not names_deployment(url) else ""
     known = _known_family(path)
     own = upstream.protocol if upstream.protocol in FAMILIES else family
-    return Route(_protocol(path, upstream), known or own, path, upstream, url, changed)
+    return Route(_protocol(path, upstream), known or own, path, upstream, url, changed, named)
 
 
 def takes(upstream: Upstream, model: str) -> bool:
@@ -248,12 +252,27 @@ def _no_upstream_for(model: str, upstreams: list[Upstream]) -> RouteError:
 
 
 def _refuse_ways_out(path: str) -> None:
-    decoded = unquote(path, errors="replace")
-    segments = re.split(r"[/\\]", decoded)
+    """Refuses what any server between here and the upstream's files may take for a way out, however often it decodes."""
+    decoded = path
+    for _ in range(_MOST_DECODED):
+        try:
+            decoded, before = unquote(decoded, errors="strict"), decoded
+        except UnicodeDecodeError as error:
+            raise RouteError(400, f"The path {path[:100]!r} is not UTF-8 where it is encoded.", "Send a plain path.") from error
+        if decoded == before:
+            break
+    else:
+        raise RouteError(400, f"The path {path[:100]!r} is encoded several times over.", "Encode it once.")
+    segments = [segment.partition(";")[0] for segment in re.split(r"[/\\]", decoded)]
     if any(segment in (".", "..") for segment in segments) or "\\" in decoded or any(ord(each) < 32 for each in decoded):
         raise RouteError(400, f"The path {path[:100]!r} has '..', a backslash or a control character.", "Send a plain path.")
 
 
 def without_secrets(query: str) -> str:
-    """`query` with the values of parameters that carry keys taken out."""
-    return _SECRET_PARAMETER.sub(r"\1=[REDACTED]", query) if query else query
+    """`query` with the values of parameters that carry keys taken out, however their names are written."""
+    return "".join(map(_without_secret, re.split("([&;])", query))) if query else query
+
+
+def _without_secret(parameter: str) -> str:
+    name, has_value, _ = parameter.partition("=")
+    return f"{name}=[REDACTED]" if has_value and _SECRET_NAME.search(unquote(name)) else parameter

@@ -318,19 +318,21 @@ async def test_a09_what_a_crash_leaves_behind_holds_no_request(tmp_path: Path, u
     before = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # as on a machine that keeps core dumps
     try:
-        async with relay_process(tmp_path, upstream.url) as relay:
-            asking = asyncio.ensure_future(talk(relay.port, CHAT, f"Authorization: Bearer {MARK}key\r\n", BODY))
+        async with house_in(tmp_path, upstream.url) as house:
+            asking = asyncio.ensure_future(talk(house.port, CHAT, f"Authorization: Bearer {MARK}key\r\n", BODY))
             await until(lambda: upstream.received, 60)
-            limits = Path(f"/proc/{relay.pid}/limits").read_text()
-            relay.process.send_signal(signal.SIGABRT)
-            assert await relay.wait() == -signal.SIGABRT
+            status = await house.status()
+            pids = [status["writer"]["pid"], *(worker["pid"] for worker in status["workers"])]
+            limits = [Path(f"/proc/{pid}/limits").read_text() for pid in pids]
+            os.kill(pids[-1], signal.SIGABRT)
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await asking
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, before)
     assert not holds(tmp_path, MARK)
-    (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
-    assert hard == 0 or line.split()[4] == "0", "a core dump would hold the keys of every open request"
+    for each in limits:
+        (line,) = (line for line in each.splitlines() if line.startswith("Max core file size"))
+        assert line.split()[4] == "0", "a core dump would hold the keys of every open request"
 
 
 def test_a08_an_error_of_the_command_line_shows_no_key_of_the_environment(tmp_path: Path) -> None:

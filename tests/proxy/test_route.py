@@ -280,4 +280,5 @@ def test_no_target_changes_the_host(raw: str) -> None:
 def test_keys_in_a_query_are_not_kept() -> None:
     assert without_secrets("alt=sse&key=AIza123&x=1") == "alt=sse&key=[REDACTED]&x=1"
     assert without_secrets("api_key=a%20b") == "api_key=[REDACTED]"
+    assert without_secrets("a=1;ke%79=b&sig=c&author=d&keyless") == "a=1;ke%79=[REDACTED]&sig=[REDACTED]&author=d&keyless"
     assert without_secrets("") == ""
