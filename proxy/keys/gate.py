@@ -20,7 +20,7 @@ from proxy.keys.settle import Owed, key_subject, task_subject
 from proxy.keys.virtual_key import CARRIERS, LABEL, RELAY, VirtualKey, allows, find_key, is_virtual, matches
 from proxy.keys.watch import KeyWatcher
 from proxy.reading import Asked
-from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT
+from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream
 
 _HIDDEN_MODEL = ("POST", "PUT", "PATCH")
 _WORDS: Mapping[str, str] = {
@@ -135,6 +135,11 @@ class Gate:
     def blamed_key(self, headers: Mapping[str, str], failure: Failure) -> str:
         """The id of the key that a refused request came with; '' when it had none, or none that is known to be right."""
         return "" if failure.kind in _NOT_PROVEN else find_key(headers)[1]
+
+    def lets(self, key_id: str, upstream: Upstream) -> bool:
+        """True when `key_id` ('' for none) may be answered by `upstream`, which stands in for the one that it asked."""
+        key = self._watcher.current.keys.get(key_id) if key_id else None
+        return key is None or allows(key.upstreams, upstream.name)
 
     def admit_feedback(self, headers: Mapping[str, str]) -> str | Failure:
         """The id of the key of somebody who leaves feedback ('' without one), or why that may not be."""

@@ -13,8 +13,7 @@ import fcntl
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -79,6 +78,22 @@ class Use:
     month_spent: int
 
 
+class _Lock:
+    """One at a time: of the threads of this process, and of all processes that have the file."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._within = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._within.acquire()
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._within.release()
+
+
 class Ledger:
     """This process's hold on the ledger in `folder`. `holder` (16 bytes) names the spool of this process.
 
@@ -88,7 +103,6 @@ class Ledger:
     def __init__(self, folder: Path, holder: bytes) -> None:
         self._folder = folder
         self._numbers: dict[str, int] = {}
-        self._within = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(folder / _FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -97,7 +111,8 @@ class Ledger:
         except OSError as error:
             raise StoreError(f"The ledger of limits in {folder} cannot be used: {error}.", "Give it space and access.") from error
         self._words = memoryview(self._map).cast("q")
-        with self._locked():
+        self._locked = _Lock(self._fd)
+        with self._locked:
             self._slot, self._slot_fd = self._take_slot(holder)
 
     def close(self) -> None:
@@ -111,18 +126,19 @@ class Ledger:
         """The place of a subject, entered when it is new; StoreError when the ledger is full."""
         found = self._numbers.get(subject)
         if found is None:
-            with self._locked():
+            with self._locked:
                 found = self._numbers[subject] = self._enter(subject)
         return found
 
     def take(self, wishes: Sequence[Wish], tokens: int, microusd: int, now_us: int) -> Refusal | None:
         """Takes one request, `tokens` and a reservation of `microusd` from every subject, or nothing at all and says why."""
         words = self._words
-        with self._locked():
+        with self._locked:
             worst: Refusal | None = None
             for place, wish in enumerate(wishes):
                 at = self._at(wish.number)
-                self._turn_period(at, now_us)
+                if wish.limits.has_budget:
+                    self._turn_period(at, now_us)
                 found = self._refusal(place, at, wish.limits, tokens, microusd, now_us)
                 if found is not None and (worst is None or found.wait_us > worst.wait_us):
                     worst = found
@@ -139,14 +155,14 @@ class Ledger:
 
     def finish(self, wishes: Sequence[Wish]) -> None:
         """A request that was taken is over; what it reserved stays until `settle`."""
-        with self._locked():
+        with self._locked:
             for wish in wishes:
                 self._hold(self._at(wish.number), -1, 0)
 
     def settle(self, wishes: Sequence[Wish], tokens: int, used_tokens: int, microusd: int, now_us: int) -> None:
         """Gives the reservation back, and corrects the bucket of tokens to what was used in place of what was guessed."""
         words = self._words
-        with self._locked():
+        with self._locked:
             for wish in wishes:
                 at, limits = self._at(wish.number), wish.limits
                 if limits.tokens_per_minute and used_tokens != tokens:
@@ -158,7 +174,7 @@ class Ledger:
     def write_off(self, wishes: Sequence[Wish], microusd: int, now_us: int) -> None:
         """The store will never say what this cost: the reservation counts as its cost, on this host."""
         words = self._words
-        with self._locked():
+        with self._locked:
             for wish in wishes:
                 if wish.limits.has_budget:
                     at = self._at(wish.number)
@@ -170,7 +186,7 @@ class Ledger:
     def book(self, number: int, day_spent: int, month_spent: int, now_us: int) -> None:
         """What the store says was spent today and this month; a look that is older than another's changes nothing."""
         words = self._words
-        with self._locked():
+        with self._locked:
             at = self._at(number)
             self._turn_period(at, now_us)
             words[at + _DAY_SPENT] = max(words[at + _DAY_SPENT], day_spent)
@@ -179,7 +195,7 @@ class Ledger:
     def use(self, number: int, now_us: int) -> Use:
         """What a subject uses now."""
         words = self._words
-        with self._locked():
+        with self._locked:
             at = self._at(number)
             self._turn_period(at, now_us)
             day = words[at + _DAY_SPENT] + words[at + _DAY_BOOKED]
@@ -202,7 +218,7 @@ class Ledger:
             try:
                 is_gone = is_stored(self._words[at + 1 : at + 3].tobytes())
                 if is_gone or self._words[at] == _HELD_BY_LIVING:
-                    with self._locked():
+                    with self._locked:
                         self._give_back(slot, is_gone)
                         self._words[at] = _FREE if is_gone else _HELD_BY_DEAD
                 waiting += not is_gone
@@ -299,16 +315,3 @@ class Ledger:
     @staticmethod
     def _at(number: int) -> int:
         return _SUBJECTS_AT + number * _WORDS
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._within, self._locked_file():
-            yield
-
-    @contextmanager
-    def _locked_file(self) -> Iterator[None]:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)

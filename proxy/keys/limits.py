@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from capture.spend import DAY_US
 from proxy.keys.settings import LimitSettings
@@ -74,7 +75,12 @@ def wait_us(full_us: int, per_minute: int, amount: int, now_us: int) -> int:
 
 def month_of(now_us: int) -> int:
     """The calendar month (UTC) of a moment, counted since year 0."""
-    moment = datetime.fromtimestamp(now_us // 1_000_000, UTC)
+    return _month_of_day(now_us // DAY_US)
+
+
+@lru_cache(16)
+def _month_of_day(day: int) -> int:
+    moment = datetime.fromtimestamp(day * DAY_US // 1_000_000, UTC)
     return moment.year * 12 + moment.month - 1
 
 
