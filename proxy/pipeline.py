@@ -79,7 +79,7 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
                 await replay(relay, call, assignment, recording, found)
                 return
             collector = found
-        answer = await _ask(relay, config, asked, assignment, recording)
+        answer = await _ask(relay, config, asked, assignment, recording, key_id)
         if isinstance(answer, Failure):
             await _refuse(relay, call, asked, assignment, recording, answer, COMPLETE)
         else:
@@ -143,7 +143,9 @@ def _assign(relay: Relay, asked: Asked) -> Assignment:
     return assign(relay.flags(), asked.identity.task, asked.identity.units)
 
 
-async def _ask(relay: Relay, config: Config, asked: Asked, assignment: Assignment, recording: Recording) -> Answer | Failure:
+async def _ask(
+    relay: Relay, config: Config, asked: Asked, assignment: Assignment, recording: Recording, key_id: str
+) -> Answer | Failure:
     """The answer to relay, or what to tell the client without asking anybody."""
     if asked.failure is not None:
         return asked.failure
@@ -155,7 +157,7 @@ async def _ask(relay: Relay, config: Config, asked: Asked, assignment: Assignmen
         answer = await ask_student(relay, asked, assignment, recording)
         if answer is not None:
             return answer
-    return await ask_teacher(relay, config, asked, headers, recording)
+    return await ask_teacher(relay, config, asked, headers, recording, key_id)
 
 
 def begin_of(asked: Asked, assignment: Assignment, content: str, key_id: str = "") -> Begin:

@@ -34,13 +34,19 @@ _SICK = frozenset((500, 502, 503, 504, 529))
 _BUSY = "upstream_busy"
 
 
-async def ask_teacher(relay: Relay, config: Config, asked: Asked, headers: CIMultiDict[str], recording: Recording) -> Answer:
-    """The answer as soon as its head is there; UpstreamFailedError. `headers` are those for the upstream of `asked.route`."""
+async def ask_teacher(
+    relay: Relay, config: Config, asked: Asked, headers: CIMultiDict[str], recording: Recording, key_id: str = ""
+) -> Answer:
+    """The answer as soon as its head is there; UpstreamFailedError.
+
+    `headers` are those for the upstream of `asked.route`, `key_id` is the virtual key for which others may be asked.
+    """
     assert asked.route is not None
     upstream = asked.route.upstream
     if not upstream.fallbacks and not upstream.retries:
         return await _ask(relay, config, asked, asked.route, headers, recording)
-    return await _ask_chain(relay, config, asked, asked.route, headers, recording)
+    chain = [asked.route, *(each for each in _others(config, asked, asked.route) if relay.gate.lets(key_id, each.upstream))]
+    return await _ask_chain(relay, config, asked, chain, headers, recording)
 
 
 def upstream_headers(relay: Relay, asked: Asked, upstream: Upstream) -> CIMultiDict[str] | Failure:
@@ -57,10 +63,10 @@ def upstream_headers(relay: Relay, asked: Asked, upstream: Upstream) -> CIMultiD
 
 
 async def _ask_chain(
-    relay: Relay, config: Config, asked: Asked, first: Route, headers: CIMultiDict[str], recording: Recording
+    relay: Relay, config: Config, asked: Asked, chain: list[Route], headers: CIMultiDict[str], recording: Recording
 ) -> Answer:
     """The answer of the first upstream of a chain that gives one; else the last answer that said no; else the last error."""
-    chain = [first, *_others(config, asked, first)]
+    first = chain[0]
     best: Answer | UpstreamFailedError | None = None
     tried: list[str] = []
     try:
@@ -154,8 +160,9 @@ def _others(config: Config, asked: Asked, first: Route) -> list[Route]:
     is_encoded = "content-encoding" in asked.headers
     if not first.upstream.fallbacks or not attempts.is_portable(asked.method, first.path, asked.body, is_encoded=is_encoded):
         return []
+    model = "" if first.asked else asked.peeked.model  # the body's own may be another, and is replaced
     named = (config.upstreams[name] for name in first.upstream.fallbacks)
-    return [route_to(upstream, replace(asked.target, upstream=""), asked.family, asked.peeked.model) for upstream in named]
+    return [route_to(upstream, replace(asked.target, upstream=""), asked.family, model) for upstream in named]
 
 
 def _failed(upstream: Upstream, outcome: Answer | UpstreamFailedError) -> Failed | None:

@@ -91,6 +91,16 @@ async def test_openais_client_reaches_azure_with_our_key(
     assert (exchange.begin.protocol, exchange.begin.model_asked) == ("openai", "gpt-5")
 
 
+async def test_the_model_in_azures_path_is_the_one_that_was_asked_for(start: Start, upstream: Upstream, tmp_path: Path) -> None:
+    worker = await start(AZURE.format(url=upstream.url, key="client"))
+    target = "POST /openai/deployments/large/chat/completions?api-version=2025-01-01"
+    assert (await talk(worker.port, target, "api-key: k\r\n", b'{"model":"small"}')).status == 200
+    assert upstream.received[0].body == b'{"model":"small"}'
+    (exchange,) = kept(load_settings(tmp_path / "potstill.toml", environ={}))
+    assert exchange.begin is not None
+    assert exchange.begin.model_asked == "large", "what limits models must not be led astray by a body that nobody reads"
+
+
 async def test_an_upstream_behind_an_http_proxy_is_asked_through_it(
     start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
+from capture.database import open_database
 from capture.settings import Settings, load_settings
+from proxy.keys.key_store import add_key
+from proxy.keys.pepper import make_pepper, pepper_path
 from proxy.worker import Worker, start_worker
 from tests.proxy.scripting import (
     CHAT_ANSWER,
@@ -210,6 +213,20 @@ async def test_what_an_upstream_must_remember_is_not_sent_to_another(start: Star
     assert (await talk(worker.port, "POST /v1/responses", KEY, body)).status == 503
     assert (await talk(worker.port, "GET /v1/files/file-1", KEY)).status == 503
     assert backup.received == []
+
+
+async def test_nobody_stands_in_whom_a_virtual_key_may_not_use(start: Start, upstream: Upstream, backup: Upstream) -> None:
+    main = 'key = "none"\n' + FALLBACKS
+    _, settings = await start(main)
+    with closing(open_database(settings.database_url)) as database:
+        pepper = make_pepper(pepper_path(settings))
+        free, _ = add_key(database, pepper, "free")
+        bound, _ = add_key(database, pepper, "bound", upstreams=["main"])
+    worker, _ = await start(main)
+    upstream.script = saying("503 Busy", b"busy")
+    reply = await talk(worker.port, CHAT, f"Authorization: Bearer {bound}\r\n", ASK)
+    assert (reply.status, reply.body, backup.received) == (503, b"busy", [])
+    assert (await talk(worker.port, CHAT, f"Authorization: Bearer {free}\r\n", ASK)).body == BACKUP_ANSWER
 
 
 async def test_nothing_is_sent_again_once_the_answer_began(start: Start, upstream: Upstream, backup: Upstream) -> None:
