@@ -67,6 +67,10 @@ class House:
     database: Database
     arrived: list[Arrived] = field(default_factory=list)
 
+    def arrived_of(self, app: str) -> list[Arrived]:
+        """What reached a provider of `app`: its own header `x-app` says so, for ours do not get there."""
+        return [head for head in self.arrived if head.header("x-app") == app]
+
     def stored(self, filter: str, count: int = 1) -> list[Exchange]:
         """The exchanges that match `filter`, oldest first, once there are `count` of them; fails when there never are."""
         deadline = time.monotonic() + PATIENCE_S

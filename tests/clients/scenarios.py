@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capture.exchange import CLIENT_CLOSED, COMPLETE, Exchange
-from tests.clients.house import Arrived, House
+from tests.clients.house import House
 
 QUESTION = "Grüße aus 東京 👩‍🚀 today"
 ECHO = f"You wrote: {QUESTION}"
@@ -44,7 +44,7 @@ def chat(client: Client, told: Told, house: House) -> None:
     assert (exchange.status, exchange.state, exchange.is_stream) == (200, COMPLETE, False)
     assert exchange.output_text == ECHO
     assert told["tokens"] == _tokens(exchange)
-    (head,) = _arrived(client, "chat", house)
+    (head,) = house.arrived_of(f"{client.name}/chat")
     assert not [name for name, _ in head.headers if name.startswith("x-potstill")], "our headers stay with us"
     assert "sk-" in head.header("authorization") + head.header("x-api-key"), "the app's key passes through"
 
@@ -86,7 +86,7 @@ def refusal(client: Client, told: Told, house: House) -> None:
     """A refusal of ours is the library's own error too, tells why, and never reached the provider."""
     assert told["status"] == 400
     assert "a task name has" in told["message"]
-    assert not _arrived(client, "refusal", house)
+    assert not house.arrived_of(f"{client.name}/refusal")
 
 
 def cancel(client: Client, told: Told, house: House) -> None:
@@ -110,11 +110,6 @@ def _stored(client: Client, scenario: str, house: House) -> Exchange:
     assert exchange.session_name == exchange.unit == f"{client.name} {scenario}"
     assert exchange.upstream == ("responses" if client.path == "/v1/responses" else client.protocol)
     return exchange
-
-
-def _arrived(client: Client, scenario: str, house: House) -> list[Arrived]:
-    """What reached a provider of a scenario: the app's own header says which, for ours do not get there."""
-    return [head for head in house.arrived if head.header("x-app") == f"{client.name}/{scenario}"]
 
 
 def _tokens(exchange: Exchange) -> int:
