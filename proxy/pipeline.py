@@ -14,10 +14,9 @@ from proxy import failures
 from proxy.failures import Failure
 from proxy.feedback import find_target, take_feedback
 from proxy.forward import forward, refuse, replay, write_failure
-from proxy.headers import for_store
 from proxy.keys.gate import FREE, Grant
 from proxy.outbound import Answer, UpstreamFailedError
-from proxy.reading import Asked, failure_of, read_request
+from proxy.reading import Asked, failure_of, read_call
 from proxy.recording import Recording
 from proxy.relay import Config, Relay
 from proxy.response_cache import KeptAnswer
@@ -45,7 +44,7 @@ async def serve_exchange(relay: Relay, call: Call) -> None:
         await take_feedback(relay, call, target)
         return
     config = relay.config
-    await _serve(relay, config, call, read_request(call, config.relay, config.upstreams))
+    await _serve(relay, config, call, read_call(call, config))
 
 
 def _refuse_malformed(relay: Relay, call: Call, problem: Problem) -> None:
@@ -76,6 +75,7 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
         if relay.cache is not None and not (assignment.variant or content):
             found = relay.cache.look(asked, key_id)
             if isinstance(found, KeptAnswer):
+                relay.counters.cached(asked.route.upstream.name if asked.route is not None else "")
                 await replay(relay, call, assignment, recording, found)
                 return
             collector = found
@@ -183,7 +183,7 @@ def begin_of(asked: Asked, assignment: Assignment, content: str, key_id: str = "
         release_id=assignment.release_id,
         flag_revision=assignment.flag_revision,
         upstream=route.upstream.name if route is not None else "",
-        request_headers=for_store(asked.headers.items()),
+        request_headers=asked.stored,
         body=asked.body,
         content=content,
         trace_id=identity.trace_id,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -19,16 +20,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import uvloop
 from aiohttp import web
 
-from capture import clock
+from capture import clock, logs
 from capture.capture_settings import CaptureSettings
 from capture.errors import PotstillError
+from capture.logs import LogSettings
 from capture.reserve import quota
 from capture.settings import Settings, load_settings
 from capture.spool import MIB, SpoolWriter
+from capture.status_pipe import StatusPipe
 from proxy.listen import claim_port, listen
 from proxy.pipeline import serve_exchange
 from proxy.relay import Relay
@@ -43,6 +45,8 @@ _FLUSH_S = 2.0
 _CUT_S = 8.0
 _STATUS_S = 0.5
 _POLL_S = 0.05
+_LONGEST_LINE = 2**16
+"""For aiohttp, which gets what has passed our own, tighter limits."""
 _log = logging.getLogger(__name__)
 
 
@@ -90,6 +94,11 @@ class Worker:
     def reload(self, settings: Settings) -> None:
         """Serves what comes from now on by `settings`; SettingsError, and then nothing has changed."""
         self._relay.reload(settings)
+
+    @property
+    def drain_timeout_s(self) -> float:
+        """How long open exchanges may finish, by the present configuration."""
+        return self._relay.config.relay.drain_timeout_s
 
     async def drain(self, timeout_s: float, cut: asyncio.Event | None = None) -> int:
         """Takes nothing new, lets open exchanges finish for `timeout_s` or until `cut`; the number that had to be cut."""
@@ -154,7 +163,14 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
         finally:
             server.tasks.discard(task)
 
-    sockets = web.Server(serve_socket, handler_cancellation=True, access_log=None, auto_decompress=False)
+    sockets = web.Server(
+        serve_socket,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
+    )
     server = Server(serve, lambda: relay.config.limits, relay.budget, sockets)
     port = listener.getsockname()[1]
     listening = await asyncio.get_running_loop().create_server(server, sock=listener, backlog=1024)
@@ -168,7 +184,7 @@ def _listener(settings: RelaySettings, port: int | None) -> socket.socket:
         return listen(settings.host, claim.getsockname()[1], "port")
 
 
-async def _run(settings: Settings, port: int | None, status_fd: int | None) -> None:
+async def _run(settings: Settings, config: Path | None, port: int | None, status_fd: int | None) -> None:
     stop, cut = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -178,39 +194,38 @@ async def _run(settings: Settings, port: int | None, status_fd: int | None) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     worker = await start_worker(settings, port)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, settings.path))
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(worker, config))
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    reporting = asyncio.ensure_future(_report(worker, status_fd, stop)) if status_fd is not None else None
+    pipe = StatusPipe(status_fd) if status_fd is not None else None
+    reporting = asyncio.ensure_future(_report(worker, pipe, stop)) if pipe is not None else None
     await stop.wait()
-    await worker.drain(settings.section("relay", RelaySettings).drain_timeout_s, cut)
-    if reporting is not None:
+    await worker.drain(worker.drain_timeout_s, cut)
+    if reporting is not None and pipe is not None:
         reporting.cancel()
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, and nobody wants to know
+            pipe.tell(worker.status())
 
 
-def _reload(worker: Worker, path: Path | None) -> None:
+def _reload(worker: Worker, config: Path | None) -> None:
     """Reads the configuration again; one that cannot be used changes nothing."""
     try:
-        worker.reload(load_settings(path))
+        worker.reload(load_settings(config))
     except PotstillError as error:
         _log.error("the configuration stays as it was: %s", error)
     else:
         _log.warning("the configuration was read again")
 
 
-async def _report(worker: Worker, status_fd: int, stop: asyncio.Event) -> None:
+async def _report(worker: Worker, pipe: StatusPipe, stop: asyncio.Event) -> None:
     """Tells the supervisor how we are, a line at a time; when nobody listens any more the supervisor is gone: drain."""
-    os.set_blocking(status_fd, False)
-    while True:
-        try:
-            os.write(status_fd, msgspec.json.encode(worker.status()) + b"\n")
-        except BlockingIOError:
-            pass  # the supervisor is busy; the next line says the same or better
-        except BrokenPipeError:
-            stop.set()
-            return
-        await asyncio.sleep(_STATUS_S)
+    try:
+        while True:
+            pipe.tell(worker.status())
+            await asyncio.sleep(_STATUS_S)
+    except BrokenPipeError:
+        stop.set()
 
 
 class _WithoutHeaders(logging.Filter):
@@ -230,12 +245,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=None, help="port that the parent process has claimed")
     parser.add_argument("--status-fd", type=int, default=None, help="pipe to the supervisor")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("aiohttp.server").addFilter(_WithoutHeaders())
     os.umask(0o077)
     try:
+        settings = load_settings(options.config)
+        logs.set_up(settings.section("logs", LogSettings), logging.WARNING)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(load_settings(options.config), options.port, options.status_fd))
+            runner.run(_run(settings, options.config, options.port, options.status_fd))
     except PotstillError as error:
         sys.stderr.write(f"{error}\n")
         return 1
