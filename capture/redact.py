@@ -26,6 +26,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("jwt", ("eyJ",), rf"{_WORD}{{10,}}\.eyJ{_WORD}{{10,}}\.{_WORD}{{10,}}"),
     ("xai-key", ("xai-",), r"(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{20,}"),
     ("groq-key", ("gsk_",), r"[A-Za-z0-9]{20,}"),
+    ("potstill-key", ("ps-",), rf"[0-9a-z]{{12}}-{_WORD}{{43}}"),
     ("bearer-token", ("Bearer ", "bearer "), r"(?=[A-Za-z_.+/=~-]*\d)[A-Za-z0-9_.+/=~-]{20,}"),
 )
 

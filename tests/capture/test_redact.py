@@ -19,6 +19,7 @@ SECRETS = {
     "jwt": "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIxMjM0NTY3ODkwIn0." + "dozjgNryP4J3jVmNHl0w5N_XgL0n3I9",
     "xai-key": "xai-" + "a1B2" * 20,
     "groq-key": "gsk_" + "a1B2" * 13,
+    "potstill-key": "ps-" + "0a1b2c3d4e5f-" + "a1B2_-" * 7 + "x",
     "private-key": "-----BEGIN RSA PRIVATE KEY-----\\nMIIEow\\n-----END RSA PRIVATE KEY-----",
 }
 
