@@ -108,7 +108,7 @@ def admit(relay: Relay, asked: Asked, raw_id: bytes) -> tuple[Asked, Grant, str]
     """`asked` with the reason where the gate refuses it, what it granted, and the id of the virtual key that was used."""
     found = relay.gate.admit(asked, raw_id)
     if isinstance(found, Grant):
-        return asked, found, found.key_id
+        return found.narrowed(asked), found, found.key_id
     return replace(asked, route=None, failure=found), FREE, relay.gate.blamed_key(asked.headers, found)
 
 

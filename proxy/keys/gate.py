@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from capture import clock
 from capture.errors import StoreError
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 class Grant:
     """That a request may pass, and what was taken for it. `end` gives it back; only the first one counts."""
 
-    __slots__ = ("_microusd", "_raw_id", "_tokens", "_watcher", "_wishes", "key_id")
+    __slots__ = ("_microusd", "_raw_id", "_tokens", "_upstreams", "_watcher", "_wishes", "key_id")
 
     def __init__(
         self,
@@ -46,10 +47,19 @@ class Grant:
         raw_id: bytes = b"",
         tokens: int = 0,
         microusd: int = 0,
+        upstreams: tuple[str, ...] = (),
     ) -> None:
-        self.key_id = key_id
+        self.key_id, self._upstreams = key_id, upstreams
         self._watcher, self._wishes, self._raw_id = watcher, wishes, raw_id
         self._tokens, self._microusd = tokens, microusd
+
+    def narrowed(self, asked: Asked) -> Asked:
+        """`asked`, falling back on such upstreams alone as the key is for."""
+        route = asked.route
+        if not self._upstreams or route is None or not route.upstream.fallbacks:
+            return asked
+        fallbacks = tuple(name for name in route.upstream.fallbacks if allows(self._upstreams, name))
+        return replace(asked, route=replace(route, upstream=replace(route.upstream, fallbacks=fallbacks)))
 
     def end(self, is_kept: bool = True) -> None:
         """The exchange is over. `is_kept` False: the spool does not have it, so the store will never say what it cost."""
@@ -97,6 +107,7 @@ class Gate:
         self._settings = settings
         known = {task: shared_by(limits_of(each), settings.hosts) for task, each in limits.items()}
         self._tasks = {task: each for task, each in known.items() if each.is_any}
+        self._watcher.assumed_microusd = settings.assumed_microusd
         budgets = frozenset(task_subject(task) for task, each in self._tasks.items() if each.has_budget)
         self._watcher.watch_tasks(budgets, has_limits=bool(self._tasks))
 
@@ -120,7 +131,7 @@ class Gate:
         if key is not None and (failure := _refuse_use(key, asked)) is not None:
             return failure
         if asked.route is None:
-            return Grant(key.id) if key is not None else FREE
+            return _plain_grant(key)
         task = asked.identity.task
         subjects: list[tuple[str, Limits]] = []
         if key is not None and key.limits.is_any:
@@ -128,9 +139,9 @@ class Gate:
         if task in self._tasks:
             subjects.append((task_subject(task), self._tasks[task]))
         if subjects and self._watcher.ledger is not None:
-            return self._take(asked, raw_id, key.id if key is not None else "", subjects)
+            return self._take(asked, raw_id, key, subjects)
         self.failures += bool(subjects)
-        return Grant(key.id) if key is not None else FREE
+        return _plain_grant(key)
 
     def blamed_key(self, headers: Mapping[str, str], failure: Failure) -> str:
         """The id of the key that a refused request came with; '' when it had none, or none that is known to be right."""
@@ -164,7 +175,7 @@ class Gate:
             return Failure(403, "key_scope", what, "Use another key.")
         return found
 
-    def _take(self, asked: Asked, raw_id: bytes, key_id: str, subjects: list[tuple[str, Limits]]) -> Grant | Failure:
+    def _take(self, asked: Asked, raw_id: bytes, key: VirtualKey | None, subjects: list[tuple[str, Limits]]) -> Grant | Failure:
         watcher = self._watcher
         ledger = watcher.ledger
         assert ledger is not None and asked.route is not None
@@ -185,11 +196,12 @@ class Gate:
         except StoreError as error:
             self.failures += 1
             _log.error("a request passes without its limits: %s", error)
-            return Grant(key_id)
+            return _plain_grant(key)
         refusal = ledger.take(wishes, tokens, microusd, clock.now_us())
         if refusal is not None:
             return _refused(subjects[refusal.place], refusal, asked.family)
-        return Grant(key_id, watcher, wishes, raw_id, tokens, microusd)
+        id, upstreams = (key.id, key.upstreams) if key is not None else ("", ())
+        return Grant(id, watcher, wishes, raw_id, tokens, microusd, upstreams)
 
 
 _NOT_PROVEN = ("invalid_key", "keys_unreadable")
@@ -202,6 +214,11 @@ _NO_KEY = Failure(
 _KEYS_UNREADABLE = Failure(
     503, "keys_unreadable", "The relay cannot check virtual keys just now, because the store does not answer.", "Try again.", 2
 )
+
+
+def _plain_grant(key: VirtualKey | None) -> Grant:
+    """That of a request from which nothing is taken."""
+    return Grant(key.id, upstreams=key.upstreams) if key is not None else FREE
 
 
 def _unknown(id: str) -> Failure:

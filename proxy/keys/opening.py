@@ -28,7 +28,6 @@ def open_gate(settings: Settings, spool_id: str) -> tuple[Gate, KeyWatcher]:
         open_ledger=lambda: Ledger(folder, ids.parse_id(spool_id)),
         spool_root=settings.data_folder / "spool",
         prices=settings.section("prices", PriceSettings),
-        assumed_microusd=keys.assumed_microusd,
     )
     gate = Gate(keys, limits, watcher)
     watcher.start()

@@ -58,7 +58,6 @@ class KeyWatcher:
         open_ledger: Callable[[], Ledger],
         spool_root: Path | None = None,
         prices: PriceSettings = _NO_PRICES,
-        assumed_microusd: int = 0,
         interval_s: float = 0.5,
     ) -> None:
         self.failures = 0
@@ -66,12 +65,14 @@ class KeyWatcher:
         self.last_error = ""
         self.ledger: Ledger | None = None
         """What is used of limits, once there are any."""
+        self.assumed_microusd = 0
+        """What a request to a model without a known price is taken to have cost."""
         self._open_ledger, self._has_task_limits = open_ledger, False
         self.price_table: PriceTable | None = None
         """Prices, once a budget needs them and they are read."""
         self._task_subjects: frozenset[str] = frozenset()
         self._url, self._pepper_file, self._copy = database_url, pepper_file, copy
-        self._spool_root, self._prices, self._assumed_microusd = spool_root, prices, assumed_microusd
+        self._spool_root, self._prices = spool_root, prices
         self._interval_s = interval_s
         self._database: Database | None = None
         self._ended: deque[Owed] = deque()
@@ -172,7 +173,7 @@ class KeyWatcher:
         self._take_ended()
         spools = self._spools()
         if subjects or self._owed:
-            self._owed = settle(database, ledger, self._owed, subjects, self._assumed_microusd, clock.now_us())
+            self._owed = settle(database, ledger, self._owed, subjects, self.assumed_microusd, clock.now_us())
         ledger.sweep(lambda holder: ids.format_id("sp", holder) not in spools)
 
     def _forget_old(self) -> None:

@@ -90,7 +90,6 @@ def desk(
         pepper,
         folder / "known.json",
         open_ledger=lambda: Ledger(folder / "ledger", ids.new_raw_id()),
-        assumed_microusd=keys.assumed_microusd,
         interval_s=0.02,
     )
     gate = Gate(keys, limits or {}, watcher)
