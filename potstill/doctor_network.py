@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,10 @@ from capture.loose_json import as_count, as_list, as_object
 from capture.settings import Settings
 from potstill.doctor_clock import judge_skew, skew_of
 from potstill.findings import BAD, NOTE, OK, Finding
+from proxy.failures import Failure
 from proxy.settings import NO_KEY, RelaySettings, Upstream, read_upstreams
+from proxy.upstream_keys import UpstreamKeys
+from proxy.upstream_settings import proxy_of
 from serve.engine_state import FAILED, READY, read_state
 from serve.settings import EngineSettings
 
@@ -103,18 +107,32 @@ def check_upstreams(settings: Settings) -> list[Finding]:
 
 def _upstream(upstream: Upstream) -> tuple[Finding, float | None]:
     check = f"upstream {upstream.name}"
-    if upstream.key_variable and not os.environ.get(upstream.key_variable):
-        next_step = f"export {upstream.key_variable}=..., or set [upstreams.{upstream.name}] key."
-        return Finding(check, BAD, f"its key is missing: ${upstream.key_variable} is not set.", next_step), None
+    if isinstance(key := UpstreamKeys(os.environ).of(upstream), Failure):
+        source = f"export {upstream.key_variable}=..." if upstream.key_variable else f"Write it to {upstream.key_file}"
+        return Finding(check, BAD, key.what, f"{source}, or set [upstreams.{upstream.name}] key."), None
+    if upstream.socket:
+        return _translation(check, upstream.socket), None
     before_s = time.time()
     try:
-        answer = httpx.get(upstream.root, timeout=5)
+        trusted = ssl.create_default_context(cafile=upstream.ca_file or None)
+        answer = httpx.get(upstream.root, timeout=5, verify=trusted, proxy=proxy_of(upstream, os.environ) or None)
     except httpx.HTTPError as error:
         what = f"{upstream.root} cannot be reached: {type(error).__name__}: {error}"
         return Finding(check, BAD, what, f"Check the network, or [upstreams.{upstream.name}] url."), None
     skew_s = skew_of(answer.headers.get("date", ""), (before_s + time.time()) / 2)
     key = "needs no key" if upstream.key == NO_KEY else f"key from {upstream.key}"
     return Finding(check, OK, f"{upstream.root} answers ({upstream.protocol}, {key})"), skew_s
+
+
+def _translation(check: str, path: str) -> Finding:
+    """Whether the process that translates for an upstream takes requests."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(path)
+        except OSError:
+            return Finding(check, NOTE, "nothing translates for it just now; potstill up does", "Start it: potstill up")
+    return Finding(check, OK, "requests for it are translated")
 
 
 def check_engine(settings: Settings) -> list[Finding]:

@@ -17,7 +17,7 @@ from proxy.failures import Failure
 from proxy.recording import Recording
 from proxy.settings import Upstream
 from proxy.slots import Slots
-from proxy.upstream_settings import variable_of
+from proxy.upstream_settings import proxy_of
 from proxy.wire.call import encode_head
 from proxy.wire.pool import Origin, Pool
 from proxy.wire.reply import BrokenError, ConnectFailedError, Reply, SilentError
@@ -151,7 +151,7 @@ def _way(upstream: Upstream, keepalive_s: float) -> _Way:
     is_tls = parts.scheme == "https"
     tls = _trust(upstream) if is_tls else None
     origin = Origin(parts.hostname or "", parts.port or (443 if is_tls else 80), tls, upstream.socket)
-    proxy = os.environ.get(variable_of(upstream.proxy), "") if variable_of(upstream.proxy) else upstream.proxy
+    proxy = proxy_of(upstream, os.environ)
     patience = Patience(upstream.first_byte_timeout_s, upstream.idle_timeout_s, upstream.total_timeout_s)
     through = ProxiedUpstream(proxy, tls, keepalive_s) if proxy else None
     return _Way(origin, parts.netloc, len(f"{parts.scheme}://{parts.netloc}"), patience, through, proxy)

@@ -236,6 +236,12 @@ def variable_of(value: str) -> str:
     return name if value.startswith(_FROM_ENVIRONMENT) and _VARIABLE.fullmatch(name) else ""
 
 
+def proxy_of(upstream: Upstream, environ: Mapping[str, str]) -> str:
+    """The address of the HTTP proxy before `upstream`; '' for none."""
+    variable = variable_of(upstream.proxy)
+    return environ.get(variable, "") if variable else upstream.proxy
+
+
 def _path(given: str, folder: Path) -> str:
     return str((folder / Path(given).expanduser()).resolve()) if given else ""
 

@@ -260,6 +260,20 @@ def test_upstreams_are_reached_and_their_clock_is_compared(
     assert "3600 s behind" in one(findings, "clock").what or "3599 s behind" in one(findings, "clock").what
 
 
+def test_a_key_that_cannot_be_had_and_a_translation_that_does_not_run_are_told(house: Callable[[str], Settings]) -> None:
+    toml = (
+        '[upstreams.filed]\nurl = "http://127.0.0.1:9"\nkey = "file:own.key"\n'
+        '[upstreams.named]\nurl = "http://127.0.0.1:9"\nkey = "env:POTSTILL_NO_SUCH_KEY"\n'
+        '[upstreams.gemini]\nprotocol = "litellm"\n'
+    )
+    findings = check_upstreams(house(toml))
+    filed, named = one(findings, "upstream filed"), one(findings, "upstream named")
+    assert filed.verdict == named.verdict == BAD
+    assert "cannot be read" in filed.what and "own.key" in filed.next_step
+    assert "POTSTILL_NO_SUCH_KEY" in named.what and "export POTSTILL_NO_SUCH_KEY" in named.next_step
+    assert one(findings, "upstream gemini").verdict == NOTE
+
+
 def test_without_an_upstream_that_answers_the_clock_is_not_judged(house: Callable[[str], Settings]) -> None:
     findings = check_upstreams(house('[upstreams.gone]\nurl = "http://127.0.0.1:9"\n'))
     assert [finding.check for finding in findings] == ["upstream gone"]
