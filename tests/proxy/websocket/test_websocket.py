@@ -292,6 +292,12 @@ async def test_the_official_sdk_holds_a_realtime_session_and_the_store_has_what_
         database.close()
 
 
+async def test_the_longest_target_that_is_read_is_read_of_websockets_too(relay: Worker) -> None:
+    target = "/nothing/" + "y" * (8_190 - len("/nothing/"))
+    reply = await talk(relay.port, f"GET {target}", HANDSHAKE)
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (404, "not_found")
+
+
 async def test_any_other_websocket_is_relayed_unread(relay: Worker, upstream: Upstream, relay_config: Settings) -> None:
     async with reach(relay, "/upstream/openai/live/music?v=2") as socket:
         await socket.send("hi")
