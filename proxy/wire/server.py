@@ -23,6 +23,7 @@ from proxy.wire.call import Call, encode_head
 from proxy.wire.limits import Limits, Problem
 
 _HIGH_WATER, _LOW_WATER = 2**18, 2**16
+_JOINED_AT = 256
 _LINGER_S = 5.0
 _SWEEP_S = 0.25
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -97,8 +98,9 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_at = 0.0
         self._url = b""
         self._headers: list[tuple[str, str]] = []
-        self._head_size = self._size = 0
+        self._head_size = self._size = self._unfinished = 0
         self._pieces: list[bytes] = []
+        self._blocks = 0
         self._is_paused = False
         self._problem: Problem | None = None
 
@@ -147,14 +149,17 @@ class ClientConnection(asyncio.Protocol):
             await self._unread
 
     def data_received(self, data: bytes) -> None:
-        if self._state == _LINGERING:
-            return
+        while data and self._state != _LINGERING:
+            data = self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
+        """Parses `data`; what of it must be parsed anew, because an upgrade in it is passed over."""
         self._moved = self._server.loop.time()
-        head_before = self._head_size if self._state == _HEAD else None
+        before = (self._state, self._head_size, self._size)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
+            return self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             if self._problem is None:
                 raise
@@ -162,16 +167,20 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._refuse_malformed(str(error))
         else:
-            if self._state == _HEAD and head_before == self._head_size:  # the parser holds an unfinished line
-                self._head_size += len(data)
-                if self._head_size > self._limits.head_bytes:
-                    self._refuse_malformed(f"its head has more than {self._limits.head_bytes} bytes")
+            if self._state in (_HEAD, _BODY) and before == (self._state, self._head_size, self._size):
+                self._unfinished += len(data)  # a line that the parser holds: of the head, of a chunk's size, of a trailer
+                if self._unfinished > self._limits.head_bytes:
+                    self._refuse_malformed(f"a line of it has more than {self._limits.head_bytes} bytes")
+            else:
+                self._unfinished = 0
+        return b""
 
     # --- the parser's side
 
     def on_message_begin(self) -> None:
         self._state, self._since = _HEAD, self._moved
         self._url, self._headers, self._pieces, self._size, self._head_size = b"", [], [], 0, 0
+        self._blocks = 0
         self._next = None
 
     def on_url(self, url: bytes) -> None:
@@ -214,6 +223,9 @@ class ClientConnection(asyncio.Protocol):
         if self._next is not None and not self._next.holder.hold(self._size):
             self._break(_OVERLOADED)
         self._pieces.append(data)
+        if len(self._pieces) - self._blocks >= _JOINED_AT:  # each piece costs more than a tiny chunk's bytes
+            self._pieces[self._blocks :] = [b"".join(self._pieces[self._blocks :])]
+            self._blocks += 1
 
     def on_message_complete(self) -> None:
         call, self._next = self._next, None
@@ -317,12 +329,15 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.close_soon()
 
-    def _upgrade(self, rest: bytes) -> None:
-        """Hands a WebSocket's connection over; any other upgrade is passed over in silence, as HTTP allows."""
+    def _upgrade(self, rest: bytes) -> bytes:
+        """Hands a WebSocket's connection over; any other upgrade is passed over in silence, as HTTP allows.
+
+        Then the request is given back without it, with the `rest`, to be parsed anew.
+        """
         call = self._next
         if call is None or call.method == "CONNECT":
             self._refuse_malformed("CONNECT is not served here")
-            return
+            return b""
         if call.method == "GET" and call.headers.get("upgrade", "").lower() == "websocket" and self._call is None:
             head = encode_head(f"GET {call.raw_path} HTTP/1.1", call.headers.items())
             call.holder.release()
@@ -332,7 +347,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.set_protocol(protocol)
             protocol.connection_made(self._transport)
             protocol.data_received(head + rest)
-            return
+            return b""
         named = {name.strip().lower() for name in call.headers.get("connection", "").split(",")}
         kept = [
             (name, value)
@@ -342,7 +357,7 @@ class ClientConnection(asyncio.Protocol):
         call.holder.release()
         self._parser = httptools.HttpRequestParser(self)
         self._state = _IDLE
-        self.data_received(encode_head(f"{call.method} {call.raw_path} HTTP/{call.version}", kept) + rest)
+        return encode_head(f"{call.method} {call.raw_path} HTTP/{call.version}", kept) + rest
 
     def _too_large(self) -> Problem:
         mib = self._limits.body_bytes / 2**20
