@@ -20,7 +20,7 @@ from capture.errors import SettingsError
 from capture.settings import Settings, load_settings
 from proxy.settings import translation_socket
 from proxy.worker import Worker, start_worker
-from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, free_port, http_answer, kept, talk, until
+from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, free_port, http_answer, kept, read_reply, talk, until
 
 CHAT = "POST /v1/chat/completions"
 KEY = "Authorization: Bearer sk-client\r\nContent-Type: application/json\r\n"
@@ -226,3 +226,29 @@ async def test_after_a_reload_requests_go_by_the_new_upstreams(start: Start, ups
     with pytest.raises(SettingsError, match="url is missing"):
         worker.reload(written(tmp_path, "[upstreams.bad]"))
     assert (await talk(worker.port, CHAT, KEY, ASK)).header("x-potstill-upstream") == "new"
+
+
+async def test_a_reload_holds_for_the_next_request_on_a_connection_that_stays_open(
+    start: Start, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same head, same connection: what was concluded under the old settings must not outlive them."""
+    monkeypatch.setenv("POTSTILL_TEST_KEY", "sk-ours")
+    here = f'[upstreams.here]\nurl = "{upstream.url}"\n'
+    worker = await start(here)
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    request = f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode() + ASK
+    stages = [
+        (here, "here", "Bearer sk-client"),
+        (here + 'key = "none"', "here", ""),
+        (here + 'key = "env:POTSTILL_TEST_KEY"', "here", "Bearer sk-ours"),
+        (here + 'key = "env:POTSTILL_TEST_KEY"\nkey_header = "api-key"', "here", ""),
+        (here.replace("here", "there"), "there", "Bearer sk-client"),
+    ]
+    for sections, name, authorization in stages:
+        worker.reload(written(tmp_path, sections))
+        for _ in range(2):
+            writer.write(request)
+            reply = await read_reply(reader)
+            assert (reply.status, reply.header("x-potstill-upstream")) == (200, name)
+            assert upstream.received[-1].header("authorization") == authorization
+    writer.close()
