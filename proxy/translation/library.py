@@ -28,6 +28,9 @@ _ENVIRONMENT = {
     "LITELLM_MODIFY_PARAMS": "",
     "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "0",
     "HF_HUB_OFFLINE": "1",
+    "AIOHTTP_CONNECTOR_LIMIT": "100000",  # max_concurrent of the upstream is the limit; a second one would queue unseen
+    "AIOHTTP_CONNECTOR_LIMIT_PER_HOST": "0",
+    "AIOHTTP_KEEPALIVE_TIMEOUT": "15",  # shorter than a provider's own, as in the relay
 }
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _WAYS_IN = ("_anthropic_wrapper", "litellm_custom_stream_wrapper", "completion_stream", "_stream")

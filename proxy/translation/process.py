@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvloop
@@ -32,6 +33,8 @@ from proxy.translation.service import Service, read_providers
 _BACKLOG = 1024
 _MARGIN_BYTES = 2**20  # the relay may have made a body a little longer
 _LONGEST_HEADER = 2**15
+_THREADS = 64
+"""litellm prepares requests, and asks some rare providers, in threads."""
 _LOG = logging.getLogger("proxy.translation")
 
 
@@ -56,7 +59,9 @@ async def serve(settings: Settings, path: Path, stop: asyncio.Event) -> None:
         except PotstillError as error:
             _LOG.warning("The configuration is not taken: %s", error)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "litellm"))
+    loop.add_signal_handler(signal.SIGHUP, reload)
     await runner.setup()
     listener = _listen(path)
     own = path.stat().st_ino

@@ -29,7 +29,7 @@ from proxy.translation.trouble import CutError, Trouble, error_body, error_event
 UPSTREAM_HEADER = "x-potstill-upstream"
 """Request header that names the section [upstreams.NAME]; the relay sets it, a client's own is never passed on."""
 
-ESTIMATED_HEADER = "x-potstill-tokens"
+ESTIMATED_HEADER = "x-token-count"
 """Answer header of count_tokens: `estimated` when a tokenizer of ours counted, and not the provider."""
 
 _LOG = logging.getLogger("proxy.translation")

@@ -79,6 +79,16 @@ url = "{url}"
 protocol = "litellm"
 url = "{url}"
 models = ["vertex_ai/*"]
+[upstreams.claude]
+protocol = "litellm"
+url = "{url}"
+models = ["anthropic/*"]
+key = "env:TEST_GEMINI_KEY"
+[upstreams.gpt]
+protocol = "litellm"
+url = "{url}/v1"
+models = ["openai/*"]
+key = "env:TEST_GEMINI_KEY"
 [upstreams.mistral]
 protocol = "litellm"
 url = "{url}/v1"

@@ -295,7 +295,7 @@ async def test_tokens_that_no_provider_counted_are_marked_as_estimated(client: a
     body = {"model": GEMINI, "messages": SAY}
     async with client.post("/v1/messages/count_tokens", json=body, headers={HEADER: "gemini"}) as answer:
         assert answer.status == 200
-        assert answer.headers["x-potstill-tokens"] == "estimated"
+        assert answer.headers["x-token-count"] == "estimated"
         assert (await answer.json())["input_tokens"] > 0
 
 
