@@ -16,6 +16,7 @@ from capture.encoding import DECODABLE
 from proxy.identify import PREFIX
 from proxy.keys.virtual_key import is_virtual
 from proxy.upstream_settings import AUTHORIZATION, KEY_FROM_CLIENT, Upstream
+from proxy.wire.call import encode_lines
 
 _HOP_BY_HOP = frozenset(
     (
@@ -67,6 +68,19 @@ _STORED = frozenset(
 )
 _STORED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "x-stainless-")
 _MAX_STORED_VALUE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Headers as an upstream gets them, and the same as lines of a request; not to be changed, as they serve many requests."""
+
+    headers: CIMultiDict[str]
+    lines: bytes
+
+    @classmethod
+    def of(cls, headers: CIMultiDict[str]) -> Sent:
+        """Ready to be sent."""
+        return cls(headers, encode_lines(headers.items()))
 
 
 def for_upstream(headers: Mapping[str, str], upstream: Upstream, key: str) -> CIMultiDict[str] | None:

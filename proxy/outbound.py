@@ -8,17 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from multidict import CIMultiDict
-
 from capture import clock
 from capture.errors import SettingsError
 from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
 from proxy.failures import Failure
+from proxy.headers import Sent
 from proxy.recording import Recording
 from proxy.settings import Upstream
 from proxy.slots import Slots
 from proxy.upstream_settings import proxy_of
-from proxy.wire.call import encode_head
 from proxy.wire.pool import Origin, Pool
 from proxy.wire.reply import BrokenError, ConnectFailedError, Reply, SilentError
 from proxy.wire.through_proxy import ProxiedUpstream
@@ -94,9 +92,7 @@ class Outbound:
         way = self._ways[upstream.name]
         return way.origin.tls, way.proxy
 
-    async def ask(
-        self, upstream: Upstream, method: str, url: str, headers: CIMultiDict[str], body: bytes, recording: Recording
-    ) -> Reply:
+    async def ask(self, upstream: Upstream, method: str, url: str, headers: Sent, body: bytes, recording: Recording) -> Reply:
         """The upstream's reply as soon as its head is there; UpstreamFailedError. `url` is complete."""
         way = self._ways[upstream.name]
         before = clock.monotonic_ns()
@@ -105,10 +101,11 @@ class Outbound:
             if way.through is None:
                 connection = await self._pool.take(way.origin, upstream.connect_timeout_s)
                 is_sent = True
-                reply = connection.ask(method, _head(method, url[way.prefix :], way.host, headers, body), body, way.patience)
+                head = _head(method, url[way.prefix :], way.host, headers.lines, body)
+                reply = connection.ask(method, head, body, way.patience)
             else:
                 is_sent = True
-                reply = way.through.ask(method, url, headers, body, way.patience, upstream.connect_timeout_s)
+                reply = way.through.ask(method, url, headers.headers, body, way.patience, upstream.connect_timeout_s)
             try:
                 await reply.arrived
             except BaseException:
@@ -139,11 +136,9 @@ def _unreachable(upstream: Upstream, error: Exception) -> Failure:
     )
 
 
-def _head(method: str, target: str, host: str, headers: CIMultiDict[str], body: bytes) -> bytes:
-    fields = [("Host", host), *headers.items()]
-    if body or method in _WITH_LENGTH:
-        fields.append(("Content-Length", str(len(body))))
-    return encode_head(f"{method} {target} HTTP/1.1", fields)
+def _head(method: str, target: str, host: str, lines: bytes, body: bytes) -> bytes:
+    length = f"Content-Length: {len(body)}\r\n" if body or method in _WITH_LENGTH else ""
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}".encode("utf-8", "surrogateescape") + lines + b"\r\n"
 
 
 def _way(upstream: Upstream, keepalive_s: float) -> _Way:

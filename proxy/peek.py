@@ -39,6 +39,11 @@ class Peek:
     labels: tuple[str, ...] = ()
     """Tags without a value."""
 
+    @property
+    def names_somebody(self) -> bool:
+        """True when it says more than what is asked of which model."""
+        return bool(self.user or self.conversation or self.metadata or self.session or self.cache_key or self.labels)
+
 
 _NOTHING = Peek()
 _decode = msgspec.json.Decoder(_Fields).decode

@@ -44,7 +44,7 @@ async def serve_exchange(relay: Relay, call: Call) -> None:
         await take_feedback(relay, call, target)
         return
     config = relay.config
-    await _serve(relay, config, call, read_call(call, config))
+    await _serve(relay, config, call, read_call(call, config.relay, config.upstreams))
 
 
 def _refuse_malformed(relay: Relay, call: Call, problem: Problem) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from multidict import CIMultiDict
 
 from proxy.failures import Failure
+from proxy.headers import for_store
 from proxy.hosts import is_known_host, is_loopback, is_own_origin
 from proxy.identify import BadTagError, Identity, identify
 from proxy.peek import Peek, peek
-from proxy.route import Route, RouteError, Target, choose_route, family_of, read_target
+from proxy.route import MESSAGES, Route, RouteError, Target, choose_route, family_of, read_target
 from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream
+from proxy.wire.call import Call
 from proxy.wire.limits import Problem
 
 _NO_TRACE = Failure(
     405, "method_not_allowed", "TRACE is not served here: an upstream may answer it with the key it was sent.", "Use GET."
 )
+_READ, _MOST_KNOWN = "read", 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class Asked:
     identity: Identity
     route: Route | None
     failure: Failure | None
+    stored: dict[str, str] = field(default_factory=dict)
+    """The headers that are kept."""
+    known: dict[Any, Any] = field(default_factory=dict)
+    """What was concluded from this head before, for this request and others; see `proxy.wire.call.Head`."""
 
 
 class Request(Protocol):
@@ -51,11 +58,43 @@ class Request(Protocol):
     def problem(self) -> Problem | None: ...
 
 
+def read_call(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
+    """As `read_request`, for one of many calls with the same head: what follows from head, model and stream is found once."""
+    known = call.head.known
+    peeked = peek(call.body) if "content-encoding" not in call.headers else Peek()
+    if call.problem is not None or peeked.names_somebody:
+        read = read_request(call, relay, upstreams)
+        return replace(read, stored=_with_length(read.stored, call.length), known=known)
+    place = (_READ, peeked.model, peeked.is_stream)
+    found: Asked | None = known.get(place)
+    if found is None:
+        found = replace(read_request(call, relay, upstreams), body=b"")
+        if len(known) < _MOST_KNOWN:
+            known[place] = found
+    return Asked(
+        found.method,
+        found.target,
+        found.family,
+        found.headers,
+        call.body,
+        found.peeked,
+        found.identity,
+        found.route,
+        found.failure,
+        _with_length(found.stored, call.length),
+        known,
+    )
+
+
+def _with_length(stored: dict[str, str], length: str | None) -> dict[str, str]:
+    return stored if length is None else {**stored, "content-length": length}
+
+
 def read_request(call: Request, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
     """What `call` asks for; one that must be refused comes back with its `failure`."""
     headers, body = call.headers, call.body
     target, route, failure = Target("", ""), None, None
-    family = family_of(target, headers)
+    family = family_of(Target(MESSAGES if MESSAGES in call.raw_path else "", ""), headers)
     peeked = peek(body) if "content-encoding" not in headers else Peek()
     try:
         target = read_target(call.raw_path)
@@ -77,7 +116,8 @@ def read_request(call: Request, relay: RelaySettings, upstreams: Mapping[str, Up
         failure = _NO_TRACE
     problem = failure_of(call.problem) if call.problem is not None else None
     failure = _refuse_caller(headers, relay, route) or problem or failure
-    return Asked(call.method, target, family, headers, body, peeked, identity, None if failure else route, failure)
+    stored = for_store(headers.items())
+    return Asked(call.method, target, family, headers, body, peeked, identity, None if failure else route, failure, stored)
 
 
 def failure_of(problem: Problem) -> Failure:

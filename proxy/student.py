@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from capture import clock
 from proxy.circuit import Circuit
-from proxy.headers import for_student
+from proxy.headers import Sent, for_student
 from proxy.outbound import Answer, Outbound, UpstreamFailedError
 from proxy.peek import with_model
 from proxy.reading import Asked
@@ -42,6 +42,13 @@ class Engine:
         await self.outbound.close()
 
 
+def _headers(asked: Asked) -> Sent:
+    found: Sent | None = asked.known.get(ENGINE)
+    if found is None:
+        found = asked.known[ENGINE] = Sent.of(for_student(asked.headers))
+    return found
+
+
 async def ask_student(relay: Relay, asked: Asked, assignment: Assignment, recording: Recording) -> Answer | None:
     """The student's answer once its first byte is there; None when the teacher must answer, `recording` says why."""
     answer = await _try(relay.engine, asked, assignment, recording, relay.config.relay.student_timeout_s)
@@ -68,7 +75,7 @@ async def _try(engine: Engine, asked: Asked, assignment: Assignment, recording: 
     try:
         async with asyncio.timeout(patience_s):
             url = engine.upstream.root + asked.route.path
-            reply = await engine.outbound.ask(engine.upstream, "POST", url, for_student(asked.headers), body, recording)
+            reply = await engine.outbound.ask(engine.upstream, "POST", url, _headers(asked), body, recording)
             if not 200 <= reply.status < 300:
                 engine.breaker.succeeded()
                 return f"http_{reply.status}"

@@ -10,15 +10,13 @@ import asyncio
 import random
 from dataclasses import replace
 
-from multidict import CIMultiDict
-
 from capture import clock
 from capture.exchange import COMPLETE
 from capture.exchange import TIMEOUT as TIMED_OUT
 from proxy import attempts
 from proxy.attempts import Again, Failed, Stop
 from proxy.failures import Failure
-from proxy.headers import for_upstream
+from proxy.headers import Sent, for_upstream
 from proxy.identify import PREFIX
 from proxy.outbound import Answer, UpstreamFailedError
 from proxy.peek import with_model
@@ -35,7 +33,7 @@ _BUSY = "upstream_busy"
 
 
 async def ask_teacher(
-    relay: Relay, config: Config, asked: Asked, headers: CIMultiDict[str], recording: Recording, key_id: str = ""
+    relay: Relay, config: Config, asked: Asked, headers: Sent, recording: Recording, key_id: str = ""
 ) -> Answer:
     """The answer as soon as its head is there; UpstreamFailedError.
 
@@ -49,21 +47,26 @@ async def ask_teacher(
     return await _ask_chain(relay, config, asked, chain, headers, recording)
 
 
-def upstream_headers(relay: Relay, asked: Asked, upstream: Upstream) -> CIMultiDict[str] | Failure:
+def upstream_headers(relay: Relay, asked: Asked, upstream: Upstream) -> Sent | Failure:
     """The headers for `upstream`, or why its key is missing."""
     key = relay.standing.keys.of(upstream)
     if isinstance(key, Failure):
         return key
+    place = (upstream.name, key)
+    found: Sent | None = asked.known.get(place)
+    if found is not None:
+        return found
     headers = for_upstream(asked.headers, upstream, key)
     if headers is None:
         return missing_from_client(upstream)
     if upstream.protocol == LITELLM:
         headers[PREFIX + "upstream"] = upstream.name
-    return headers
+    sent = asked.known[place] = Sent.of(headers)
+    return sent
 
 
 async def _ask_chain(
-    relay: Relay, config: Config, asked: Asked, chain: list[Route], headers: CIMultiDict[str], recording: Recording
+    relay: Relay, config: Config, asked: Asked, chain: list[Route], headers: Sent, recording: Recording
 ) -> Answer:
     """The answer of the first upstream of a chain that gives one; else the last answer that said no; else the last error."""
     first = chain[0]
@@ -101,7 +104,7 @@ async def _ask_chain(
 
 
 async def _ask_again(
-    relay: Relay, config: Config, asked: Asked, route: Route, headers: CIMultiDict[str], recording: Recording, *, has_next: bool
+    relay: Relay, config: Config, asked: Asked, route: Route, headers: Sent, recording: Recording, *, has_next: bool
 ) -> tuple[Answer | UpstreamFailedError, Failed | None, bool]:
     """What the upstream of `route` says in the end, how it failed, and whether that is the last word."""
     upstream, tries = route.upstream, 0
@@ -127,9 +130,7 @@ async def _ask_again(
         recording.waited_ns += clock.monotonic_ns() - before
 
 
-async def _ask(
-    relay: Relay, config: Config, asked: Asked, route: Route, headers: CIMultiDict[str], recording: Recording
-) -> Answer:
+async def _ask(relay: Relay, config: Config, asked: Asked, route: Route, headers: Sent, recording: Recording) -> Answer:
     """One attempt at the upstream of `route`; UpstreamFailedError."""
     upstream = route.upstream
     circuit = relay.standing.circuit(upstream)

@@ -103,9 +103,10 @@ async def _serve(
         return await _refuse(relay, asked, recording, failure, COMPLETE)
     assert asked.route is not None
     upstream = asked.route.upstream
-    headers = upstream_headers(relay, asked, upstream)
-    if isinstance(headers, Failure):
-        return await _refuse(relay, asked, recording, headers, COMPLETE)
+    sent = upstream_headers(relay, asked, upstream)
+    if isinstance(sent, Failure):
+        return await _refuse(relay, asked, recording, sent, COMPLETE)
+    headers = sent.headers.copy()
     offered = handshake.keyed if upstream.key == KEY_FROM_CLIENT else handshake.protocols
     if handshake.is_key_named and offered is handshake.keyed:
         headers.popall("authorization", None)  # the key goes as it came

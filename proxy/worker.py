@@ -94,6 +94,7 @@ class Worker:
     def reload(self, settings: Settings) -> None:
         """Serves what comes from now on by `settings`; SettingsError, and then nothing has changed."""
         self._relay.reload(settings)
+        self._server.forget_heads()
 
     @property
     def drain_timeout_s(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 
@@ -28,6 +28,19 @@ def encode_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("utf-8", "surrogateescape")
 
 
+class Head:
+    """The head of a request but for its length. Clients that send the same head again get the same object, so that what
+    follows from it can be kept in `known`."""
+
+    __slots__ = ("headers", "known", "method", "raw_path", "version")
+
+    def __init__(self, method: str, raw_path: str, version: str, headers: CIMultiDict[str]) -> None:
+        self.method, self.raw_path, self.version = method, raw_path, version
+        self.headers = headers
+        self.known: dict[Any, Any] = {}
+        """What others have concluded from this head, by keys of their own."""
+
+
 class Call:
     """A whole request. Exactly one answer may be written: `start`, any number of `write`, then `finish`, or `abort`.
 
@@ -35,22 +48,24 @@ class Call:
     """
 
     __slots__ = (
-        "_connection", "_head", "_is_chunked", "_transport", "body", "has_ended", "has_started", "headers", "holder",
-        "is_ended_by_close", "is_keepalive", "method", "on_pause", "on_resume", "problem", "raw_path", "sent_bytes", "version",
+        "_connection", "_head", "_is_chunked", "_transport", "body", "has_ended", "has_started", "head", "headers", "holder",
+        "is_ended_by_close", "is_keepalive", "length", "method", "on_pause", "on_resume", "problem", "raw_path", "sent_bytes",
+        "version",
     )  # fmt: skip
 
     def __init__(
         self,
         connection: ClientConnection,
         transport: asyncio.Transport,
-        method: str,
-        raw_path: str,
-        version: str,
-        headers: CIMultiDict[str],
+        head: Head,
+        length: str | None,
         holder: Holder,
         is_keepalive: bool,
     ) -> None:
-        self.method, self.raw_path, self.version, self.headers = method, raw_path, version, headers
+        self.head, self.headers = head, head.headers
+        self.method, self.raw_path, self.version = head.method, head.raw_path, head.version
+        self.length = length
+        """Its Content-Length, which `headers` do not have."""
         self.body = b""
         self.holder = holder
         """What its body takes of the budget; given back when the call is over."""

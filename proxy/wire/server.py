@@ -19,7 +19,7 @@ import httptools
 from multidict import CIMultiDict
 
 from proxy.budget import Budget, Holder
-from proxy.wire.call import Call, encode_head
+from proxy.wire.call import Call, Head, encode_head
 from proxy.wire.limits import Limits, Problem
 
 _HIGH_WATER, _LOW_WATER = 2**18, 2**16
@@ -28,6 +28,9 @@ _LINGER_S = 5.0
 _SWEEP_S = 0.25
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UPGRADE_HEADERS = ("upgrade", "http2-settings", "connection")
+_MOST_HEADS = 512
+_LENGTH_LENGTH = len("content-length")
+_IS_SOUND = "is_sound"
 _HEAD, _BODY, _IDLE, _LINGERING = "head", "body", "idle", "lingering"
 
 Serve = Callable[[Call], Awaitable[None]]
@@ -50,11 +53,17 @@ class Server:
         self.is_draining = False
         """True once every answer closes its connection."""
         self.loop = asyncio.get_running_loop()
+        self.heads: dict[tuple[object, ...], Head] = {}
+        """Heads of late, by what they were made from."""
         self._sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
 
     def __call__(self) -> ClientConnection:
         """A protocol for a new connection."""
         return ClientConnection(self)
+
+    def forget_heads(self) -> None:
+        """Lets go of what was concluded from heads; to be called when other conclusions are to be drawn."""
+        self.heads = {}
 
     def drain(self) -> None:
         """Has each connection closed after its next answer, whether it is being worked on or still comes."""
@@ -97,7 +106,8 @@ class ClientConnection(asyncio.Protocol):
         self._unread: asyncio.Future[None] | None = None
         self._stalled_at = 0.0
         self._url = b""
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._length: bytes | None = None
         self._head_size = self._size = self._unfinished = 0
         self._pieces: list[bytes] = []
         self._blocks = 0
@@ -180,6 +190,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._state, self._since = _HEAD, self._moved
         self._url, self._headers, self._pieces, self._size, self._head_size = b"", [], [], 0, 0
+        self._length = None
         self._blocks = 0
         self._next = None
 
@@ -199,21 +210,23 @@ class ClientConnection(asyncio.Protocol):
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self._limits.head_bytes:
             self._break(_malformed(f"its head has more than {self._limits.head_bytes} bytes"))
-        self._headers.append((name.decode("ascii"), value.decode("utf-8", "surrogateescape")))
+        if len(name) == _LENGTH_LENGTH and name.lower() == b"content-length":
+            self._length = value
+        else:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._state = _BODY
         call = self._make_call()
         self._next = call
-        headers = call.headers
-        if problem := _problem_of(call):
+        if problem := _problem_of(call.head):
             self._break(problem)
-        length = headers.get("content-length")
-        if length is not None and int(length) > self._limits.body_bytes:
+        length = int(self._length) if self._length is not None else 0
+        if length > self._limits.body_bytes:
             self._break(self._too_large())
-        if length is not None and not call.holder.hold(int(length)):
+        if not call.holder.hold(length):
             self._break(_OVERLOADED)
-        if "expect" in headers and call.version == "1.1" and self._call is None and length != "0":
+        if "expect" in call.headers and call.version == "1.1" and self._call is None and self._length != b"0":
             self._transport.write(_CONTINUE)
 
     def on_body(self, data: bytes) -> None:
@@ -242,16 +255,19 @@ class ClientConnection(asyncio.Protocol):
     # --- one call after the other
 
     def _make_call(self) -> Call:
-        return Call(
-            self,
-            self._transport,
-            self._parser.get_method().decode("ascii"),
-            self._url.decode("ascii", "surrogateescape"),
-            self._parser.get_http_version(),
-            CIMultiDict(self._headers),
-            Holder(self._server.budget),
-            self._parser.should_keep_alive(),
-        )
+        method, version = self._parser.get_method(), self._parser.get_http_version()
+        place = (method, self._url, version, *self._headers)
+        head = self._server.heads.get(place)
+        if head is None:
+            if len(self._server.heads) >= _MOST_HEADS:
+                self._server.heads.clear()
+            head = self._server.heads[place] = self._make_head(method.decode("ascii"), version)
+        length = self._length.decode("ascii") if self._length is not None else None
+        return Call(self, self._transport, head, length, Holder(self._server.budget), self._parser.should_keep_alive())
+
+    def _make_head(self, method: str, version: str) -> Head:
+        headers = [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in self._headers]
+        return Head(method, self._url.decode("ascii", "surrogateescape"), version, CIMultiDict(headers))
 
     def _take(self, call: Call) -> None:
         if self._call is not None:
@@ -306,10 +322,7 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Has what was read so far refused; nothing more is read as a request on this connection."""
         self._state = _LINGERING
-        call = self._next or Call(
-            self, self._transport, "", self._url.decode("ascii", "surrogateescape"), "1.1", CIMultiDict(self._headers),
-            Holder(self._server.budget), False,
-        )  # fmt: skip
+        call = self._next or Call(self, self._transport, self._make_head("", "1.1"), None, Holder(self._server.budget), False)
         self._next = None
         call.body = b"".join(self._pieces)
         self._pieces = []
@@ -354,6 +367,8 @@ class ClientConnection(asyncio.Protocol):
             for name, value in call.headers.items()
             if name.lower() not in _UPGRADE_HEADERS and name.lower() not in named
         ]
+        if call.length is not None:
+            kept.append(("Content-Length", call.length))
         call.holder.release()
         self._parser = httptools.HttpRequestParser(self)
         self._state = _IDLE
@@ -417,17 +432,26 @@ def _malformed(why: str) -> Problem:
     return Problem(400, "bad_request", f"The request is no HTTP that is served here: {why}.", "Mend the client.", True)
 
 
-def _problem_of(call: Call) -> Problem | None:
+def _problem_of(head: Head) -> Problem | None:
     """What makes a well-parsed head one that must not be served."""
-    if call.version not in ("1.1", "1.0"):
-        return _malformed(f"HTTP/{call.version}")
-    hosts = call.headers.getall("host", [])
-    if len(hosts) > 1 or (not hosts and call.version == "1.1"):
+    if _IS_SOUND in head.known:
+        return None
+    problem = _find_problem(head)
+    if problem is None:
+        head.known[_IS_SOUND] = True
+    return problem
+
+
+def _find_problem(head: Head) -> Problem | None:
+    if head.version not in ("1.1", "1.0"):
+        return _malformed(f"HTTP/{head.version}")
+    hosts = head.headers.getall("host", [])
+    if len(hosts) > 1 or (not hosts and head.version == "1.1"):
         return _malformed(f"it has {len(hosts)} Host headers")
-    coding = call.headers.get("transfer-encoding")
+    coding = head.headers.get("transfer-encoding")
     if coding is not None and coding.strip().lower() != "chunked":
         return _malformed("its transfer encoding is not chunked alone")
-    expected = call.headers.get("expect")
+    expected = head.headers.get("expect")
     if expected is not None and expected.strip().lower() != "100-continue":
         return Problem(417, "bad_expectation", "The only expectation that is met is 100-continue.", "Leave Expect out.", True)
     return None
