@@ -1,4 +1,4 @@
-"""The admin listener, on a port of its own, for people, probes and Prometheus; `ROUTES` is all that it serves.
+"""The admin listener, on a port of its own, for people, probes and Prometheus; `proxy.admin_routes` is all that it serves.
 
 Health is open to everybody. All else asks for the token where one is set (`admin_token_file`), and where none is set answers
 to callers on this machine alone. It holds no content of exchanges and no credential.
@@ -16,6 +16,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from capture.errors import PotstillError
+from proxy.admin_openapi import describe
+from proxy.admin_routes import ROUTES
 from proxy.admin_token import is_authorised
 from proxy.hosts import is_known_host, is_loopback, is_own_origin
 
@@ -43,26 +45,6 @@ class House:
     hosts: Callable[[], tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One thing that the admin listener serves."""
-
-    method: str
-    path: str
-    name: str
-    says: str
-    is_open: bool = False
-
-
-ROUTES = (
-    Route("GET", "/health/live", "live", "200 while the supervisor runs.", is_open=True),
-    Route("GET", "/health/ready", "ready", "200 while the relay takes requests, degraded or not; else 503.", is_open=True),
-    Route("GET", "/status", "status", "Processes, counters, engine."),
-    Route("GET", "/metrics", "metrics", "The same for Prometheus, in its text format."),
-    Route("GET", "/openapi.json", "openapi", "This description."),
-    Route("POST", "/reload", "reload", "Reads the configuration again, as SIGHUP does; nothing changes when it is refused."),
-)
-
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -85,8 +67,6 @@ def make_admin_app(house: House) -> web.Application:
         return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def openapi(_request: web.Request) -> web.Response:
-        from proxy.admin_openapi import describe
-
         return _json(describe(ROUTES, has_token=bool(house.token())))
 
     async def reload(_request: web.Request) -> web.Response:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from proxy.admin import Route
+from proxy.admin_routes import Route
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 _CHILD = {

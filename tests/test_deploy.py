@@ -17,7 +17,7 @@ import yaml
 from capture.settings import load_settings
 from potstill.cli import make_parser, read_settings
 from potstill.configuration import problems, sections
-from proxy.admin import ROUTES
+from proxy.admin_routes import ROUTES
 from proxy.settings import RelaySettings
 
 ROOT = Path(__file__).resolve().parent.parent

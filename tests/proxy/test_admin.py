@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from capture.errors import SettingsError
-from proxy.admin import ROUTES
+from proxy.admin_routes import ROUTES
 from proxy.admin_token import read_token
 from tests.proxy.housing import House, house_in, until_async
 from tests.proxy.scripting import CHAT_ANSWER, Upstream, talk
