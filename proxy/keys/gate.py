@@ -191,6 +191,8 @@ class Gate:
                 tokens_out,
                 self._settings.assumed_microusd,
             )
+            if "upgrade" in asked.headers:  # nobody knows how long a session will talk
+                microusd = max(microusd, self._settings.assumed_microusd)
         try:
             wishes = tuple(Wish(ledger.number_of(name), limits) for name, limits in subjects)
         except StoreError as error:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from capture import clock, ids, store_rows
 from capture.database import Database, open_database
@@ -234,3 +235,27 @@ def test_without_the_pepper_no_key_is_taken_for_a_wrong_one(tmp_path: Path, sqli
     with desk(tmp_path / "a", sqlite, is_awaited=False) as found:
         until(lambda: "chmod 600" in found.watcher.last_error)
         assert failed(found.ask(key)) == (503, "keys_unreadable")
+
+
+def test_hosts_with_one_store_spend_one_budget(tmp_path: Path, database_url: str) -> None:
+    database = open_database(database_url)
+    key, made = add_key(database, PEPPER, "a", limits=Limits(day_microusd=12_000))
+    body = b'{"model":"of-nobody","max_tokens":10}'
+    with desk(tmp_path / "a", database_url) as first, desk(tmp_path / "b", database_url) as second:
+        raw_id = ids.new_raw_id()
+        grant = granted(first.ask(key, raw_id=raw_id, body=body))
+        store(database, raw_id, key_id=made.id, tokens=300)
+        grant.end()
+        for host in (first, second):
+            until(lambda host=host: use(host, f"key:{made.id}") == (0, 3_000))
+            assert failed(host.ask(key, body=body)) == (429, "insufficient_quota")
+    database.close()
+
+
+def test_a_session_over_a_websocket_reserves_something_though_nothing_was_asked_yet(tmp_path: Path, sqlite: str) -> None:
+    with desk(tmp_path / "a", sqlite, limits={"triage": LimitSettings(usd_per_day=1)}) as found:
+        headers = CIMultiDict({"Upgrade": "websocket"})
+        grant = granted(found.ask(task="triage", method="GET", raw_path="/v1/realtime", body=b"", headers=headers))
+        assert use(found, "task:triage") == (10_000, 0)
+        grant.cancel()
+        assert use(found, "task:triage") == (0, 0)
