@@ -1,4 +1,4 @@
-"""`potstill exchanges stats` and `potstill exchanges export`: sums, and files or spans for others."""
+"""`potstill exchanges stats`, `untagged` and `export`: sums, what has no task, and files or spans for others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chosen_by(arguments: argparse.Namespace) -> Filter:
 
 
 def add_verbs(verbs: Any) -> None:
-    """Adds `stats` and `export`."""
+    """Adds `stats`, `untagged` and `export`."""
     stats = add_command(
         verbs,
         "stats",
@@ -57,6 +57,15 @@ def add_verbs(verbs: Any) -> None:
     add_filter(stats)
     stats.add_argument("--by", default="", metavar="FIELD", help="in groups: task, model, variant, state, error, day, user, ...")
     stats.add_argument("--limit", type=whole_number, default=30, help="how many groups at most (default: 30)")
+    untagged = add_command(
+        verbs,
+        "untagged",
+        _untagged,
+        help="what has no task, grouped by prompt template, with a name for each group",
+        examples="  potstill exchanges untagged\n  potstill exchanges untagged --newest 20000 --least 100 --json",
+    )
+    untagged.add_argument("--newest", type=whole_number, default=5_000, help="how many to look at (default: 5000)")
+    untagged.add_argument("--least", type=whole_number, default=5, help="smallest group that is shown (default: 5)")
     export = add_command(
         verbs,
         "export",
@@ -84,6 +93,28 @@ def add_verbs(verbs: Any) -> None:
     export.add_argument("--raw", action="store_true", help="also headers and both bodies, byte for byte (jsonl)")
     export.add_argument("--force", action="store_true", help="replace the file that is already there")
     export.add_argument("--after", type=whole_number, default=0, metavar="NUMBER", help="only what was stored after this number")
+
+
+def _untagged(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from capture.database import open_database
+    from curate.untagged import suggest_tasks
+
+    with closing(open_database(settings.database_url)) as database:
+        found = suggest_tasks(database, newest=max(1, arguments.newest), least=max(1, arguments.least))
+    if output.as_json:
+        output.json(found)
+        return ExitCode.OK
+    if not found.looked_at:
+        output.say("Every exchange has a task.")
+        return ExitCode.OK
+    rows = [(each.name, each.exchanges, ", ".join(each.models), one_line(each.opening, 60)) for each in found.suggestions]
+    if rows:
+        output.table(("NAME", "EXCHANGES", "MODELS", "OPENS WITH"), rows, right=("EXCHANGES",))
+    output.say(f"{found.looked_at} exchanges without a task; {found.apart} of them in no group of at least {arguments.least}.")
+    if rows:
+        name = found.suggestions[0].name
+        output.say(f"Tag them: send header x-potstill-task: {name}, or set the app's base URL to .../task/{name}/v1")
+    return ExitCode.OK
 
 
 def _stats(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
