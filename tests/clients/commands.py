@@ -44,7 +44,7 @@ class Command:
             env=env,
             capture_output=True,
             text=True,
-            timeout=3 * PATIENCE_S,
+            timeout=PATIENCE_S,
             stdin=subprocess.DEVNULL,
         )
 

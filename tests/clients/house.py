@@ -39,8 +39,8 @@ AIDER_ENVIRONMENT = ROOT / ".venv-aider"
 PROGRAMS = Path(__file__).parent / "programs"
 NODE_MODULES = Path(__file__).parent / "node_modules"
 OLDEST_NODE = 20
-PATIENCE_S = 60.0
-"""How long to wait for what must come; a machine with little to spare may need some of it."""
+PATIENCE_S = 240.0
+"""How long to wait for what must come; a busy machine may need much of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,10 @@ def need(path: Path) -> Path:
     return path
 
 
-def run_program(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, patience_s: float = 2 * PATIENCE_S
-) -> subprocess.CompletedProcess[str]:
+def run_program(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """A client's process, from start to end, with an environment that names no key and no other address of the machine."""
     return subprocess.run(
-        command, cwd=cwd, env={**clean_environment(cwd), **env}, capture_output=True, text=True, timeout=patience_s,
+        command, cwd=cwd, env={**clean_environment(cwd), **env}, capture_output=True, text=True, timeout=PATIENCE_S,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

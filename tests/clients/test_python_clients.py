@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from capture import feed
+from capture.exchange import COMPLETE
 from tests.clients.house import ENVIRONMENT, PROGRAMS, House, need, run_program, told
 from tests.clients.scenarios import SCENARIOS, Client, Told
 
@@ -24,6 +28,20 @@ CLIENTS = (
     Client("instructor", "instructor_app", is_typed=True),
 )
 
+OTHERS = {
+    "models": ("GET", "/v1/models", "m"),
+    "moderations": ("POST", "/v1/moderations", True),
+    "images": ("POST", "/v1/images/generations", "iVBORw0KGgo="),
+    "speech": ("POST", "/v1/audio/speech", 256),
+    "transcriptions": ("POST", "/v1/audio/transcriptions", "hello"),
+    "files": ("POST", "/v1/files", "file-1"),
+    "content": ("GET", "/v1/files/file-1/content", '{"a": 1}\r\n\x00'),
+    "batches": ("POST", "/v1/batches", "batch_1"),
+    "fine-tuning": ("POST", "/v1/fine_tuning/jobs", "queued"),
+}
+"""Method, path, and what an app makes of the scripted answer."""
+UPLOADS = {"files": b'{"a": 1}\n', "transcriptions": bytes(range(256))}
+
 pytestmark = pytest.mark.clients
 
 
@@ -38,8 +56,24 @@ def runs() -> dict[str, dict[str, Told]]:
 def test_it_works_as_without_the_relay_and_is_stored(
     client: Client, scenario: Callable[[Client, Told, House], None], house: House, runs: dict[str, dict[str, Told]]
 ) -> None:
-    if client.program not in runs:
+    scenario(client, _told(client.program, house, runs)[f"{client.name}/{scenario.__name__}"], house)
+
+
+@pytest.mark.parametrize("scenario", OTHERS)
+def test_other_endpoints_pass_and_are_kept_byte_for_byte(scenario: str, house: House, runs: dict[str, dict[str, Told]]) -> None:
+    method, path, found = OTHERS[scenario]
+    said = _told("openai_sdk", house, runs)[f"openai-other/{scenario}"]
+    assert said["found"] == found
+    (exchange,) = house.stored(f"task:openai-other tag.scenario:{scenario}")
+    assert (exchange.method, exchange.path, exchange.status, exchange.state) == (method, path, 200, COMPLETE)
+    content = feed.content(house.database, exchange)
+    assert content.response_body == base64.b64decode(said["body"])
+    assert UPLOADS.get(scenario, b"") in content.request_body
+
+
+def _told(program: str, house: House, runs: dict[str, dict[str, Told]]) -> dict[str, Any]:
+    """What `program` told; it runs when it is asked for the first time."""
+    if program not in runs:
         python = need(ENVIRONMENT / "bin" / "python")
-        command = [str(python), str(PROGRAMS / f"{client.program}.py"), house.address]
-        runs[client.program] = told(run_program(command, env={}, cwd=house.folder))
-    scenario(client, runs[client.program][f"{client.name}/{scenario.__name__}"], house)
+        runs[program] = told(run_program([str(python), str(PROGRAMS / f"{program}.py"), house.address], env={}, cwd=house.folder))
+    return runs[program]

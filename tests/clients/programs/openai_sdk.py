@@ -1,8 +1,10 @@
-"""OpenAI's own library for Python: chat completions, responses, embeddings, models."""
+"""OpenAI's own library for Python: chat completions, responses, and what else it has."""
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -83,5 +85,63 @@ def responses(client: str = "openai-responses") -> None:
     tell(client, "cancel", text="".join(got))
 
 
+def others(client: str = "openai-other") -> None:
+    """Endpoints that nobody on the way understands; the provider is told what to answer."""
+    sdk = openai.OpenAI(base_url=f"{ADDRESS}/v1", api_key="sk-test", max_retries=0)
+    file = {
+        "id": "file-1",
+        "object": "file",
+        "bytes": 9,
+        "created_at": 1,
+        "filename": "a.jsonl",
+        "purpose": "batch",
+        "status": "processed",
+    }
+    batch = {"id": "batch_1", "object": "batch", "completion_window": "24h", "created_at": 1, "endpoint": "/v1/chat/completions"}
+    job = {
+        "id": "ftjob-1",
+        "object": "fine_tuning.job",
+        "created_at": 1,
+        "model": MODEL,
+        "status": "queued",
+        "training_file": "file-1",
+    }
+    judged = {
+        "id": "modr-1",
+        "model": "omni-moderation-latest",
+        "results": [{"flagged": True, "categories": {}, "category_scores": {}}],
+    }
+    picture = {"created": 1, "data": [{"b64_json": "iVBORw0KGgo="}]}
+    calls: dict[str, tuple[Any, Callable[[dict[str, Any]], Any]]] = {
+        "models": ({"object": "list", "data": [{"id": "m", "object": "model"}]}, lambda more: sdk.models.list(**more).data[0].id),
+        "moderations": (judged, lambda more: sdk.moderations.create(input="x", **more).results[0].flagged),
+        "images": (picture, lambda more: sdk.images.generate(prompt="x", **more).data[0].b64_json),
+        "speech": (
+            bytes(range(256)),
+            lambda more: len(sdk.audio.speech.create(model="tts-1", voice="ash", input="x", **more).content),
+        ),
+        "transcriptions": (
+            {"text": "hello"},
+            lambda more: sdk.audio.transcriptions.create(model="whisper-1", file=("a.wav", bytes(range(256))), **more).text,
+        ),
+        "files": (file, lambda more: sdk.files.create(file=("a.jsonl", b'{"a": 1}\n'), purpose="batch", **more).id),
+        "content": (b'{"a": 1}\r\n\x00', lambda more: sdk.files.content("file-1", **more).content.decode()),
+        "batches": (
+            batch,
+            lambda more: (
+                sdk.batches.create(input_file_id="file-1", endpoint="/v1/chat/completions", completion_window="24h", **more).id
+            ),
+        ),
+        "fine-tuning": (job, lambda more: sdk.fine_tuning.jobs.create(model=MODEL, training_file="file-1", **more).status),
+    }
+    for scenario, (answer, call) in calls.items():
+        is_json = isinstance(answer, dict)
+        raw = base64.b64encode(json.dumps(answer).encode() if is_json else answer).decode()
+        script = {"raw": [raw], "content_type": "application/json" if is_json else "application/octet-stream"}
+        found = call({"extra_headers": {**headers(client, scenario), "x-script": json.dumps(script)}})
+        tell(client, scenario, found=found, body=raw)
+
+
 chat()
 responses()
+others()
