@@ -16,6 +16,7 @@ from capture.loose_json import as_count, as_list, as_object
 from capture.settings import Settings
 from potstill.doctor_clock import judge_skew, skew_of
 from potstill.findings import BAD, NOTE, OK, Finding
+from proxy.admin_token import read_token
 from proxy.failures import Failure
 from proxy.settings import NO_KEY, RelaySettings, Upstream, read_upstreams
 from proxy.upstream_keys import UpstreamKeys
@@ -30,7 +31,7 @@ def check_relay(settings: Settings) -> list[Finding]:
     host, admin = _addresses(relay)
     try:
         answer = httpx.get(f"{admin}/health/ready", timeout=3)
-        status = as_object(httpx.get(f"{admin}/status", timeout=3).json())
+        status = as_object(httpx.get(f"{admin}/status", headers=_token_of(settings), timeout=3).json())
         return [judge_ready(f"{host}:{relay.port}", answer), *judge_workers(as_list(status.get("workers")))]
     except (httpx.HTTPError, ValueError):
         pass
@@ -48,15 +49,22 @@ def ask_workers(settings: Settings) -> list[Any] | None:
     """The counters of each worker of the relay that is up; None when none is, or what answers there is not it."""
     _, admin = _addresses(settings.section("relay", RelaySettings))
     try:
-        status = httpx.get(f"{admin}/status", timeout=3).json()
+        answer = httpx.get(f"{admin}/status", headers=_token_of(settings), timeout=3)
+        status = answer.json()
     except (httpx.HTTPError, ValueError):
         return None
-    return as_list(as_object(status).get("workers"))
+    return as_list(as_object(status).get("workers")) if answer.is_success else None
 
 
 def dropped_by(workers: list[Any]) -> int:
     """How many exchanges these workers dropped since the relay started."""
     return sum(as_count(as_object(worker).get("dropped")) or 0 for worker in workers)
+
+
+def _token_of(settings: Settings) -> dict[str, str]:
+    """The header that the admin listener asks for; SettingsError when its token cannot be read."""
+    token = read_token(settings.folder, settings.section("relay", RelaySettings).admin_token_file)
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _addresses(relay: RelaySettings) -> tuple[str, str]:

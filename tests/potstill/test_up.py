@@ -87,3 +87,24 @@ def test_with_json_logs_every_line_is_an_object(tmp_path: Path) -> None:
     for log in (tmp_path / "data" / "logs").glob("*.log"):
         for line in log.read_text("utf-8").splitlines():
             assert {"time", "level", "message"} <= json.loads(line).keys(), log.name
+
+
+def test_doctor_and_losses_ask_the_relay_with_its_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef")
+    (tmp_path / "token").chmod(0o600)
+    port, admin_port = free_port(), free_port()
+    (tmp_path / "with.toml").write_text(
+        f'[store]\ndata_folder = "data"\n[relay]\nport = {port}\nadmin_port = {admin_port}\nadmin_token_file = "token"\n'
+    )
+    command = [sys.executable, "-m", "potstill", "--config", "with.toml"]
+    process = subprocess.Popen([*command, "up"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        heard(process, "potstill is up")
+        told = subprocess.run([*command, "losses", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert json.loads(told.stdout)["dropped_by_relay"] == 0
+        told = subprocess.run([*command, "doctor", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        findings = {finding["check"]: finding for finding in json.loads(told.stdout)}
+        assert findings["sync"]["what"].startswith("1 relay workers")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)

@@ -33,6 +33,16 @@ def write_token(folder: Path) -> Path:
     return path
 
 
+def own_address() -> str:
+    """An address of this machine that is not loopback; '' when it has none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
 async def test_it_serves_its_routes_and_nothing_else_and_describes_them(tmp_path: Path, upstream: Upstream) -> None:
     served = {(route.method, route.path) for route in ROUTES}
     async with house_in(tmp_path, upstream.url) as house:
@@ -67,8 +77,8 @@ async def test_where_a_token_is_set_only_health_is_open_without_it(tmp_path: Pat
 
 
 async def test_without_a_token_only_this_machine_learns_more_than_health(tmp_path: Path, upstream: Upstream) -> None:
-    own = socket.gethostbyname(socket.gethostname())
-    if own.startswith("127."):
+    own = own_address()
+    if not own:
         pytest.skip("this machine has no address but loopback")
     async with house_in(tmp_path, upstream.url, host='"0.0.0.0"') as house, aiohttp.ClientSession() as session:
         for route in ROUTES:
