@@ -150,6 +150,9 @@ class UpstreamConnection(asyncio.Protocol):
         reply.pairs = self._headers
         is_framed = any(name.lower() in _FRAMING for name, _ in self._headers)
         self._until_close = not is_framed and status not in _BODILESS and not self._is_head
+        if self._timer is not None and self._patience.idle_s < self._patience.first_s:
+            self._timer.cancel()  # it was set for the longer wait
+            self._timer = self._loop.call_at(self._due(), self._look_at_clock)
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)

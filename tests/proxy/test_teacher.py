@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -418,6 +420,33 @@ async def test_a_model_of_nobody_is_refused_in_the_clients_shape_and_reaches_nob
         "No upstream takes model 'llama'. Add it to models of one of main, backup" in json.loads(reply.body)["error"]["message"]
     )
     assert upstream.received == backup.received == []
+
+
+async def test_a_connection_that_does_not_come_about_is_given_up_in_time(start: Start, backup: Upstream) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as open_sockets:
+        address = full.getsockname()
+        for _ in range(3):  # nobody accepts; what is beyond the backlog waits for ever
+            waiting = open_sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        worker, settings = await start(FALLBACKS + "connect_timeout_s = 0.2", url=f"http://127.0.0.1:{address[1]}")
+        assert (await talk(worker.port, CHAT, KEY, ASK)).body == BACKUP_ANSWER
+        assert ended(only(settings))[3] == "main: unreachable"
+
+
+async def test_a_stream_that_falls_silent_is_ended_by_the_upstreams_own_limit(start: Start, upstream: Upstream) -> None:
+    worker, settings = await start("idle_timeout_s = 0.3\nfirst_byte_timeout_s = 60")
+
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.6)  # longer than between two pieces, and allowed before the first
+        writer.write(chunked_head() + chunk(b"data: {}\n\n"))
+        await asyncio.Event().wait()
+
+    upstream.script = script
+    reply = await talk(worker.port, CHAT, KEY, ASK)
+    assert not reply.is_whole
+    assert b"raise the timeouts in [upstreams.main]" in reply.pieces[-1]
+    assert ended(only(settings))[1] == "timeout"
 
 
 async def test_an_exchange_has_an_end_when_its_time_is_up(start: Start, upstream: Upstream) -> None:
