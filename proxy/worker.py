@@ -62,6 +62,7 @@ class Worker:
         self._sockets = sockets
         self._listener = listener
         self._flags = flags
+        self._reloads = 0
         self._warming = asyncio.ensure_future(keep_warm(relay))
 
     def status(self) -> dict[str, object]:
@@ -79,6 +80,7 @@ class Worker:
             "unsure": relay.spool.unsure,
             "sync_us": relay.spool.sync_us,
             "held_bytes": relay.budget.held,
+            "reloads": self._reloads,
             "is_draining": relay.is_draining,
             "is_breaker_open": relay.engine.breaker.is_open,
             "circuits": relay.standing.circuits(),
@@ -94,6 +96,7 @@ class Worker:
     def reload(self, settings: Settings) -> None:
         """Serves what comes from now on by `settings`; SettingsError, and then nothing has changed."""
         self._relay.reload(settings)
+        self._reloads += 1
         self._server.forget_heads()
 
     @property
