@@ -96,7 +96,11 @@ class _Reading:
                 reply.status, reply.reason = response.status, response.reason or ""
                 reply.pairs = list(response.raw_headers)
                 reply.arrived.set_result(None)
-                while data := await response.content.readany():
+                while True:
+                    async with asyncio.timeout(self._patience.idle_s):
+                        data = await response.content.readany()
+                    if not data:
+                        break
                     await self._may_read.wait()
                     reply.add(data)
             reply.finish(b"")

@@ -20,7 +20,19 @@ from capture.errors import SettingsError
 from capture.settings import Settings, load_settings
 from proxy.settings import translation_socket
 from proxy.worker import Worker, start_worker
-from tests.proxy.scripting import CHAT_ANSWER, Received, Upstream, free_port, http_answer, kept, read_reply, talk, until
+from tests.proxy.scripting import (
+    CHAT_ANSWER,
+    Received,
+    Upstream,
+    chunk,
+    chunked_head,
+    free_port,
+    http_answer,
+    kept,
+    read_reply,
+    talk,
+    until,
+)
 
 CHAT = "POST /v1/chat/completions"
 KEY = "Authorization: Bearer sk-client\r\nContent-Type: application/json\r\n"
@@ -112,6 +124,20 @@ async def test_an_upstream_behind_an_http_proxy_is_asked_through_it(
     assert received.header("host") == "far.example"
     assert received.header("proxy-authorization").startswith("Basic ")
     assert received.body == ASK
+
+
+async def test_a_stream_through_an_http_proxy_that_falls_silent_is_ended(start: Start, upstream: Upstream) -> None:
+    limits = "idle_timeout_s = 0.3\nfirst_byte_timeout_s = 60"
+    worker = await start(f'[upstreams.far]\nurl = "http://far.example/v1"\nproxy = "{upstream.url}"\n{limits}')
+
+    async def script(_received: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked_head() + chunk(b"data: {}\n\n"))
+        await asyncio.Event().wait()
+
+    upstream.script = script
+    reply = await asyncio.wait_for(talk(worker.port, CHAT, KEY, ASK), 30)
+    assert not reply.is_whole
+    assert b"sent nothing for too long" in reply.pieces[-1]
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
