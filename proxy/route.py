@@ -223,6 +223,9 @@ def _for_family(family: str, model: str, upstreams: Mapping[str, Upstream], *, p
 
     An upstream that names its models gets no other model, but may get a request without one.
     """
+    named = upstreams.get(family)
+    if named is not None and named.protocol == family and not named.models and not prefers_azure:
+        return named
     of_family = [each for each in upstreams.values() if each.protocol == family]
     if not of_family:
         translated = [each for each in upstreams.values() if each.protocol == LITELLM]
