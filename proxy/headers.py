@@ -6,15 +6,16 @@ other products never leave. The store gets an allow-list, so credentials cannot 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from multidict import CIMultiDict
 
 from capture.encoding import DECODABLE
+from proxy.credentials import is_virtual
 from proxy.identify import PREFIX
-from proxy.keys.virtual_key import is_virtual
+from proxy.kept_headers import LONGEST_KEPT, is_kept
 from proxy.upstream_settings import AUTHORIZATION, KEY_FROM_CLIENT, Upstream
 from proxy.wire.call import encode_lines
 
@@ -43,31 +44,6 @@ _NOT_SENT_UP_PREFIXES = (
 CREDENTIALS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
 _KEY_HEADERS = {AUTHORIZATION: "Authorization"}
 _CLIENT_ACCOUNT = CREDENTIALS | {"cookie", "openai-organization", "openai-project"}
-
-_STORED = frozenset(
-    (
-        "accept",
-        "content-type",
-        "content-encoding",
-        "content-length",
-        "transfer-encoding",
-        "user-agent",
-        "date",
-        "retry-after",
-        "traceparent",
-        "request-id",
-        "x-request-id",
-        "x-should-retry",
-        "openai-beta",
-        "openai-model",
-        "openai-version",
-        "openai-processing-ms",
-        "anthropic-version",
-        "anthropic-beta",
-    )
-)
-_STORED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "x-stainless-")
-_MAX_STORED_VALUE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +109,7 @@ def pass_on(pairs: Sequence[tuple[bytes, bytes]]) -> Passed:
     for name, value in pairs:
         lower, is_hop, is_kept = _rule(name)
         if is_kept:
-            passed.stored[lower] = value.decode("utf-8", "surrogateescape")[:_MAX_STORED_VALUE]
+            passed.stored[lower] = value.decode("utf-8", "surrogateescape")[:LONGEST_KEPT]
         if is_hop:
             is_chunked |= lower == "transfer-encoding"
             if lower == "connection":
@@ -161,11 +137,6 @@ def pass_on(pairs: Sequence[tuple[bytes, bytes]]) -> Passed:
         lines += (b"" if has_accel else b"X-Accel-Buffering: no\r\n", b"" if has_cache else b"Cache-Control: no-cache\r\n")
     passed.lines = b"".join(lines)
     return passed
-
-
-def for_store(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The headers that are kept, with lower-case names; of a repeated header the last."""
-    return {name.lower(): value[:_MAX_STORED_VALUE] for name, value in headers if _is_stored(name)}
 
 
 def _has_value(credential: str) -> bool:
@@ -210,7 +181,7 @@ def _listed(value: str) -> frozenset[str]:
 def _rule(name: bytes) -> tuple[str, bool, bool]:
     """A header's name in lower case, whether it stays on its hop (or is one of ours), and whether it is kept."""
     text = name.decode("latin-1")
-    return text.lower(), _stays_here(text), _is_stored(text)
+    return text.lower(), _stays_here(text), is_kept(text)
 
 
 @lru_cache(1024)
@@ -223,9 +194,3 @@ def _stays_with_us(name: str) -> bool:
 def _stays_here(name: str) -> bool:
     name = name.lower()
     return name in _HOP_BY_HOP or name.startswith(PREFIX)
-
-
-@lru_cache(1024)
-def _is_stored(name: str) -> bool:
-    name = name.lower()
-    return name in _STORED or name.startswith(_STORED_PREFIXES)

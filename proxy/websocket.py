@@ -18,10 +18,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from capture.exchange import CLIENT_CLOSED, COMPLETE, INTERRUPTED
 from capture.transcript import SWITCHED
 from proxy import failures
+from proxy.credentials import is_virtual
 from proxy.failures import Failure
 from proxy.forward import add_ours
-from proxy.headers import for_client, for_store
-from proxy.keys.virtual_key import is_virtual
+from proxy.headers import for_client
+from proxy.kept_headers import for_store
 from proxy.outbound import UpstreamFailedError
 from proxy.pipeline import NOT_ASSIGNED, NOT_KEPT, admit, begin_of, count
 from proxy.reading import Asked, read_request

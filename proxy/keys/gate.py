@@ -12,13 +12,14 @@ from dataclasses import replace
 
 from capture import clock
 from capture.errors import StoreError
+from proxy.credentials import CARRIERS, find_key, is_virtual
 from proxy.failures import BUDGET_SPENT, RATE_LIMITED, Failure
 from proxy.keys.estimate import estimate_microusd, estimate_tokens
 from proxy.keys.ledger import Refusal, Wish
 from proxy.keys.limits import CONCURRENT, DAY, MONTH, REQUESTS, TOKENS, Limits, limits_of, seconds, shared_by
 from proxy.keys.settings import KeysSettings, LimitSettings
 from proxy.keys.settle import Owed, key_subject, task_subject
-from proxy.keys.virtual_key import CARRIERS, LABEL, RELAY, VirtualKey, allows, find_key, is_virtual, matches
+from proxy.keys.virtual_key import LABEL, RELAY, VirtualKey, allows, matches
 from proxy.keys.watch import KeyWatcher
 from proxy.reading import Asked
 from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream

@@ -6,24 +6,20 @@ The hash is HMAC-SHA256 with a pepper that is not in the store; it is compared i
 from __future__ import annotations
 
 import hmac
-import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from proxy.credentials import ID_LETTERS, START
 from proxy.keys.limits import NO_LIMITS, Limits
 
 RELAY, READ, LABEL, ADMIN = "relay", "read", "label", "admin"
 SCOPES = (RELAY, READ, LABEL, ADMIN)
 """What a key may do: relay requests; read the store; leave feedback; everything on the admin listener."""
 
-CARRIERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
-"""Request headers in which a client may send a key, first come first served."""
-_START = "ps-"
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID_LETTERS, _SECRET_BYTES = 12, 32
-_SHAPE = re.compile(r"(?:[Bb]earer +)?(ps-([0-9a-z]{12})-[A-Za-z0-9_-]{43})\Z")
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +54,8 @@ class VirtualKey:
 
 def new_key(id: str = "") -> tuple[str, str]:
     """A fresh key and its id; with the id given, another secret for it."""
-    id = id or "".join(secrets.choice(_LETTERS) for _ in range(_ID_LETTERS))
-    return f"{_START}{id}-{secrets.token_urlsafe(_SECRET_BYTES)}", id
+    id = id or "".join(secrets.choice(_LETTERS) for _ in range(ID_LETTERS))
+    return f"{START}{id}-{secrets.token_urlsafe(_SECRET_BYTES)}", id
 
 
 def hash_key(pepper: bytes, key: str) -> str:
@@ -73,20 +69,6 @@ def matches(pepper: bytes, key: str, known: VirtualKey, now_us: int) -> bool:
     is_same = hmac.compare_digest(found, known.hash)
     was_same = hmac.compare_digest(found, known.previous_hash)
     return is_same or (was_same and now_us < known.previous_until_us)
-
-
-def find_key(headers: Mapping[str, str]) -> tuple[str, str]:
-    """The virtual key that a request carries and its id; ('', '') when it carries none."""
-    for name in CARRIERS:
-        value = headers.get(name)
-        if value is not None and _START in value and (found := _SHAPE.match(value.strip())) is not None:
-            return found[1], found[2]
-    return "", ""
-
-
-def is_virtual(credential: str) -> bool:
-    """Whether the value of a header is a virtual key, known to us or not. Such a one goes nowhere."""
-    return _START in credential and _SHAPE.match(credential.strip()) is not None
 
 
 def allows(patterns: Iterable[str], name: str) -> bool:

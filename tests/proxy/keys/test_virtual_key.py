@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from proxy.keys.virtual_key import VirtualKey, allows, find_key, hash_key, is_virtual, matches, new_key
+from proxy.credentials import find_key, is_virtual
+from proxy.keys.virtual_key import VirtualKey, allows, hash_key, matches, new_key
 
 PEPPER = b"p" * 32
 
