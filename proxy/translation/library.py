@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "AIOHTTP_CONNECTOR_LIMIT": "100000",  # max_concurrent of the upstream is the limit; a second one would queue unseen
     "AIOHTTP_CONNECTOR_LIMIT_PER_HOST": "0",
+    "AIOHTTP_TRUST_ENV": "True",  # HTTPS_PROXY
     "AIOHTTP_KEEPALIVE_TIMEOUT": "15",  # shorter than a provider's own, as in the relay
 }
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
@@ -86,7 +88,9 @@ def load() -> Library:
         setattr(settings, name, [])
     settings.telemetry = settings.set_verbose = settings.drop_params = settings.modify_params = False
     settings.suppress_debug_info = settings.disable_hf_tokenizer_download = settings.user_url_validation = True
-    settings.turn_off_message_logging = settings.redact_messages_in_exceptions = True
+    settings.redact_messages_in_exceptions = True
+    # Looked for at every message to Anthropic's API, and not installed whole: tens of milliseconds, each time in vain.
+    sys.modules.setdefault("litellm.proxy.proxy_server", cast(Any, None))
     settings.disable_streaming_logging = True
     settings.include_cost_in_streaming_usage = False
     settings.cache = None

@@ -47,6 +47,8 @@ def test_a_base_address_is_understood_with_and_without_v1(url: str, protocol: st
         ({"url": "ftp://x"}, "not an address"),
         ({"url": "https://user:pw@x/v1"}, "user name or password"),
         ({"url": "https://x", "protocol": "gemini"}, "not one of openai, anthropic, litellm"),
+        ({"protocol": "litellm", "proxy": "http://proxy.example:3128"}, "HTTPS_PROXY"),
+        ({"protocol": "litellm", "ca_file": "ca.pem"}, "SSL_CERT_FILE"),
         ({"url": "https://x", "key": "sk-123"}, "not client, none, env:NAME or file:PATH"),
         ({"url": "https://x", "keys": "client"}, "Did you mean key"),
         ({}, "missing"),

@@ -72,6 +72,11 @@ protocol = "litellm"
 url = "http://127.0.0.1:9/v1beta"
 models = ["gemini/*"]
 key = "env:TEST_GEMINI_KEY"
+[upstreams.proxied]
+protocol = "litellm"
+url = "http://provider.invalid/v1beta"
+models = ["gemini/*"]
+key = "env:TEST_GEMINI_KEY"
 [upstreams.bedrock]
 protocol = "litellm"
 url = "{url}"
@@ -114,7 +119,8 @@ def google_account(folder: Path, url: str) -> Path:
 
 def environment(folder: Path, url: str) -> dict[str, str]:
     """What litellm finds by itself: credentials of AWS and Google; nothing of the machine that the tests run on."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GOOGLE_", "VERTEX", "GEMINI"))}
+    foreign = ("AWS_", "GOOGLE_", "VERTEX", "GEMINI", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
     return kept | {
         "TEST_GEMINI_KEY": KEY,
         "AWS_ACCESS_KEY_ID": "AKIATEST",
@@ -125,6 +131,8 @@ def environment(folder: Path, url: str) -> dict[str, str]:
         "VERTEXAI_PROJECT": "p1",
         "VERTEXAI_LOCATION": "us-central1",
         "NO_GCE_CHECK": "true",
+        "HTTP_PROXY": url,
+        "NO_PROXY": "127.0.0.1",
     }
 
 

@@ -92,7 +92,8 @@ async def test_the_process_talks_to_the_provider_alone_and_to_nobody_at_its_star
             await asyncio.to_thread(wait_for, socket, process, folder / "log.txt")
             assert "TALKS" not in (folder / "log.txt").read_text()
             assert (await ask(socket, {"model": GEMINI, "messages": SAY}))[0] == 200
-            provider.script = streaming(PIECES, EVENTS)
+            assert (await ask(socket, {"model": GEMINI, "messages": SAY}, "proxied"))[0] == 200
+            assert provider.received[-1].line.startswith("POST http://provider.invalid/v1beta/models/")
             async with (
                 aiohttp.ClientSession("http://translation", connector=aiohttp.UnixConnector(str(socket))) as session,
                 session.post(
