@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from multidict import CIMultiDict
 
 from proxy.failures import Failure
-from proxy.headers import for_store
 from proxy.hosts import is_known_host, is_loopback, is_own_origin
 from proxy.identify import BadTagError, Identity, identify
+from proxy.kept_headers import for_store
 from proxy.peek import Peek, peek
 from proxy.route import MESSAGES, Route, RouteError, Target, choose_route, family_of, read_target
 from proxy.settings import KEY_FROM_CLIENT, RelaySettings, Upstream

@@ -12,6 +12,7 @@ from capture.settings import Settings
 from capture.spool import SpoolWriter
 from proxy.budget import Budget
 from proxy.counters import Counters
+from proxy.engine_way import Engine
 from proxy.keys.opening import open_gate
 from proxy.keys.settings import CacheSettings, KeysSettings, read_limits
 from proxy.omission import Omission
@@ -19,7 +20,6 @@ from proxy.outbound import Outbound
 from proxy.response_cache import ResponseCache
 from proxy.settings import RelaySettings, Upstream, read_upstreams
 from proxy.standing import Standing
-from proxy.student import Engine
 from proxy.wire.limits import Limits
 from serve.flags import Snapshot
 from serve.settings import EngineSettings

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from capture import clock
-from proxy.circuit import Circuit
+from proxy.engine_way import ENGINE, Engine
 from proxy.headers import Sent, for_student
-from proxy.outbound import Answer, Outbound, UpstreamFailedError
+from proxy.outbound import Answer, UpstreamFailedError
 from proxy.peek import with_model
 from proxy.reading import Asked
 from proxy.recording import Recording
-from proxy.settings import OPENAI, Upstream
+from proxy.relay import Relay
 from proxy.wire.reply import BrokenError, Reply, SilentError
 from serve.flags import Assignment
 
-if TYPE_CHECKING:
-    from proxy.relay import Relay
-
-ENGINE = "engine"
-"""Name of the upstream that answers for a student."""
-_KEEPALIVE_S = 4.0  # vLLM's server closes idle connections after 5 s
 _ERRORS = (b'data: {"error"', b'data:{"error"', b"event: error")
-
-
-class Engine:
-    """The way to the engine, and whether it is worth trying. Made inside the event loop; `close` ends its connections."""
-
-    def __init__(self, url: str, connect_timeout_s: float, idle_timeout_s: float) -> None:
-        root = url.rstrip("/").removesuffix("/v1")
-        self.upstream = Upstream(
-            ENGINE, OPENAI, "none", "", root, root + "/v1", connect_timeout_s=connect_timeout_s,
-            first_byte_timeout_s=idle_timeout_s, idle_timeout_s=idle_timeout_s,
-        )  # fmt: skip
-        self.outbound = Outbound([self.upstream], _KEEPALIVE_S)
-        self.breaker = Circuit()
-
-    async def close(self) -> None:
-        """Ends its connections."""
-        await self.outbound.close()
 
 
 def _headers(asked: Asked) -> Sent:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from multidict import CIMultiDict
 
+from proxy.budget import Holder
 from proxy.wire.limits import Problem
-
-if TYPE_CHECKING:
-    from proxy.budget import Holder
-    from proxy.wire.server import ClientConnection
 
 _JOINED = 65_536
 _BODILESS = (204, 304)
@@ -26,6 +23,19 @@ def encode_head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
 def encode_lines(headers: Iterable[tuple[str, str]]) -> bytes:
     """Headers, each with its CRLF."""
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("utf-8", "surrogateescape")
+
+
+class Connection(Protocol):
+    """What a call needs of the connection it came on."""
+
+    async def drained(self) -> None:
+        """Waits until the client has read most of what was sent; ConnectionResetError when it is gone."""
+
+    def close_soon(self, within_s: float) -> None:
+        """Closes once what was written is sent, and after `within_s` anyway."""
+
+    def reset(self) -> None:
+        """Closes by a TCP reset."""
 
 
 class Head:
@@ -55,7 +65,7 @@ class Call:
 
     def __init__(
         self,
-        connection: ClientConnection,
+        connection: Connection,
         transport: asyncio.Transport,
         head: Head,
         length: str | None,

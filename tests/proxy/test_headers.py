@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.headers import for_client, for_store, for_student, for_upstream, pass_on
+from proxy.headers import for_client, for_student, for_upstream, pass_on
+from proxy.kept_headers import for_store
 from proxy.upstream_settings import Upstream
 
 
