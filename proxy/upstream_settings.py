@@ -104,7 +104,9 @@ class UpstreamSettings:
         if "" in self.models:
             raise ValueError("models has an empty pattern")
         if self.protocol == LITELLM and (self.proxy or self.ca_file):
-            raise ValueError("litellm takes a proxy from HTTPS_PROXY and certificates from SSL_CERT_FILE, not from these settings")
+            raise ValueError(
+                "litellm takes a proxy from HTTPS_PROXY and certificates from SSL_CERT_FILE, not from these settings"
+            )
         proxy = urlsplit(self.proxy)
         if self.proxy and not variable_of(self.proxy):
             if proxy.username is not None:
