@@ -27,7 +27,7 @@ from capture.exchange import (
 )
 from capture.exchange import CUT as CONTENT_CUT
 from capture.ids import content_hash
-from capture.loose_json import compact, whole
+from capture.loose_json import clean_text, compact
 from capture.personal_bodies import hide, hide_in_encoded
 from capture.pieces import Parts, take_apart, take_apart_answer
 from capture.pricing import PriceTable
@@ -220,11 +220,6 @@ def columns(exchange: Exchange) -> tuple[Any, ...]:
     values[_TAGS] = compact({clean_text(key): clean_text(text) for key, text in tags.items()}) if tags else "{}"
     values[_IS_STREAM] = int(exchange.is_stream)
     return tuple(values)
-
-
-def clean_text(text: str) -> str:
-    """`text` as both stores accept it."""
-    return whole(text).replace("\0", "\ufffd")
 
 
 def dead_letter(spooled: SpooledExchange, personal: PersonalPolicy = KEEP_PERSONAL) -> bytes:

@@ -19,11 +19,11 @@ from sqlalchemy import Connection, bindparam, text
 
 from capture.database import Database
 from capture.demonstrations import read_message, write_message
-from capture.derive import clean_text
 from capture.exchange import BASELINE, CANDIDATE, OMITTED, Exchange
 from capture.exchange_rows import take_turn
 from capture.feedback_forms import BOOLEAN, CATEGORY, COMMENT, DEFAULT_NAME, DEMONSTRATION, FLOAT
 from capture.filters import Filter
+from capture.loose_json import clean_text
 from capture.messages import Message
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.records import Note

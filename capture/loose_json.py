@@ -85,3 +85,8 @@ def whole(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def clean_text(text: str) -> str:
+    """`text` as both stores accept it."""
+    return whole(text).replace("\0", "\ufffd")

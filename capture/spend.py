@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from capture.derive import clean_text
 from capture.exchange import Exchange
+from capture.loose_json import clean_text
 
 DAY_US = 86_400_000_000
 _BOOK = text(

@@ -11,11 +11,12 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from capture import clock
 from capture.database import Database
-from capture.derive import StoredExchange, clean_text
+from capture.derive import StoredExchange
 from capture.errors import StoreError
 from capture.exchange_rows import insert_exchanges, take_turn
 from capture.feedback import Feedback, drop_words
 from capture.feedback import insert as insert_feedback
+from capture.loose_json import clean_text
 from capture.redact import redact_text
 from capture.spool_reader import Position, SpooledGap
 

@@ -38,5 +38,6 @@ def for_store(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 @lru_cache(1024)
 def is_kept(name: str) -> bool:
+    """Whether a header of this name may be kept."""
     name = name.lower()
     return name in _STORED or name.startswith(_STORED_PREFIXES)
