@@ -16,7 +16,7 @@ from proxy.credentials import CARRIERS, find_key, is_virtual
 from proxy.failures import BUDGET_SPENT, RATE_LIMITED, Failure
 from proxy.keys.estimate import estimate_microusd, estimate_tokens
 from proxy.keys.ledger import Refusal, Wish
-from proxy.keys.limits import CONCURRENT, DAY, MONTH, REQUESTS, TOKENS, Limits, limits_of, seconds, shared_by
+from proxy.keys.limits import CONCURRENT, DAY, HELD, MONTH, REQUESTS, Limits, limits_of, seconds, shared_by
 from proxy.keys.settings import KeysSettings, LimitSettings
 from proxy.keys.settle import Owed, key_subject, task_subject
 from proxy.keys.virtual_key import LABEL, RELAY, VirtualKey, allows, matches
@@ -25,13 +25,6 @@ from proxy.reading import Asked
 from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream
 
 _HIDDEN_MODEL = ("POST", "PUT", "PATCH")
-_WORDS: Mapping[str, str] = {
-    REQUESTS: "{} requests a minute",
-    TOKENS: "{} tokens a minute",
-    CONCURRENT: "{} requests at a time",
-    DAY: "a budget of ${} a day",
-    MONTH: "a budget of ${} a month",
-}
 _log = logging.getLogger(__name__)
 
 
@@ -259,18 +252,18 @@ def _has_own_credential(headers: Mapping[str, str]) -> bool:
 def _refused(subject: tuple[str, Limits], refusal: Refusal, family: str) -> Failure:
     kind, _, name = subject[0].partition(":")
     who = f"Virtual key {name}" if kind == "key" else f"Task {name}"
-    limits = subject[1]
-    most = {
-        REQUESTS: limits.requests_per_minute,
-        TOKENS: limits.tokens_per_minute,
-        CONCURRENT: limits.concurrent,
-        DAY: limits.day_microusd / 1_000_000,
-        MONTH: limits.month_microusd / 1_000_000,
-    }[refusal.limit]
-    wait = seconds(refusal.wait_us)
-    what = f"{who} has {_WORDS[refusal.limit].format(f'{most:g}' if isinstance(most, float) else most)}, and no more is left."
+    limits, wait = subject[1], seconds(refusal.wait_us)
     if refusal.limit in (DAY, MONTH):
-        status = 402 if family == ANTHROPIC else 429
-        return Failure(status, BUDGET_SPENT, what, f"It begins anew in {wait} s, or raise it.", wait)
-    next_step = "Wait until another is over." if refusal.limit == CONCURRENT else f"Wait {wait} s."
-    return Failure(429, RATE_LIMITED, what, next_step, wait)
+        most = (limits.day_microusd if refusal.limit == DAY else limits.month_microusd) / 1_000_000
+        what = f"{who} has a budget of ${most:g} a {refusal.limit}, and this request may cost more than is left of it."
+        next_step = f"Raise it, ask for fewer tokens, or wait for the next {refusal.limit}, {wait} s."
+        return Failure(402 if family == ANTHROPIC else 429, BUDGET_SPENT, what, next_step, wait)
+    if refusal.limit == HELD:
+        what = f"What is left of the budget of {who[0].lower()}{who[1:]} is put aside for requests whose cost is not known yet."
+        return Failure(429, RATE_LIMITED, what, "Try again in a moment, or set max_tokens, so that less is put aside.", wait)
+    if refusal.limit == CONCURRENT:
+        what = f"{who} may have {limits.concurrent} requests at a time, and has."
+        return Failure(429, RATE_LIMITED, what, "Wait until another is over.", wait)
+    most_a_minute = limits.requests_per_minute if refusal.limit == REQUESTS else limits.tokens_per_minute
+    what = f"{who} may have {most_a_minute} {refusal.limit} a minute, and has had them."
+    return Failure(429, RATE_LIMITED, what, f"Wait {wait} s.", wait)

@@ -23,6 +23,7 @@ from capture.spend import day_of
 from proxy.keys.limits import (
     CONCURRENT,
     DAY,
+    HELD,
     MONTH,
     REQUESTS,
     TOKENS,
@@ -48,7 +49,7 @@ _HELD = 16
 _WORDS = _HELD + 2 * SLOTS
 _SUBJECTS_AT = SLOTS * _SLOT_WORDS
 _SIZE = 8 * (_SUBJECTS_AT + SUBJECTS * _WORDS)
-_BUSY_US = 1_000_000
+_BUSY_US, _HELD_US = 1_000_000, 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +236,18 @@ class Ledger:
             refusals.append(Refusal(place, TOKENS, wait))
         if limits.concurrent and words[at + _IN_FLIGHT] >= limits.concurrent:
             refusals.append(Refusal(place, CONCURRENT, _BUSY_US))
-        reserved = words[at + _RESERVED] + microusd
-        day = words[at + _DAY_SPENT] + words[at + _DAY_BOOKED] + reserved
-        if limits.day_microusd and day > limits.day_microusd:
-            refusals.append(Refusal(place, DAY, until_next_day_us(now_us)))
-        month = words[at + _MONTH_SPENT] + words[at + _MONTH_BOOKED] + reserved
-        if limits.month_microusd and month > limits.month_microusd:
-            refusals.append(Refusal(place, MONTH, until_next_month_us(now_us)))
+        reserved = words[at + _RESERVED]
+        if limits.day_microusd:
+            left = limits.day_microusd - words[at + _DAY_SPENT] - words[at + _DAY_BOOKED] - microusd
+            if left < reserved:
+                refusals.append(Refusal(place, DAY, until_next_day_us(now_us)) if left < 0 else Refusal(place, HELD, _HELD_US))
+        if limits.month_microusd:
+            left = limits.month_microusd - words[at + _MONTH_SPENT] - words[at + _MONTH_BOOKED] - microusd
+            if left < reserved:
+                is_spent = left < 0
+                refusals.append(
+                    Refusal(place, MONTH, until_next_month_us(now_us)) if is_spent else Refusal(place, HELD, _HELD_US)
+                )
         return max(refusals, key=lambda each: each.wait_us, default=None)
 
     def _turn_period(self, at: int, now_us: int) -> None:

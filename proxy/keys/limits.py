@@ -14,7 +14,8 @@ from capture.spend import DAY_US
 from proxy.keys.settings import LimitSettings
 
 MINUTE_US = 60_000_000
-REQUESTS, TOKENS, CONCURRENT, DAY, MONTH = "requests", "tokens", "concurrent", "day", "month"
+REQUESTS, TOKENS, CONCURRENT, DAY, MONTH, HELD = "requests", "tokens", "concurrent", "day", "month", "held"
+"""Limits, and `HELD`: a budget that would do, were it not put aside for requests whose cost is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

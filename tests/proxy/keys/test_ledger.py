@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from capture import ids
 from capture.spend import DAY_US
 from proxy.keys.ledger import SLOTS, Ledger, Wish
-from proxy.keys.limits import CONCURRENT, DAY, MONTH, Limits, first_day_of, month_of
+from proxy.keys.limits import CONCURRENT, DAY, HELD, MONTH, Limits, first_day_of, month_of
 
 NOW = 1_795_348_800_000_000
 DEADLINE_S = 60.0
@@ -135,6 +135,11 @@ def test_a_budget_begins_anew_with_its_period_and_says_when_that_is() -> None:
         ledger.book(number, 100, 150, NOW)
         refused = ledger.take(day, 0, 1, NOW), ledger.take(month, 0, 1, NOW)
         assert [each and each.limit for each in refused] == [DAY, MONTH]
+        assert ledger.take([Wish(number, Limits(day_microusd=300))], 0, 150, NOW) is None
+        held = ledger.take([Wish(number, Limits(day_microusd=300))], 0, 150, NOW)
+        assert held is not None
+        assert (held.limit, held.wait_us) == (HELD, 2_000_000)  # the first may turn out to cost less
+        ledger.settle([Wish(number, Limits(day_microusd=300))], 0, 0, 150, NOW)
         next_month = first_day_of(month_of(NOW) + 1) * DAY_US
         assert [each and NOW + each.wait_us for each in refused] == [NOW - NOW % DAY_US + DAY_US, next_month]
         assert ledger.take(day, 0, 1, NOW + DAY_US) is None
