@@ -16,7 +16,7 @@ from proxy.keys.limits import NO_LIMITS, Limits
 
 RELAY, READ, LABEL, ADMIN = "relay", "read", "label", "admin"
 SCOPES = (RELAY, READ, LABEL, ADMIN)
-"""What a key may do: relay requests; read the store; leave feedback; use the admin listener. The relay asks for relay and label."""
+"""What a key may do: relay, read the store, leave feedback, use the admin listener. Only relay and label are asked for yet."""
 
 _LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 _SECRET_BYTES = 32
