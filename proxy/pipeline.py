@@ -16,7 +16,7 @@ from proxy.feedback import find_target, take_feedback
 from proxy.forward import forward, refuse, replay, write_failure
 from proxy.keys.gate import FREE, Grant
 from proxy.outbound import Answer, UpstreamFailedError
-from proxy.reading import Asked, failure_of, read_call
+from proxy.reading import Asked, failure_of, read_call, refuse_host
 from proxy.recording import Recording
 from proxy.relay import Config, Relay
 from proxy.response_cache import KeptAnswer
@@ -30,6 +30,7 @@ from serve.flags import Assignment, assign
 
 NOT_ASSIGNED = Assignment()
 NOT_KEPT = Failure(503, "spool_full", "The relay cannot keep this exchange just now.", "Try again in a moment.", 1)
+_HELLO = b'{"relay": "potstill"}\n'
 _log = logging.getLogger(__name__)
 
 
@@ -40,11 +41,25 @@ async def serve_exchange(relay: Relay, call: Call) -> None:
     if call.problem is not None and call.problem.is_malformed:
         _refuse_malformed(relay, call, call.problem)
         return
+    if call.raw_path == "/" and call.method in ("GET", "HEAD"):
+        _say_hello(relay, call)
+        return
     if (target := find_target(call.raw_path)) is not None:
         await take_feedback(relay, call, target)
         return
     config = relay.config
     await _serve(relay, config, call, read_call(call, config.relay, config.upstreams))
+
+
+def _say_hello(relay: Relay, call: Call) -> None:
+    """Answers who only looks whether somebody is here, as Claude Code does at its start; that is no exchange."""
+    failure = refuse_host(call.headers, relay.config.relay)
+    if failure is not None:
+        relay.counters.refused(failure.kind)
+        write_failure(call, failure, CIMultiDict({"Content-Type": "application/json"}), failures.body(OPENAI, failure, ""))
+        return
+    call.start(200, "OK", b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(_HELLO), has_length=True)
+    call.finish(b"" if call.method == "HEAD" else _HELLO)
 
 
 def _refuse_malformed(relay: Relay, call: Call, problem: Problem) -> None:

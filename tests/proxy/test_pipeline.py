@@ -476,3 +476,13 @@ async def test_f06_a_store_that_cannot_be_opened_does_not_stop_the_relay(tmp_pat
         await until(lambda: worker.status()["flag_error"])
     finally:
         await worker.drain(0.0)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_only_looks_whether_somebody_is_here_is_no_exchange(
+    method: str, relay: Worker, upstream: Upstream, relay_config: Settings
+) -> None:
+    reply = await talk(relay.port, f"{method} /")
+    assert reply.status == 200
+    assert reply.body == (b'{"relay": "potstill"}\n' if method == "GET" else b"")
+    assert (kept(relay_config), upstream.received) == ([], [])
