@@ -143,8 +143,10 @@ async def serving(script: Script = answer_whole) -> AsyncIterator[Upstream]:
     found = Upstream(script)
     server = await asyncio.start_server(found.serve, "127.0.0.1", 0, limit=2**26)
     found.port = server.sockets[0].getsockname()[1]
-    yield found
-    server.close()
+    try:
+        yield found
+    finally:
+        server.close()
 
 
 def _configuration(port: int, upstream: int, student: int) -> str:
