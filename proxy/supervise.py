@@ -1,8 +1,8 @@
 """Everything under `potstill up`: relay workers, the store writer, whatever else the settings ask for, the admin listener.
 
 None of them can take the relay down with it, and none outlives this process. SIGTERM and SIGINT drain: workers finish
-their streams, then the store writer empties the spool (unless it waits to be started again; what is left is stored at the next start), then everything has ended; a second signal cuts streams. SIGHUP
-reads the configuration again, and no stream notices.
+their streams, then the store writer empties the spool (what it cannot store just then is stored at the next start), then
+everything has ended; a second signal cuts streams. SIGHUP reads the configuration again, and no stream notices.
 """
 
 from __future__ import annotations
