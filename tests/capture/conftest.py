@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +12,8 @@ import pytest
 from capture import ids
 from capture.records import Begin, End, Head
 from capture.spool import SpoolWriter
+from tests import cassettes
 
-RECORDINGS = Path(__file__).parents[3] / "shared" / "data"
 PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
 OTHERS = ("googleapis.com", "gemini", "bedrock-runtime", "cohere", "threads", "/api/embeddings")
 
@@ -40,45 +36,16 @@ class Recording:
 @pytest.fixture(scope="session")
 def recordings() -> list[Recording]:
     """Exchanges with OpenAI, its imitators and Anthropic out of recorded cassettes; skips where they are not laid out."""
-    if not (RECORDINGS / "cassettes_index.jsonl").is_file():
-        pytest.skip("recorded exchanges are not in ../shared/data")
-    lines = (RECORDINGS / "cassettes_index.jsonl").read_text("utf-8").splitlines()
-    entries = [json.loads(line) for line in lines]
-    kept = [entry for entry in entries if (entry.get("path") or "").endswith(PATHS)]
-    names = {entry["file"] for entry in kept if entry["file"].endswith((".yaml", ".yml"))}
-    found: list[Recording] = []
-    for name in sorted(names):
-        found += _read_cassette(name)
-    return found
-
-
-@cache
-def _loader() -> Any:
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Reads the bytes of Ruby's cassettes, too."""
-
-    Loader.add_constructor("!binary", yaml.SafeLoader.construct_yaml_binary)
-    return Loader
-
-
-def _read_cassette(name: str) -> Iterator[Recording]:
-    import yaml
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cassette = yaml.load((RECORDINGS / name).read_text("utf-8"), Loader=_loader())
-    for entry in cassette.get("interactions") or cassette.get("http_interactions") or []:
-        recording = _recording(name, entry["request"], entry["response"])
-        if recording is not None:
-            yield recording
+    kept = [entry for entry in cassettes.index() if (entry.get("path") or "").endswith(PATHS)]
+    names = sorted({entry["file"] for entry in kept if cassettes.is_cassette(entry["file"])})
+    read = (_recording(name, request, response) for name in names for request, response in cassettes.interactions(name))
+    return [each for each in read if each is not None]
 
 
 def _recording(name: str, request: dict[str, Any], response: dict[str, Any]) -> Recording | None:
     url = request["uri"].split("?")[0]
     host, _, path = url.rpartition("//")[2].partition("/")
-    sent, received = _body(request), _body(response)
+    sent, received = cassettes.body_of(request), cassettes.body_of(response)
     is_known = path.endswith(PATHS) and not any(part in url for part in OTHERS)
     if not is_known or sent is None or received is None or "status" not in response:
         return None
@@ -91,19 +58,6 @@ def _recording(name: str, request: dict[str, Any], response: dict[str, Any]) -> 
     is_packed = received[:2] == b"\x1f\x8b"
     is_stream = b'"stream":true' in sent.replace(b" ", b"")
     return Recording(name, host, protocol, "/" + path, int(code), is_stream, sent, received, encoding if is_packed else "")
-
-
-def _body(side: dict[str, Any]) -> bytes | None:
-    if "parsed_body" in side:
-        return json.dumps(side["parsed_body"]).encode()
-    body = side.get("body")
-    if isinstance(body, dict):
-        if "base64_string" in body:
-            return base64.b64decode(body["base64_string"])
-        body = body.get("string")
-    if isinstance(body, str):
-        return body.encode()
-    return body if isinstance(body, bytes) else None
 
 
 CHAT = b'{"model":"gpt-4o","messages":[{"role":"user","content":"Where is my parcel?"}]}'

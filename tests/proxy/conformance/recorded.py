@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
+from tests import cassettes
 
-FOLDER = Path(__file__).resolve().parents[4] / "shared" / "data"
 SUFFIXES = {
     "/chat/completions": "openai",
     "/completions": "openai",
@@ -52,38 +45,18 @@ class Recorded:
 
 def read_recorded() -> list[Recorded]:
     """Every exchange whose bytes were kept; skips where the recordings are not laid out."""
-    if not (FOLDER / "cassettes_index.jsonl").is_file():
-        pytest.skip("recorded exchanges are not in ../shared/data")
-    lines = (FOLDER / "cassettes_index.jsonl").read_text("utf-8").splitlines()
-    names = sorted({json.loads(line)["file"] for line in lines})
-    return [each for name in names if name.endswith((".yaml", ".yml")) for each in _read(name)]
-
-
-@cache
-def _loader() -> Any:
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Reads the bytes of Ruby's cassettes, too."""
-
-    Loader.add_constructor("!binary", yaml.SafeLoader.construct_yaml_binary)
-    return Loader
-
-
-def _read(name: str) -> Iterator[Recorded]:
-    import yaml
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cassette = yaml.load((FOLDER / name).read_text("utf-8"), Loader=_loader())
-    for entry in cassette.get("interactions") or cassette.get("http_interactions") or []:
-        found = _recorded(name, entry["request"], entry["response"])
-        if found is not None:
-            yield found
+    names = sorted({entry["file"] for entry in cassettes.index()})
+    read = (
+        _recorded(name, request, response)
+        for name in names
+        if cassettes.is_cassette(name)
+        for request, response in cassettes.interactions(name)
+    )
+    return [each for each in read if each is not None]
 
 
 def _recorded(name: str, request: dict[str, Any], response: dict[str, Any]) -> Recorded | None:
-    sent, received = _body(request), _body(response)
+    sent, received = cassettes.body_of(request), cassettes.body_of(response)
     if received is None or "status" not in response:
         return None
     parts = urlsplit(request["uri"])
@@ -101,16 +74,3 @@ def _recorded(name: str, request: dict[str, Any], response: dict[str, Any]) -> R
         _PACKED.get(received[:2], ""),
         received,
     )
-
-
-def _body(side: dict[str, Any]) -> bytes | None:
-    if "parsed_body" in side:
-        return json.dumps(side["parsed_body"]).encode()
-    body = side.get("body")
-    if isinstance(body, dict):
-        if "base64_string" in body:
-            return base64.b64decode(body["base64_string"])
-        body = body.get("string")
-    if isinstance(body, str):
-        return body.encode("utf-8", "surrogatepass")
-    return body if isinstance(body, bytes) else None
