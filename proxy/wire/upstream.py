@@ -40,7 +40,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._patience = Patience(0, 0)
         self._asked_at = self._moved = 0.0
-        self._is_head = self._has_head = self._is_whole = self._may_stay = self._until_close = self._is_interim = False
+        self._is_head = self._has_head = self._is_whole = self._may_stay = self._until_close = False
+        self._is_interim = self._is_beyond = False
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
@@ -55,7 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Sends a request; the answer arrives in what is returned. The connection must be at rest."""
         reply = self._reply = Reply(self, self._loop)
         self._is_head, self._patience = method == "HEAD", patience
-        self._has_head = self._is_whole = self._until_close = self._is_interim = False
+        self._has_head = self._is_whole = self._until_close = self._is_interim = self._is_beyond = False
         self._headers, self._pieces, self._head_bytes, self._reason = [], [], 0, b""
         self._asked_at = self._moved = self._loop.time()
         self._timer = self._loop.call_at(self._due(), self._look_at_clock)
@@ -66,8 +67,11 @@ class UpstreamConnection(asyncio.Protocol):
         return reply
 
     def close(self) -> None:
-        """Ends the connection."""
-        self._transport.abort()
+        """Ends the connection; an answer that still comes is broken."""
+        if self._reply is not None:
+            self._fail(BrokenError("the relay closed the connection"))
+        else:
+            self._transport.abort()
 
     # --- as a source
 
@@ -99,6 +103,10 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
+            if self._is_whole:  # what follows is no part of the answer
+                self._is_beyond = True
+                self._end(reply)
+                return
             self._pass_on(reply)
             self._fail(BrokenError(f"what it sent is no HTTP: {error}"))
             return
@@ -130,6 +138,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- the parser's side
 
+    def on_message_begin(self) -> None:
+        if self._is_whole:  # more than was asked for: nothing of it may reach anybody, now or later
+            self._is_beyond = True
+
     def on_status(self, status: bytes) -> None:
         self._reason += status
 
@@ -138,6 +150,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._is_beyond:
+            return
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             self._is_interim, self._headers, self._reason = True, [], b""
@@ -155,7 +169,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._due(), self._look_at_clock)
 
     def on_body(self, data: bytes) -> None:
-        self._pieces.append(data)
+        if not self._is_beyond:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         if self._is_interim:
@@ -180,7 +195,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _end(self, reply: Reply) -> None:
         data = self._take_pieces()
-        may_be_asked_again = self._is_whole and self._may_stay and not self._until_close and not self._is_head
+        is_clean = self._is_whole and not self._is_beyond and not self._transport.get_write_buffer_size()
+        may_be_asked_again = is_clean and self._may_stay and not self._until_close and not self._is_head
         is_paused = reply.is_paused
         self._let_go()
         reply.finish(data)
@@ -190,7 +206,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.rested_at = self._loop.time()
             self._on_free(self)
         else:
-            self._transport.close()
+            self._transport.abort()  # what it has not read of the request, nobody needs any more
 
     def _fail(self, error: Exception) -> None:
         reply = self._reply
