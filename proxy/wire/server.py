@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from proxy.budget import Budget, Holder
 from proxy.wire.call import Call, Head, encode_head
 from proxy.wire.limits import Limits, Problem
+from proxy.wire.soundness import length_of, malformed, problem_of
 
 _HIGH_WATER, _LOW_WATER = 2**18, 2**16
 _JOINED_AT = 256
@@ -29,8 +30,9 @@ _SWEEP_S = 0.25
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UPGRADE_HEADERS = ("upgrade", "http2-settings", "connection")
 _MOST_HEADS = 512
+_MOST_WAITING = 16
+"""Requests of one connection beyond which nothing more is read, not even that the client has left."""
 _LENGTH_LENGTH = len("content-length")
-_IS_SOUND = "is_sound"
 _HEAD, _BODY, _IDLE, _LINGERING = "head", "body", "idle", "lingering"
 
 Serve = Callable[[Call], Awaitable[None]]
@@ -73,7 +75,7 @@ class Server:
         """Closes everything."""
         self._sweeping.cancel()
         for connection in list(self.connections):
-            connection.close_soon()
+            connection.close_soon(_LINGER_S)
 
     @property
     def has_unsent(self) -> bool:
@@ -104,7 +106,11 @@ class ClientConnection(asyncio.Protocol):
         self._next: Call | None = None
         """The call whose body is being read."""
         self._unread: asyncio.Future[None] | None = None
-        self._stalled_at = 0.0
+        self._watched_at = 0.0
+        """Since when the client has taken nothing of what waits for it; 0 while nobody looks at that."""
+        self._left = 0
+        """What was left to take at that time."""
+        self._owes_continue = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._length: bytes | None = None
@@ -126,29 +132,34 @@ class ClientConnection(asyncio.Protocol):
         if self._unread is not None and not self._unread.done():
             self._unread.set_exception(ConnectionResetError("the client is gone"))
             self._unread.exception()
-        if self._task is not None:
-            self._task.cancel()
-        for call in (*self._waiting, self._next):
-            if call is not None:
-                call.holder.release()
-        self._waiting.clear()
-        self._next = None
+        self._end_work()
 
     def eof_received(self) -> bool:
+        self._end_work()
+        if self.unsent:
+            self._watch()  # or a client that never reads could hold what is left for ever
         return False  # whoever has closed does not read any more
 
+    def _end_work(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._forget_requests()
+
     def pause_writing(self) -> None:
-        self._stalled_at = self._server.loop.time()
+        self._watch()
         self._unread = self._server.loop.create_future()
         if self._call is not None and self._call.on_pause is not None:
             self._call.on_pause()
 
     def resume_writing(self) -> None:
-        self._stalled_at = 0.0
         if self._unread is not None and not self._unread.done():
             self._unread.set_result(None)
         self._unread = None
-        if self._call is not None and self._call.on_resume is not None:
+        if self._call is None:
+            self._go_on()
+            return
+        self._watched_at = 0.0
+        if self._call.on_resume is not None:
             self._call.on_resume()
 
     async def drained(self) -> None:
@@ -198,18 +209,18 @@ class ClientConnection(asyncio.Protocol):
         self._url += url
         self._head_size += len(url)
         if len(self._url) > self._limits.line_bytes:
-            self._break(_malformed(f"its target has more than {self._limits.line_bytes} bytes"))
+            self._break(malformed(f"its target has more than {self._limits.line_bytes} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._next is not None:
             return  # a trailer
         if len(name) + len(value) > self._limits.line_bytes:
-            self._break(_malformed(f"a header has more than {self._limits.line_bytes} bytes"))
+            self._break(malformed(f"a header has more than {self._limits.line_bytes} bytes"))
         if len(self._headers) >= self._limits.header_count:
-            self._break(_malformed(f"it has more than {self._limits.header_count} headers"))
+            self._break(malformed(f"it has more than {self._limits.header_count} headers"))
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self._limits.head_bytes:
-            self._break(_malformed(f"its head has more than {self._limits.head_bytes} bytes"))
+            self._break(malformed(f"its head has more than {self._limits.head_bytes} bytes"))
         if len(name) == _LENGTH_LENGTH and name.lower() == b"content-length":
             self._length = value
         else:
@@ -219,15 +230,17 @@ class ClientConnection(asyncio.Protocol):
         self._state = _BODY
         call = self._make_call()
         self._next = call
-        if problem := _problem_of(call.head):
+        if problem := problem_of(call.head):
             self._break(problem)
-        length = int(self._length) if self._length is not None else 0
+        length = length_of(self._length)
         if length > self._limits.body_bytes:
             self._break(self._too_large())
         if not call.holder.hold(length):
             self._break(_OVERLOADED)
-        if "expect" in call.headers and call.version == "1.1" and self._call is None and self._length != b"0":
-            self._transport.write(_CONTINUE)
+        if "expect" in call.headers and call.version == "1.1" and (length or self._length is None):
+            self._owes_continue = True
+            if self._call is None:
+                self._say_continue()
 
     def on_body(self, data: bytes) -> None:
         self._size += len(data)
@@ -245,6 +258,7 @@ class ClientConnection(asyncio.Protocol):
         if call is None or self._parser.should_upgrade():
             self._next = call
             return
+        self._owes_continue = False
         pieces = self._pieces
         if pieces:
             call.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -270,13 +284,15 @@ class ClientConnection(asyncio.Protocol):
         return Head(method, self._url.decode("ascii", "surrogateescape"), version, CIMultiDict(headers))
 
     def _take(self, call: Call) -> None:
-        if self._call is not None:
+        """Serves `call`, when its turn is come: after those before it, and once the client has read most of their answers."""
+        if self._call is not None or self._unread is not None:
             self._waiting.append(call)
-            if not self._is_paused:
+            if not self._is_paused and len(self._waiting) >= _MOST_WAITING:
                 self._is_paused = True
                 self._transport.pause_reading()
             return
         self._call = call
+        self._watched_at = 0.0
         if self._server.is_draining:
             call.is_keepalive = False
         self._task = task = self._server.loop.create_task(self._answer(call))
@@ -297,18 +313,38 @@ class ClientConnection(asyncio.Protocol):
             return
         if not call.has_ended:
             self._transport.abort()
-        elif call.problem is not None:
+        elif call.problem is not None or not call.is_keepalive:
             self._linger()
-        elif not call.is_keepalive:
-            self.close_soon()
-        elif self._waiting:
-            self._take(self._waiting.popleft())
         else:
-            if self._state == _IDLE:
-                self._since = self._server.loop.time()
-            if self._is_paused:
-                self._is_paused = False
-                self._transport.resume_reading()
+            self._since = self._moved = self._server.loop.time()  # until now nobody waited for more of the client
+            if self._unread is None:
+                self._go_on()
+        if self._call is None and self.unsent:
+            self._watch()
+
+    def _go_on(self) -> None:
+        """Turns to the client's next request."""
+        if self._transport.is_closing():
+            return
+        if self._waiting:
+            self._take(self._waiting.popleft())
+        if self._is_paused and len(self._waiting) < _MOST_WAITING:
+            self._is_paused = False
+            self._transport.resume_reading()
+        if self._owes_continue and self._call is None:
+            self._say_continue()
+
+    def _say_continue(self) -> None:
+        self._owes_continue = False
+        self._transport.write(_CONTINUE)
+
+    def _forget_requests(self) -> None:
+        """Lets go of what nobody will answer."""
+        for call in (*self._waiting, self._next):
+            if call is not None:
+                call.holder.release()
+        self._waiting.clear()
+        self._next, self._pieces, self._owes_continue = None, [], False
 
     # --- what goes wrong
 
@@ -317,7 +353,7 @@ class ClientConnection(asyncio.Protocol):
         raise _BrokenBoundError
 
     def _refuse_malformed(self, why: str) -> None:
-        self._refuse(_malformed(why))
+        self._refuse(malformed(why))
 
     def _refuse(self, problem: Problem) -> None:
         """Has what was read so far refused; nothing more is read as a request on this connection."""
@@ -331,8 +367,9 @@ class ClientConnection(asyncio.Protocol):
         self._take(call)
 
     def _linger(self) -> None:
-        """Reads and forgets what still comes, so that a reset does not take our answer from the client."""
+        """Says that nothing more will come, then reads and forgets, so that no reset takes our answer from the client."""
         self._state, self._since = _LINGERING, self._server.loop.time()
+        self._forget_requests()
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
@@ -340,7 +377,7 @@ class ClientConnection(asyncio.Protocol):
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
         else:
-            self.close_soon()
+            self.close_soon(_LINGER_S)
 
     def _upgrade(self, rest: bytes) -> bytes:
         """Hands a WebSocket's connection over; any other upgrade is passed over in silence, as HTTP allows.
@@ -388,8 +425,9 @@ class ClientConnection(asyncio.Protocol):
     def look_at_clock(self, now: float) -> None:
         """Ends what takes too long."""
         limits = self._limits
-        if self._stalled_at and now - self._stalled_at > limits.stall_s:
-            self._transport.abort()
+        if self._watched_at and self._has_unread(now):
+            if now - self._watched_at > limits.stall_s:
+                self._transport.abort()
         elif self._call is not None:
             return
         elif self._state == _IDLE and now - self._since > limits.keepalive_s:
@@ -405,12 +443,27 @@ class ClientConnection(asyncio.Protocol):
             how = f"stood still for {limits.body_idle_s:g} s" if is_idle else f"took more than {limits.body_total_s:g} s"
             self._refuse(Problem(408, "body_timeout", f"The request body {how} after {self._size} bytes.", "Send it again."))
 
+    def _watch(self) -> None:
+        """From now on the client must take what waits for it, or be cut off."""
+        self._watched_at, self._left = self._server.loop.time(), self.unsent
+
+    def _has_unread(self, now: float) -> bool:
+        """Whether something still waits for the client; each piece that it takes gives it time for the next."""
+        unsent = self.unsent
+        if not unsent:
+            self._watched_at = 0.0
+            if self._state in (_IDLE, _LINGERING):
+                self._since = now  # only now it has all, and may rest
+        elif unsent < self._left:
+            self._watched_at, self._left = now, unsent
+        return unsent > 0
+
     @property
     def unsent(self) -> int:
         """Bytes that the client has not taken yet."""
         return self._transport.get_write_buffer_size()
 
-    def close_soon(self, within_s: float = _LINGER_S) -> None:
+    def close_soon(self, within_s: float) -> None:
         """Closes the connection once what was written is sent, and after `within_s` anyway."""
         if not self._transport.is_closing():
             self._transport.close()
@@ -426,32 +479,3 @@ class ClientConnection(asyncio.Protocol):
 
 
 _OVERLOADED = Problem(503, "overloaded", "The relay holds as many request bodies as it may.", "Try again in a moment.")
-
-
-def _malformed(why: str) -> Problem:
-    return Problem(400, "bad_request", f"The request is no HTTP that is served here: {why}.", "Mend the client.", True)
-
-
-def _problem_of(head: Head) -> Problem | None:
-    """What makes a well-parsed head one that must not be served."""
-    if _IS_SOUND in head.known:
-        return None
-    problem = _find_problem(head)
-    if problem is None:
-        head.known[_IS_SOUND] = True
-    return problem
-
-
-def _find_problem(head: Head) -> Problem | None:
-    if head.version not in ("1.1", "1.0"):
-        return _malformed(f"HTTP/{head.version}")
-    hosts = head.headers.getall("host", [])
-    if len(hosts) > 1 or (not hosts and head.version == "1.1"):
-        return _malformed(f"it has {len(hosts)} Host headers")
-    coding = head.headers.get("transfer-encoding")
-    if coding is not None and coding.strip().lower() != "chunked":
-        return _malformed("its transfer encoding is not chunked alone")
-    expected = head.headers.get("expect")
-    if expected is not None and expected.strip().lower() != "100-continue":
-        return Problem(417, "bad_expectation", "The only expectation that is met is 100-continue.", "Leave Expect out.", True)
-    return None
