@@ -1,4 +1,4 @@
-"""Runs the benchmarks: python -m benchmarks [relay|spool|writer|curate ...] [--rounds N] [--scale X] [--json] [--write]"""
+"""Runs the benchmarks: python -m benchmarks [spool|writer|curate ...] [--rounds N] [--scale X] [--json] [--write]"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks import conditions, curate, relay, report, spool, writer
+from benchmarks import conditions, curate, report, spool, writer
 from benchmarks.figures import Result, Tell
 from benchmarks.processes import busy_seconds, own_seconds
 
@@ -24,7 +24,6 @@ class Benchmark:
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    "relay": Benchmark(5, lambda rounds, scale, tell: relay.measure(rounds, relay.Counts().scaled(scale), tell)),
     "spool": Benchmark(7, lambda rounds, scale, tell: spool.measure(rounds, spool.Counts().scaled(scale), tell)),
     "writer": Benchmark(5, lambda rounds, scale, tell: writer.measure(rounds, writer.Counts().scaled(scale), tell)),
     "curate": Benchmark(3, lambda rounds, scale, tell: curate.measure(rounds, curate.Counts().scaled(scale), tell)),

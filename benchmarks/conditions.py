@@ -6,14 +6,11 @@ import os
 import platform
 import re
 import sqlite3
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-
-from benchmarks.contestants import nginx_path
 
 _LIBRARIES = ("aiohttp", "uvloop", "msgspec", "SQLAlchemy", "scikit-learn")
 
@@ -51,7 +48,7 @@ def describe(load_before: float, foreign_cores: float, seconds: float) -> Condit
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         machine=f"{_processor()}, {cores} cores, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}",
         python=f"Python {platform.python_version()}",
-        versions=", ".join((*(f"{name} {version(name)}" for name in _LIBRARIES), f"SQLite {sqlite3.sqlite_version}", _nginx())),
+        versions=", ".join((*(f"{name} {version(name)}" for name in _LIBRARIES), f"SQLite {sqlite3.sqlite_version}")),
         disk=_file_system(Path(tempfile.gettempdir()).resolve()),
         load_before=load_before,
         load_after=os.getloadavg()[0],
@@ -63,13 +60,6 @@ def describe(load_before: float, foreign_cores: float, seconds: float) -> Condit
 def _processor() -> str:
     found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found.group(1) if found else platform.machine()
-
-
-def _nginx() -> str:
-    if not (path := nginx_path()):
-        return "no nginx"
-    words = subprocess.run([path, "-v"], capture_output=True, text=True, check=True).stderr
-    return words.strip().rpartition("nginx version: ")[2].replace("/", " ")
 
 
 def _file_system(folder: Path) -> str:

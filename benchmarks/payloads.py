@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from itertools import cycle, islice
 
-JSON, BURST, PACED = "json", "burst", "paced"
-BURST_EVENTS, PACED_EVENTS = 100, 50
-PACE_S = 0.005
+BURST_EVENTS = 100
 PATH = "/v1/chat/completions"
 TASK = "bench"
 _TEXT = (
@@ -15,9 +13,10 @@ _TEXT = (
     "for the delivery and write to us again with the order number if it has not come by then so that we can send another one"
 )
 _WORDS = _TEXT.split()
-_NO_ID = b"000000000000"
+NO_ID = b"000000000000"
+"""Stands for the number of a request or an answer in its template."""
 _FRAME = {
-    "id": "chatcmpl-bench" + _NO_ID.decode(),
+    "id": "chatcmpl-bench" + NO_ID.decode(),
     "created": 1_760_000_000,
     "model": "gpt-4o-mini-2024-07-18",
     "service_tier": "default",
@@ -68,36 +67,9 @@ def event_templates(count: int) -> list[bytes]:
 
 def numbered(template: bytes, number: int) -> bytes:
     """`template` with the id of answer `number`; as long as before."""
-    return template.replace(_NO_ID, b"%012d" % number)
+    return template.replace(NO_ID, b"%012d" % number)
 
 
 def chunk(data: bytes) -> bytes:
     """`data` as one piece of a chunked HTTP body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def request_bytes(port: int, scenario: str, number: int) -> bytes:
-    """The request as it goes over the wire, with the headers of OpenAI's Python SDK."""
-    body = request_body(number, is_stream=scenario != JSON)
-    lines = (
-        f"POST {PATH} HTTP/1.1",
-        f"Host: 127.0.0.1:{port}",
-        "Accept-Encoding: gzip, deflate",
-        "Connection: keep-alive",
-        "Accept: application/json",
-        "Content-Type: application/json",
-        "User-Agent: OpenAI/Python 2.0.0",
-        "X-Stainless-Lang: python",
-        "X-Stainless-Package-Version: 2.0.0",
-        "X-Stainless-OS: Linux",
-        "X-Stainless-Arch: x64",
-        "X-Stainless-Runtime: CPython",
-        "X-Stainless-Runtime-Version: 3.11",
-        "x-stainless-retry-count: 0",
-        "x-stainless-read-timeout: 600",
-        f"Authorization: Bearer sk-bench-{scenario}",
-        f"x-potstill-task: {TASK}",
-        f"x-potstill-user: user_{number % 300:03d}",
-        f"Content-Length: {len(body)}",
-    )
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,13 +67,23 @@ def on_core(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def running(command: Sequence[str], core: int, log: Path, niceness: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process on `core`, in the repository's folder, without settings from the environment; ended with SIGTERM."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("POTSTILL_")}
+def running(
+    command: Sequence[str],
+    cores: Iterable[int],
+    log: Path,
+    niceness: int = 0,
+    added: Mapping[str, str] | None = None,
+    inherited: Sequence[int] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process on `cores`, in the repository's folder, without settings of ours from the environment but with those
+    `added`, and with the file descriptors `inherited`; ended with SIGTERM."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("POTSTILL_")} | dict(added or {})
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, pass_fds=inherited
+        )
         try:
-            os.sched_setaffinity(process.pid, {core})
+            os.sched_setaffinity(process.pid, cores)
             if niceness:
                 os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
             yield process
@@ -90,9 +101,9 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
-def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path, within_s: float = _START_S) -> None:
     """Returns once something listens on `port`; RuntimeError with the last words of `process` when it ended or is too slow."""
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + within_s
     while process.poll() is None and time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -108,6 +119,35 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def family(pid: int) -> set[int]:
+    """`pid` and its descendants that run."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended while we were looking
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def resident_mb(pid: int, *, is_peak: bool = False) -> float:
+    """Memory in RAM of `pid` and its descendants, in millions of bytes; at most, since `forget_peak`, when `is_peak`."""
+    field, kib = "VmHWM:" if is_peak else "VmRSS:", 0
+    for each in family(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{each}/status").read_text().splitlines():
+                if line.startswith(field):
+                    kib += int(line.split()[1])
+    return kib * 1024 / 1e6
+
+
+def forget_peak(pid: int) -> None:
+    """Lets the peak of memory of `pid` begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def resident_mib() -> float:

@@ -11,7 +11,7 @@ from benchmarks.figures import Result, table
 DOCUMENT = Path(__file__).resolve().parent / "README.md"
 START, STOP = "<!-- results -->", "<!-- end of results -->"
 CAPTURE_MARKERS = ("<!-- results of capture -->", "<!-- end of results of capture -->")
-_TITLES: Mapping[str, str] = {"relay": "Relay", "spool": "Spool", "writer": "Store writer", "curate": "Dataset build"}
+_TITLES: Mapping[str, str] = {"spool": "Spool", "writer": "Store writer", "curate": "Dataset build"}
 
 
 def markdown(conditions: Conditions, results: Sequence[Result]) -> str:
