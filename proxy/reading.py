@@ -21,7 +21,7 @@ from proxy.wire.limits import Problem
 _NO_TRACE = Failure(
     405, "method_not_allowed", "TRACE is not served here: an upstream may answer it with the key it was sent.", "Use GET."
 )
-_READ, _MOST_KNOWN = "read", 64
+_READ, _MOST_KNOWN, _LONGEST_KNOWN = "read", 16, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def read_call(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream
     found: Asked | None = known.get(place)
     if found is None:
         found = replace(read_request(call, relay, upstreams), body=b"")
-        if len(known) < _MOST_KNOWN:
+        if found.failure is None and len(peeked.model) <= _LONGEST_KNOWN and len(known) < _MOST_KNOWN:
             known[place] = found
     return Asked(
         found.method,

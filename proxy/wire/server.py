@@ -29,7 +29,7 @@ _LINGER_S = 5.0
 _SWEEP_S = 0.25
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UPGRADE_HEADERS = ("upgrade", "http2-settings", "connection")
-_MOST_HEADS = 512
+_MOST_HEADS, _LARGEST_KNOWN_HEAD = 512, 6_144
 _MOST_WAITING = 16
 """Requests of one connection beyond which nothing more is read, not even that the client has left."""
 _LENGTH_LENGTH = len("content-length")
@@ -273,9 +273,11 @@ class ClientConnection(asyncio.Protocol):
         place = (method, self._url, version, *self._headers)
         head = self._server.heads.get(place)
         if head is None:
-            if len(self._server.heads) >= _MOST_HEADS:
-                self._server.heads.clear()
-            head = self._server.heads[place] = self._make_head(method.decode("ascii"), version)
+            head = self._make_head(method.decode("ascii"), version)
+            if self._head_size <= _LARGEST_KNOWN_HEAD:
+                if len(self._server.heads) >= _MOST_HEADS:
+                    self._server.heads.clear()
+                self._server.heads[place] = head
         length = self._length.decode("ascii") if self._length is not None else None
         return Call(self, self._transport, head, length, Holder(self._server.budget), self._parser.should_keep_alive())
 
