@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _listed(known: Sequence[str]):  # type: ignore[no-untyped-def]  # argparse takes any callable
+def _listed(known: Sequence[str]) -> Callable[[str], list[str]]:
     def read(words: str) -> list[str]:
         found = [word for word in words.split(",") if word]
         if unknown := [word for word in found if word not in known]:

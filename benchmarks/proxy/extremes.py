@@ -40,7 +40,8 @@ _CHUNK_S, _MOST_IN_SHORT_CHUNKS = 4, 200_000
 
 def workers(comparison: Comparison, _requests: int) -> Table:
     """One worker and two on one port, free to use both cores, beside load and upstream; twice each, in turns."""
-    house, found = comparison.house, {1: [], 2: []}
+    house = comparison.house
+    found: dict[int, list[tuple[float, float, float, int]]] = {1: [], 2: []}
     both = {house.load_core, house.contestant_core}
     for count in (1, 2, 2, 1):
         with ExitStack() as stack:
@@ -168,11 +169,11 @@ def stalled(comparison: Comparison, _requests: int) -> Table:
         writer.send_signal(signal.SIGSTOP)
         before_mb = resident_mb(worker.pid)
         forget_peak(worker.pid)
-        dropped_before = int(_last_status(told).get("dropped", 0))
+        dropped_before = _dropped(told)
         load = saturate(house.folder, port, BURST, comparison.seconds * 3, 32, next(comparison.numbers), {})
         wait_until_quiet(worker.pid, _STATUS_S)
         peak_mb, on_disk = resident_mb(worker.pid, is_peak=True), _bytes_under(folder / "data" / "spool")
-        dropped = int(_last_status(told).get("dropped", 0)) - dropped_before
+        dropped = _dropped(told) - dropped_before
         writer.send_signal(signal.SIGCONT)
         # what was lost is not there whole; a client that wrk left at the end may have been counted as lost too
         problem = ledger.check(max(0, load.requests - dropped), 32 + dropped)
@@ -195,8 +196,8 @@ def stalled(comparison: Comparison, _requests: int) -> Table:
     return Table("stalled", f"A store that stands still while {comparison.seconds * 3} s of streams of 31 KB are relayed", [row])
 
 
-def _last_status(told: int) -> dict[str, object]:
-    """What the worker told last."""
+def _dropped(told: int) -> int:
+    """Exchanges that the worker could not keep, as it told last."""
     os.set_blocking(told, False)
     lines: list[bytes] = []
     for is_fresh in (False, True):  # what has waited in the pipe may be old: it is emptied first
@@ -212,8 +213,7 @@ def _last_status(told: int) -> dict[str, object]:
     whole = [line for line in lines if line.startswith(b"{") and line.endswith(b"}")]
     if not whole:
         raise RuntimeError("the worker does not tell its status")
-    status: dict[str, object] = json.loads(whole[-1])
-    return status
+    return int(json.loads(whole[-1])["dropped"])
 
 
 def _bytes_under(folder: Path) -> int:
