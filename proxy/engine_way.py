@@ -18,7 +18,7 @@ class Engine:
         root = url.rstrip("/").removesuffix("/v1")
         self.upstream = Upstream(
             ENGINE, OPENAI, "none", "", root, root + "/v1", connect_timeout_s=connect_timeout_s,
-            first_byte_timeout_s=idle_timeout_s, idle_timeout_s=idle_timeout_s,
+            first_byte_timeout_s=idle_timeout_s, idle_timeout_s=idle_timeout_s, allow_private=True,
         )  # fmt: skip
         self.outbound = Outbound([self.upstream], _KEEPALIVE_S)
         self.breaker = Circuit()

@@ -17,8 +17,9 @@ from proxy.recording import Recording
 from proxy.settings import Upstream
 from proxy.slots import Slots
 from proxy.upstream_settings import proxy_of
+from proxy.wire.addresses import is_private_name
 from proxy.wire.pool import Origin, Pool
-from proxy.wire.reply import BrokenError, ConnectFailedError, Reply, SilentError
+from proxy.wire.reply import BrokenError, ConnectFailedError, PrivateAddressError, Reply, SilentError
 from proxy.wire.through_proxy import ProxiedUpstream
 from proxy.wire.upstream import Patience
 
@@ -71,8 +72,11 @@ class Outbound:
     """Ways to upstreams. Made inside the event loop; `close` ends all connections. SettingsError for a file it cannot read."""
 
     def __init__(self, upstreams: Iterable[Upstream], keepalive_s: float) -> None:
+        self.users = 0
+        """How many exchanges may ask here."""
+        trusts = [(upstream, _trust(upstream)) for upstream in upstreams]  # first, since a file may be missing
         self._pool = Pool(keepalive_s)
-        self._ways = {upstream.name: _way(upstream, keepalive_s) for upstream in upstreams}
+        self._ways = {upstream.name: _way(upstream, tls, keepalive_s) for upstream, tls in trusts}
 
     async def close(self) -> None:
         """Ends all connections, those at work too."""
@@ -86,6 +90,11 @@ class Outbound:
         way = self._ways[upstream.name]
         if way.through is None and upstream.warm_connections:
             await self._pool.warm(way.origin, upstream.warm_connections, upstream.connect_timeout_s)
+
+    def may_be_private(self, upstream: Upstream) -> bool:
+        """Whether a connection to `upstream` may go to a private, loopback or link-local address."""
+        way = self._ways[upstream.name]
+        return way.origin.is_private_allowed or bool(way.proxy)  # the proxy looks the name up, not we
 
     def way_of(self, upstream: Upstream) -> tuple[ssl.SSLContext | None, str]:
         """Whom to trust (None without TLS) and the HTTP proxy ('' for none), for a WebSocket, which dials for itself."""
@@ -131,9 +140,15 @@ def failed(name: str, error: Exception, is_sent: bool = True) -> UpstreamFailedE
 
 def _unreachable(upstream: Upstream, error: Exception) -> Failure:
     what = f"Upstream {upstream.name} at {upstream.root} cannot be reached: {error}."
-    return Failure(
-        502, "upstream_unreachable", what, f"Check url in [upstreams.{upstream.name}] of potstill.toml, and the network."
-    )
+    next_step = f"Check url in [upstreams.{upstream.name}] of potstill.toml, and the network."
+    if isinstance(error, PrivateAddressError):
+        next_step = private_step(upstream)
+    return Failure(502, "upstream_unreachable", what, next_step)
+
+
+def private_step(upstream: Upstream) -> str:
+    """What to do about a public name that leads into a private network."""
+    return f"If it is meant to be there, set allow_private = true in [upstreams.{upstream.name}] of potstill.toml."
 
 
 def _head(method: str, target: str, host: str, lines: bytes, body: bytes) -> bytes:
@@ -141,19 +156,21 @@ def _head(method: str, target: str, host: str, lines: bytes, body: bytes) -> byt
     return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}".encode("utf-8", "surrogateescape") + lines + b"\r\n"
 
 
-def _way(upstream: Upstream, keepalive_s: float) -> _Way:
+def _way(upstream: Upstream, tls: ssl.SSLContext | None, keepalive_s: float) -> _Way:
     parts = urlsplit(upstream.root)
-    is_tls = parts.scheme == "https"
-    tls = _trust(upstream) if is_tls else None
-    origin = Origin(parts.hostname or "", parts.port or (443 if is_tls else 80), tls, upstream.socket)
+    host = parts.hostname or ""
+    is_private_allowed = upstream.allow_private or is_private_name(host)
+    origin = Origin(host, parts.port or (80 if tls is None else 443), tls, upstream.socket, is_private_allowed)
     proxy = proxy_of(upstream, os.environ)
     patience = Patience(upstream.first_byte_timeout_s, upstream.idle_timeout_s, upstream.total_timeout_s)
     through = ProxiedUpstream(proxy, tls, keepalive_s) if proxy else None
     return _Way(origin, parts.netloc, len(f"{parts.scheme}://{parts.netloc}"), patience, through, proxy)
 
 
-def _trust(upstream: Upstream) -> ssl.SSLContext:
-    """Whose certificates are believed. Only HTTP/1.1 is offered, since we speak nothing else."""
+def _trust(upstream: Upstream) -> ssl.SSLContext | None:
+    """Whose certificates are believed; None without TLS. Only HTTP/1.1 is offered, since we speak nothing else."""
+    if urlsplit(upstream.root).scheme != "https":
+        return None
     try:
         found = ssl.create_default_context(cafile=upstream.ca_file or None)
     except (OSError, ssl.SSLError) as error:

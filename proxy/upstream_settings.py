@@ -80,6 +80,8 @@ class UpstreamSettings:
     """File of certificates to trust in place of the system's, relative to potstill.toml."""
     warm_connections: int = 0
     """Connections that each worker opens at its start and keeps open while idle."""
+    allow_private: bool = False
+    """Whether a public name in url may lead to an address of a private network; literal addresses and private names may."""
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -169,6 +171,8 @@ class Upstream:
     """As in the settings: an address, or env:NAME."""
     ca_file: str = ""
     warm_connections: int = 0
+    allow_private: bool = False
+    """Whether a public name in `root` may lead to an address of a private network."""
     socket: str = ""
     """Path of the unix socket to connect to in place of the host of `root`; '' for TCP."""
 
@@ -215,6 +219,7 @@ def filled(
         proxy=given.proxy,
         ca_file=_path(given.ca_file, folder),
         warm_connections=given.warm_connections,
+        allow_private=given.allow_private,
         socket=socket if is_translated else "",
     )
 
@@ -258,6 +263,8 @@ def _check_url(url: str, protocol: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"url is {url!r}, not an address like https://api.openai.com/v1")
+    if parts.port == 0:  # asking for it already raises ValueError when it is no port at all
+        raise ValueError(f"url is {url!r}, and nobody listens on port 0")
     if parts.username is not None:
         raise ValueError("url holds a user name or password; name a key with env:NAME instead")
 

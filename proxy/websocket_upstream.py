@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket as sockets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from capture import clock
 from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
 from capture.transcript import SWITCHED
 from proxy.failures import Failure
-from proxy.outbound import UpstreamFailedError
+from proxy.outbound import UpstreamFailedError, private_step
 from proxy.recording import Recording
 from proxy.relay import Config
 from proxy.settings import Upstream
+from proxy.wire.addresses import is_public_address
 
 _MOST_REFUSAL = 2**20
 _CLOSING_S = 0.5
@@ -47,6 +49,22 @@ class _RefusedError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.status)
         self.refusal = refusal
+
+
+class _Door:
+    """Opens sockets to public addresses alone when `is_private_allowed` is False, and knows whom it refused."""
+
+    def __init__(self, is_private_allowed: bool) -> None:
+        self._is_private_allowed = is_private_allowed
+        self.refused = ""
+
+    def open(self, address: aiohttp.AddrInfoType) -> sockets.socket:
+        """As aiohttp wants it of a maker of sockets."""
+        family, kind, protocol, _, place = address
+        if not self._is_private_allowed and not is_public_address(str(place[0])):
+            self.refused = str(place[0])
+            raise OSError(f"its name leads to {self.refused}, which is no address of the public internet")
+        return sockets.socket(family, kind, protocol)
 
 
 class _Answered:
@@ -86,7 +104,10 @@ async def dial(
     Its connection serves this WebSocket alone, and is closed at the end of the context whatever became of it.
     """
     answered = _Answered()
-    connector = aiohttp.UnixConnector(upstream.socket) if upstream.socket else aiohttp.TCPConnector(limit=0)
+    door = _Door(config.outbound.may_be_private(upstream))
+    connector = (
+        aiohttp.UnixConnector(upstream.socket) if upstream.socket else aiohttp.TCPConnector(limit=0, socket_factory=door.open)
+    )
     session = aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
@@ -102,7 +123,7 @@ async def dial(
     try:
         before = clock.monotonic_ns()
         try:
-            found = await _shake_hands(config, session, answered, upstream, url, headers, protocols)
+            found = await _shake_hands(config, session, answered, door, upstream, url, headers, protocols)
         finally:
             recording.waited_ns += clock.monotonic_ns() - before
         yield found
@@ -115,6 +136,7 @@ async def _shake_hands(
     config: Config,
     session: aiohttp.ClientSession,
     answered: _Answered,
+    door: _Door,
     upstream: Upstream,
     url: str,
     headers: CIMultiDict[str],
@@ -140,9 +162,11 @@ async def _shake_hands(
         what = f"Upstream {upstream.name} did not answer the handshake within {upstream.first_byte_timeout_s:g} s."
         raise UpstreamFailedError(TIMEOUT, Failure(504, "upstream_timeout", what, "Try again.")) from error
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        reason = getattr(error, "strerror", "") or type(error).__name__
+        reason = getattr(error, "strerror", "") or str(getattr(error, "os_error", "")) or type(error).__name__
         what = f"Upstream {upstream.name} at {upstream.root} cannot be reached: {reason}."
         next_step = f"Check url in [upstreams.{upstream.name}] of potstill.toml, and the network."
+        if door.refused:
+            next_step = private_step(upstream)
         raise UpstreamFailedError(UPSTREAM_ABORTED, Failure(502, "upstream_unreachable", what, next_step)) from error
     except (aiohttp.ClientError, OSError) as error:
         what = f"Upstream {upstream.name} broke off the handshake."

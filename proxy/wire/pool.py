@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import aiohappyeyeballs
 
-from proxy.wire.reply import ConnectFailedError
+from proxy.wire.addresses import is_public_address
+from proxy.wire.reply import ConnectFailedError, PrivateAddressError
 from proxy.wire.upstream import UpstreamConnection
 
 _SWEEP_S = 1.0
@@ -26,6 +27,7 @@ class Origin:
     tls: ssl.SSLContext | None = None
     path: str = ""
     is_private_allowed: bool = True
+    """Whether `host` may lead to a private, loopback or link-local address."""
 
 
 class Pool:
@@ -88,8 +90,13 @@ class Pool:
             raise ConnectFailedError(f"no connection within {connect_s:g} s") from error
         except ssl.SSLError as error:
             raise ConnectFailedError(f"TLS: {error.reason or error}") from error
-        except OSError as error:
-            raise ConnectFailedError(error.strerror or str(error) or type(error).__name__) from error
+        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be looked up
+            raise ConnectFailedError(getattr(error, "strerror", "") or str(error) or type(error).__name__) from error
+        if self._is_closed:
+            connection.close()
+            raise ConnectFailedError("the relay has closed its connections meanwhile")
+        if not connection.is_open:
+            raise ConnectFailedError("it closed the connection at once")
         self._all.add(connection)
         return connection
 
@@ -99,6 +106,12 @@ class Pool:
             _, protocol = await self._loop.create_unix_connection(make, origin.path)
             return protocol
         found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        if not origin.is_private_allowed:
+            public = [each for each in found if is_public_address(str(each[4][0]))]
+            if found and not public:
+                led = found[0][4][0]
+                raise PrivateAddressError(f"its name leads to {led}, which is no address of the public internet")
+            found = public
         connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_EYEBALLS_S)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:

@@ -17,6 +17,10 @@ class ConnectFailedError(Exception):
     """No connection to the upstream; nothing was sent."""
 
 
+class PrivateAddressError(ConnectFailedError):
+    """A public name led into a private network; no connection was tried."""
+
+
 class SilentError(Exception):
     """The upstream has sent nothing for too long, or takes too long in all; the text says which."""
 

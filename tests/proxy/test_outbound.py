@@ -33,6 +33,7 @@ from tests.proxy.scripting import (
     talk,
     until,
 )
+from tests.proxy.wire.serving import resolving
 
 CHAT = "POST /v1/chat/completions"
 KEY = "Authorization: Bearer sk-client\r\nContent-Type: application/json\r\n"
@@ -278,3 +279,52 @@ async def test_a_reload_holds_for_the_next_request_on_a_connection_that_stays_op
             assert (reply.status, reply.header("x-potstill-upstream")) == (200, name)
             assert upstream.received[-1].header("authorization") == authorization
     writer.close()
+
+
+PUBLIC = '[upstreams.far]\nurl = "http://llm.company.com:{port}/v1"\n'
+
+
+@pytest.mark.abuse
+async def test_a13_a_public_name_that_leads_into_a_private_network_is_told_with_what_to_set(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolving(monkeypatch, "127.0.0.1")
+    worker = await start(PUBLIC.format(port=upstream.port) + "warm_connections = 1")
+    reply = await talk(worker.port, CHAT, KEY, ASK)
+    assert reply.status == 502
+    assert b"its name leads to 127.0.0.1" in reply.body
+    assert b"set allow_private = true in [upstreams.far]" in reply.body
+    await until(lambda: "its name leads to 127.0.0.1" in caplog.text, 30)
+    assert upstream.received == []
+
+
+@pytest.mark.abuse
+@pytest.mark.parametrize(
+    "section",
+    [PUBLIC + "allow_private = true", PUBLIC.replace("llm.company.com", "llm.corp"), PUBLIC.replace("llm.company.com", "llm")],
+    ids=["allowed", "a private name", "a name without dots"],
+)
+async def test_a13_a_private_network_is_reached_by_leave_or_by_a_name_that_says_so(
+    section: str, start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolving(monkeypatch, "127.0.0.1")
+    worker = await start(section.format(port=upstream.port))
+    assert (await talk(worker.port, CHAT, KEY, ASK)).body == CHAT_ANSWER
+
+
+@pytest.mark.abuse
+async def test_a13_a_websocket_is_dialled_no_more_than_a_request(
+    start: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolving(monkeypatch, "127.0.0.1")
+    handshake = KEY + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    handshake += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    worker = await start(PUBLIC.format(port=upstream.port))
+    reply = await talk(worker.port, "GET /v1/realtime?model=m", handshake)
+    assert reply.status == 502
+    assert b"its name leads to 127.0.0.1" in reply.body
+    assert b"set allow_private = true in [upstreams.far]" in reply.body
+    assert upstream.received == []
+    allowed = await start(PUBLIC.format(port=upstream.port) + "allow_private = true")
+    await talk(allowed.port, "GET /v1/realtime?model=m", handshake)
+    assert len(upstream.received) == 1

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from proxy.budget import Budget
 from proxy.wire.call import Call
@@ -138,3 +142,87 @@ async def client(port: int, limit: int = 2**26) -> AsyncIterator[Client]:
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Peer:
+    """An upstream that counts its connections and serves each by `talk`."""
+
+    talk: Talk
+    address: str | int = 0
+    opened: int = 0
+    ended: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.opened += 1
+        try:
+            await self.talk(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):
+            pass  # the relay has closed; uvloop says the last for a closed transport
+        finally:
+            self.ended += 1
+            writer.close()
+
+
+async def read_one(reader: asyncio.StreamReader) -> bytes:
+    """The head of the next request; its body is read and thrown away."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            await reader.readexactly(int(line.split(b":")[1]))
+    return head
+
+
+def answering(*packets: bytes, closes: bool = False) -> Talk:
+    """Answers every request with these packets, and maybe closes."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_one(reader)
+            for packet in packets:
+                writer.write(packet)
+                await writer.drain()
+                await asyncio.sleep(0)
+            if closes:
+                return
+
+    return talk
+
+
+@asynccontextmanager
+async def peer(talk: Talk, *, path: str = "", tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
+    """An upstream on a free port, or at the unix socket `path`."""
+    found = Peer(talk)
+    if path:
+        server = await asyncio.start_unix_server(found.serve, path, ssl=tls)
+        found.address = path
+    else:
+        server = await asyncio.start_server(found.serve, "127.0.0.1", 0, ssl=tls, limit=2**20)
+        found.address = server.sockets[0].getsockname()[1]
+    try:
+        yield found
+    finally:
+        server.close()
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, address: str, when: asyncio.Event | None = None, *more: str) -> None:
+    """From now on the running loop finds every name at these addresses; not before `when` is set, if it is given."""
+
+    async def resolve(host: str, port: int, **_named: object) -> list[tuple[object, ...]]:
+        if host in (address, *more):  # the loop looks up addresses too, when it connects
+            return [_found(host, port)]
+        if when is not None:
+            await when.wait()
+        return [_found(each, port) for each in (address, *more)]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+
+
+def _found(address: str, port: int) -> tuple[object, ...]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    place = (address, port, 0, 0) if ":" in address else (address, port)
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place
