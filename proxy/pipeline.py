@@ -47,8 +47,11 @@ async def serve_exchange(relay: Relay, call: Call) -> None:
     if (target := find_target(call.raw_path)) is not None:
         await take_feedback(relay, call, target)
         return
-    config = relay.config
-    await _serve(relay, config, call, read_call(call, config.relay, config.upstreams))
+    config = relay.enter()
+    try:
+        await _serve(relay, config, call, read_call(call, config.relay, config.upstreams))
+    finally:
+        relay.leave(config)
 
 
 def _say_hello(relay: Relay, call: Call) -> None:

@@ -73,22 +73,45 @@ class Relay:
         self.cache = _cache(settings)
         """Answers to give again; None when no task asks for it."""
         self._former: list[Config] = []
+        """Configurations that are no more, but with which exchanges began that are still open."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     def reload(self, settings: Settings) -> None:
         """Serves what comes from now on by `settings`, and ends the rest as it began; SettingsError, and nothing has changed."""
-        config = read_config(settings)
         keys, limits, cache = settings.section("keys", KeysSettings), read_limits(settings), _cache(settings)
+        config = read_config(settings)  # last, since it opens what would have to be closed
         self.gate.change(keys, limits)
         if cache is None or self.cache is None or cache.settings != self.cache.settings:
             self.cache = cache
-        self._former.append(self.config)
-        self.config = config
+        former, self.config = self.config, config
+        self._former.append(former)
+        self._close_unused(former)
         self.budget.limit = config.relay.max_held_mib * 2**20
+
+    def enter(self) -> Config:
+        """The configuration for one exchange, whose ways to upstreams stay open until `leave`."""
+        config = self.config
+        config.outbound.users += 1
+        return config
+
+    def leave(self, config: Config) -> None:
+        """Ends what `enter` began; to be called once."""
+        config.outbound.users -= 1
+        if config is not self.config:
+            self._close_unused(config)
+
+    def _close_unused(self, former: Config) -> None:
+        if not former.outbound.users:
+            self._former.remove(former)
+            closing = asyncio.ensure_future(former.outbound.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Closes the connections to upstreams and engine."""
         for config in (self.config, *self._former):
             await config.outbound.close()
+        await asyncio.gather(*self._closing)
         await self.engine.close()
         await asyncio.to_thread(self.key_watcher.close)
 
