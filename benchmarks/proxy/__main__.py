@@ -107,7 +107,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", type=_listed(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of load and delay (default: 3)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of load in each turn; slow contestants get twice as many")
-    parser.add_argument("--within", type=float, default=400.0, help="seconds after which no further round begins (default: 400)")
+    parser.add_argument(
+        "--within",
+        type=float,
+        default=330.0,
+        help="seconds that rounds may take; one that would last longer does not begin (default: 330)",
+    )
     parser.add_argument("--requests", type=int, default=50_000, help="requests of the part memory (default: 50000)")
     litellm, portkey = os.environ.get("BENCH_LITELLM", ".venv-litellm"), os.environ.get("BENCH_PORTKEY", ".portkey")
     parser.add_argument("--litellm", default=litellm, help="environment with litellm[proxy] (default: $BENCH_LITELLM)")

@@ -35,7 +35,7 @@ from proxy.listen import claim_port
 _BODY_BYTES, _BODIES, _PATIENCE_S = 50_000_000, 3, 120.0
 _SPOOL_MIB, _STATUS_S = 64, 1.5
 _MANY = 64
-_CHUNK_S, _MOST_IN_SHORT_CHUNKS = 4, 200_000
+_CHUNK_S, _SHORT_CHUNK_S, _MOST_IN_SHORT_CHUNKS = 4, 2, 200_000
 
 
 def workers(comparison: Comparison, _requests: int) -> Table:
@@ -85,7 +85,7 @@ def memory(comparison: Comparison, requests: int) -> Table:
     """Memory of the worker and of the store writer while `requests` go through."""
     house, pid = comparison.house, comparison.house.pids[POTSTILL]
     points = [(0, resident_mb(pid), resident_mb(house.writer_pid))]
-    port, chunk_s = house.port(POTSTILL, JSON), _CHUNK_S if requests > _MOST_IN_SHORT_CHUNKS else 1
+    port, chunk_s = house.port(POTSTILL, JSON), _CHUNK_S if requests > _MOST_IN_SHORT_CHUNKS else _SHORT_CHUNK_S
     done = 0
     while done < requests:
         load = saturate(house.folder, port, JSON, chunk_s, 32, next(comparison.numbers), {})
