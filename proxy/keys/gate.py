@@ -25,6 +25,7 @@ from proxy.reading import Asked
 from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream
 
 _HIDDEN_MODEL = ("POST", "PUT", "PATCH")
+_SILENCE_NS = 60_000_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -60,23 +61,24 @@ class Grant:
         watcher, self._watcher = self._watcher, None
         if watcher is None or watcher.ledger is None:
             return
-        watcher.ledger.finish(self._wishes)
+        ledger, now = watcher.ledger, clock.now_us()
+        watcher.change(lambda: ledger.finish(self._wishes))
         if not self._needs_settling:
             return
-        now = clock.now_us()
         if is_kept:
             watcher.owe(Owed(self._raw_id, self._wishes, self._tokens, self._microusd, now))
         else:
-            watcher.ledger.write_off(self._wishes, self._microusd, now)
+            watcher.change(lambda: ledger.write_off(self._wishes, self._microusd, now))
 
     def cancel(self) -> None:
         """The request went nowhere, and cost nothing."""
         watcher, self._watcher = self._watcher, None
         if watcher is None or watcher.ledger is None:
             return
-        watcher.ledger.finish(self._wishes)
+        ledger, now = watcher.ledger, clock.now_us()
+        watcher.change(lambda: ledger.finish(self._wishes))
         if self._needs_settling:
-            watcher.ledger.settle(self._wishes, self._tokens, 0, self._microusd, clock.now_us())
+            watcher.change(lambda: ledger.settle(self._wishes, self._tokens, 0, self._microusd, now))
 
     @property
     def _needs_settling(self) -> bool:
@@ -93,6 +95,7 @@ class Gate:
     def __init__(self, settings: KeysSettings, limits: Mapping[str, LimitSettings], watcher: KeyWatcher) -> None:
         self.failures = 0
         """Requests that passed without their limits because the ledger could not be used."""
+        self._silent_until_ns = 0
         self._watcher = watcher
         self.change(settings, limits)
 
@@ -114,6 +117,7 @@ class Gate:
             "unsettled": watcher.unsettled,
             "written_off": watcher.written_off,
             "unlimited": self.failures,
+            "put_off": watcher.put_off,
             "error": watcher.last_error,
         }
 
@@ -187,17 +191,24 @@ class Gate:
             )
             if "upgrade" in asked.headers:  # nobody knows how long a session will talk
                 microusd = max(microusd, self._settings.assumed_microusd)
+        wishes = tuple(Wish(name, limits) for name, limits in subjects)
         try:
-            wishes = tuple(Wish(ledger.number_of(name), limits) for name, limits in subjects)
-        except StoreError as error:
-            self.failures += 1
-            _log.error("a request passes without its limits: %s", error)
+            refusal = ledger.take(wishes, tokens, microusd, clock.now_us())
+        except (StoreError, OSError) as error:
+            self._pass_unlimited(error)
             return _plain_grant(key)
-        refusal = ledger.take(wishes, tokens, microusd, clock.now_us())
         if refusal is not None:
             return _refused(subjects[refusal.place], refusal, asked.family)
         id, upstreams = (key.id, key.upstreams) if key is not None else ("", ())
         return Grant(id, watcher, wishes, raw_id, tokens, microusd, upstreams)
+
+    def _pass_unlimited(self, error: Exception) -> None:
+        """Counts a request that passes without its limits, and says why at most once a minute."""
+        self.failures += 1
+        now = clock.monotonic_ns()
+        if now >= self._silent_until_ns:
+            self._silent_until_ns = now + _SILENCE_NS
+            _log.error("requests pass without their limits, %d so far: %s", self.failures, error)
 
 
 _NOT_PROVEN = ("invalid_key", "keys_unreadable")

@@ -4,6 +4,9 @@ Every look and change is made under a lock of the kernel, which a process that d
 (requests in flight, money reserved) into a slot of its own besides the sums, so that what a dead one held can be given back:
 its requests at once, its reservations when the store writer has stored all of its spool.
 
+A subject that holds nothing is told from a new one by its name alone. When the file is full a new one takes its place, so the
+place of a subject is looked at anew under each lock.
+
     host's file    slots: who holds them | subjects: id, buckets, sums, budgets, and what each slot holds
 """
 
@@ -14,6 +17,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -38,7 +42,7 @@ from proxy.keys.limits import (
 SLOTS = 64
 """Most relay workers of one host."""
 SUBJECTS = 8192
-"""Most keys and tasks with limits."""
+"""Most keys and tasks that hold something at a time, or have spent something of this month's budget."""
 _FILE = "ledger-1"
 """The number is that of the file's form."""
 _SLOT_WORDS = 4
@@ -50,13 +54,14 @@ _WORDS = _HELD + 2 * SLOTS
 _SUBJECTS_AT = SLOTS * _SLOT_WORDS
 _SIZE = 8 * (_SUBJECTS_AT + SUBJECTS * _WORDS)
 _BUSY_US, _HELD_US = 1_000_000, 2_000_000
+_LOOK_AGAIN_US = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request would use of one subject: `number` is the subject's place, from `Ledger.number_of`."""
+    """What a request would use of one subject."""
 
-    number: int
+    subject: str
     limits: Limits
 
 
@@ -88,22 +93,32 @@ class _Lock:
 
     def __enter__(self) -> None:
         self._within.acquire()
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except BaseException:
+            self._within.release()
+            raise
 
     def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        self._within.release()
+        try:
+            with suppress(OSError):  # what was changed is changed; whoever wants the lock next is told
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            self._within.release()
 
 
 class Ledger:
     """This process's hold on the ledger in `folder`. `holder` (16 bytes) names the spool of this process.
 
-    StoreError when the folder cannot be used, or there are more workers than slots.
+    StoreError when the folder cannot be used, or there are more workers than slots. Later OSError where the kernel does not give
+    its lock, with nothing changed.
     """
 
     def __init__(self, folder: Path, holder: bytes) -> None:
         self._folder = folder
-        self._numbers: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int, int]] = {}
+        """Where subjects stood when they were last looked for, and the two words of their ids."""
+        self._full_until_us = 0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(folder / _FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -123,21 +138,18 @@ class Ledger:
         os.close(self._slot_fd)
         os.close(self._fd)
 
-    def number_of(self, subject: str) -> int:
-        """The place of a subject, entered when it is new; StoreError when the ledger is full."""
-        found = self._numbers.get(subject)
-        if found is None:
-            with self._locked:
-                found = self._numbers[subject] = self._enter(subject)
-        return found
-
     def take(self, wishes: Sequence[Wish], tokens: int, microusd: int, now_us: int) -> Refusal | None:
-        """Takes one request, `tokens` and a reservation of `microusd` from every subject, or nothing at all and says why."""
+        """Takes one request, `tokens` and a reservation of `microusd` from every subject, or nothing at all and says why.
+
+        StoreError when a subject finds no room.
+        """
         words = self._words
         with self._locked:
             worst: Refusal | None = None
-            for place, wish in enumerate(wishes):
-                at = self._at(wish.number)
+            places: list[int] = []
+            for wish in wishes:
+                places.append(self._enter(wish.subject, now_us, places))
+            for place, (at, wish) in enumerate(zip(places, wishes, strict=True)):
                 if wish.limits.has_budget:
                     self._turn_period(at, now_us)
                 found = self._refusal(place, at, wish.limits, tokens, microusd, now_us)
@@ -145,8 +157,8 @@ class Ledger:
                     worst = found
             if worst is not None:
                 return worst
-            for wish in wishes:
-                at, limits = self._at(wish.number), wish.limits
+            for at, wish in zip(places, wishes, strict=True):
+                limits = wish.limits
                 if limits.requests_per_minute:
                     words[at + _REQUESTS] = full_again(words[at + _REQUESTS], limits.requests_per_minute, 1, now_us)
                 if limits.tokens_per_minute and tokens:
@@ -158,14 +170,22 @@ class Ledger:
         """A request that was taken is over; what it reserved stays until `settle`."""
         with self._locked:
             for wish in wishes:
-                self._hold(self._at(wish.number), -1, 0)
+                if at := self._look(wish.subject)[0]:
+                    self._hold(at, -1, 0)
 
     def settle(self, wishes: Sequence[Wish], tokens: int, used_tokens: int, microusd: int, now_us: int) -> None:
-        """Gives the reservation back, and corrects the bucket of tokens to what was used in place of what was guessed."""
+        """Gives the reservation back, and corrects the bucket of tokens to what was used in place of what was guessed.
+
+        A subject without a place has a full bucket: it gets one only when that is not so any more, and when there is room.
+        """
         words = self._words
         with self._locked:
             for wish in wishes:
-                at, limits = self._at(wish.number), wish.limits
+                at, limits = self._look(wish.subject)[0], wish.limits
+                if not at and limits.tokens_per_minute and used_tokens > tokens:
+                    at = self._put(wish.subject, now_us)
+                if not at:
+                    continue
                 if limits.tokens_per_minute and used_tokens != tokens:
                     moment = max(words[at + _TOKENS], now_us) if used_tokens > tokens else words[at + _TOKENS]
                     words[at + _TOKENS] = full_again(moment, limits.tokens_per_minute, used_tokens - tokens, 0)
@@ -177,27 +197,33 @@ class Ledger:
         words = self._words
         with self._locked:
             for wish in wishes:
-                if wish.limits.has_budget:
-                    at = self._at(wish.number)
+                if wish.limits.has_budget and (at := self._look(wish.subject)[0]):
                     self._turn_period(at, now_us)
                     self._hold(at, 0, -microusd)
                     words[at + _DAY_BOOKED] += microusd
                     words[at + _MONTH_BOOKED] += microusd
 
-    def book(self, number: int, day_spent: int, month_spent: int, now_us: int) -> None:
-        """What the store says was spent today and this month; a look that is older than another's changes nothing."""
-        words = self._words
-        with self._locked:
-            at = self._at(number)
-            self._turn_period(at, now_us)
-            words[at + _DAY_SPENT] = max(words[at + _DAY_SPENT], day_spent)
-            words[at + _MONTH_SPENT] = max(words[at + _MONTH_SPENT], month_spent)
+    def book(self, subject: str, day_spent: int, month_spent: int, now_us: int) -> None:
+        """What the store says was spent today and this month; a look that is older than another's changes nothing.
 
-    def use(self, number: int, now_us: int) -> Use:
+        A subject that has spent nothing needs no place; one that finds none is limited by nothing, as `take` says then.
+        """
+        words = self._words
+        if not (day_spent or month_spent):
+            return
+        with self._locked:
+            if at := self._put(subject, now_us):
+                self._turn_period(at, now_us)
+                words[at + _DAY_SPENT] = max(words[at + _DAY_SPENT], day_spent)
+                words[at + _MONTH_SPENT] = max(words[at + _MONTH_SPENT], month_spent)
+
+    def use(self, subject: str, now_us: int) -> Use:
         """What a subject uses now."""
         words = self._words
         with self._locked:
-            at = self._at(number)
+            at = self._look(subject)[0]
+            if not at:
+                return Use(0, 0, 0, 0)
             self._turn_period(at, now_us)
             day = words[at + _DAY_SPENT] + words[at + _DAY_BOOKED]
             month = words[at + _MONTH_SPENT] + words[at + _MONTH_BOOKED]
@@ -302,21 +328,72 @@ class Ledger:
             return None
         return fd
 
-    def _enter(self, subject: str) -> int:
+    def _enter(self, subject: str, now_us: int, kept: Sequence[int]) -> int:
+        """The place of a subject, which is none of `kept` when it is a new one; StoreError when the ledger is full."""
+        if at := self._put(subject, now_us, kept):
+            return at
+        raise StoreError(
+            f"The ledger of limits in {self._folder} is full: {SUBJECTS} keys and tasks have requests under way, or have spent "
+            "something this month.",
+            f"Take limits from keys that need none, or stop Potstill, remove {_FILE} and slot-* from there, and start again; "
+            "leave all other files, without which no virtual key can be checked.",
+        )
+
+    def _put(self, subject: str, now_us: int, kept: Sequence[int] = ()) -> int:
+        """As `_enter`; 0 when the ledger is full."""
+        at, free, first, second = self._look(subject)
+        if at:
+            return at
+        if not free and not 0 < self._full_until_us - now_us <= _LOOK_AGAIN_US:
+            free = self._idle_place(first, now_us, kept)
+            if not free:
+                self._full_until_us = now_us + _LOOK_AGAIN_US
+        if free:
+            self._words[free], self._words[free + _SECOND] = first, second
+            self._remember(subject, free, first, second)
+        return free
+
+    def _look(self, subject: str) -> tuple[int, int, int, int]:
+        """Where a subject stands, 0 for nowhere; then the first place without any, 0 for none; and the words of its id."""
+        words = self._words
+        known = self._known.get(subject)
+        if known is not None:
+            at, first, second = known
+            if words[at] == first and words[at + _SECOND] == second:
+                return at, 0, first, second
         digest = memoryview(blake2b(subject.encode("utf-8", "replace"), digest_size=16).digest()).cast("q")
         first, second = digest[0] or 1, digest[1]
-        words = self._words
         for step in range(SUBJECTS):
-            number = (first + step) % SUBJECTS
-            at = self._at(number)
+            at = self._at((first + step) % SUBJECTS)
             if not words[at]:
-                words[at], words[at + _SECOND] = first, second
-            if (words[at], words[at + _SECOND]) == (first, second):
-                return number
-        raise StoreError(
-            f"The ledger of limits in {self._folder} is full: it has room for {SUBJECTS} keys and tasks.",
-            "Stop Potstill, remove the folder, and start again.",
-        )
+                return 0, at, first, second
+            if words[at] == first and words[at + _SECOND] == second:
+                self._remember(subject, at, first, second)
+                return at, 0, first, second
+        return 0, 0, first, second
+
+    def _remember(self, subject: str, at: int, first: int, second: int) -> None:
+        if len(self._known) >= SUBJECTS:
+            self._known.clear()
+        self._known[subject] = at, first, second
+
+    def _idle_place(self, first: int, now_us: int, kept: Sequence[int]) -> int:
+        """A place whose subject holds nothing and has spent nothing that counts yet; 0 for none.
+
+        It is given on as it is: no place becomes empty again, so whoever stands behind it is still found.
+        """
+        words, day, month = self._words, day_of(now_us), month_of(now_us)
+        for step in range(SUBJECTS):
+            at = self._at((first + step) % SUBJECTS)
+            if at in kept or words[at + _IN_FLIGHT] or words[at + _RESERVED]:
+                continue
+            if words[at + _REQUESTS] > now_us or words[at + _TOKENS] > now_us:
+                continue
+            spent_today = words[at + _DAY] >= day and (words[at + _DAY_SPENT] or words[at + _DAY_BOOKED])
+            spent_this_month = words[at + _MONTH] >= month and (words[at + _MONTH_SPENT] or words[at + _MONTH_BOOKED])
+            if not (spent_today or spent_this_month):
+                return at
+        return 0
 
     @staticmethod
     def _at(number: int) -> int:

@@ -55,7 +55,7 @@ def settle(
         spent = _read_spent(connection, assumed_microusd, now_us)
     for subject in subjects:
         day, month = spent.get(subject, (0, 0))
-        ledger.book(ledger.number_of(subject), day, month, now_us)
+        ledger.book(subject, day, month, now_us)
     waiting = []
     for each in owed:
         if each.raw_id in used:

@@ -75,6 +75,7 @@ class KeyWatcher:
         self._spool_root, self._prices = spool_root, prices
         self._interval_s = interval_s
         self._database: Database | None = None
+        self._put_off: deque[Callable[[], None]] = deque()
         self._ended: deque[Owed] = deque()
         self._owed: list[Owed] = []
         self._read_ns = clock.monotonic_ns()
@@ -105,6 +106,20 @@ class KeyWatcher:
     def watch_tasks(self, subjects: frozenset[str], *, has_limits: bool) -> None:
         """Has these names of tasks in the ledger told what they spend, those with a budget; `has_limits`: a task has some."""
         self._task_subjects, self._has_task_limits = subjects, has_limits
+
+    @property
+    def put_off(self) -> int:
+        """Changes to the ledger that could not be made yet, and are tried again."""
+        return len(self._put_off)
+
+    def change(self, change: Callable[[], None]) -> None:
+        """Gives something back to the ledger, now or, where the kernel does not give its lock, when it does again."""
+        try:
+            change()
+        except OSError as error:
+            self._put_off.append(change)
+            self.failures += 1
+            self.last_error = f"The ledger of limits cannot be locked: {error}."
 
     def owe(self, owed: Owed) -> None:
         """Has a request that is over settled as soon as the store has its exchange."""
@@ -137,8 +152,15 @@ class KeyWatcher:
             with suppress(Exception):  # a store that is gone cannot be closed any better
                 self._database.close()
 
+    def _make_up(self) -> None:
+        """Makes the changes that were put off, in their order."""
+        while self._put_off:
+            self._put_off[0]()
+            self._put_off.popleft()
+
     def _poll(self) -> None:
         self._open()
+        self._make_up()
         if self._database is None:
             self._database = open_database(self._url, busy_timeout_ms=1_000, statement_timeout_s=5.0)
         asked_ns = clock.monotonic_ns()

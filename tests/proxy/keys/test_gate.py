@@ -157,7 +157,7 @@ def use(found: Desk, subject: str) -> tuple[int, int]:
     """Reserved and spent today."""
     ledger = found.watcher.ledger
     assert ledger is not None
-    now = ledger.use(ledger.number_of(subject), clock.now_us())
+    now = ledger.use(subject, clock.now_us())
     return now.reserved, now.day_spent
 
 

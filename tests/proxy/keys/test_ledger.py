@@ -71,7 +71,7 @@ def test_it_does_what_a_plain_model_does_whichever_worker_acts(
 ) -> None:
     limits = Limits(concurrent=concurrent, day_microusd=budget)
     with ledgers(3) as workers:
-        wishes = [(Wish(each.number_of("key:a"), limits),) for each in workers]
+        wishes = [(Wish("key:a", limits),) for each in workers]
         model, running, owed = Model(limits), [], []
         for action, amount, who in actions:
             worker, wish = workers[who], wishes[who]
@@ -95,16 +95,16 @@ def test_it_does_what_a_plain_model_does_whichever_worker_acts(
                     model.reserved -= amount
                     model.booked += amount if action == "write_off" else 0
             elif action == "book":
-                worker.book(wish[0].number, amount, amount, NOW)
+                worker.book(wish[0].subject, amount, amount, NOW)
                 model.spent = max(model.spent, amount)
-            use = worker.use(wish[0].number, NOW)
+            use = worker.use(wish[0].subject, NOW)
             assert (use.in_flight, use.reserved, use.day_spent) == (model.in_flight, model.reserved, model.spent + model.booked)
 
 
 def test_either_all_subjects_grant_a_request_or_none_is_charged() -> None:
     with ledgers(1) as (ledger,):
-        key = Wish(ledger.number_of("key:a"), Limits(requests_per_minute=5))
-        task = Wish(ledger.number_of("task:t"), Limits(concurrent=1))
+        key = Wish("key:a", Limits(requests_per_minute=5))
+        task = Wish("task:t", Limits(concurrent=1))
         assert ledger.take([key, task], 0, 0, NOW) is None
         for _ in range(20):
             refusal = ledger.take([key, task], 0, 0, NOW)
@@ -117,7 +117,7 @@ def test_either_all_subjects_grant_a_request_or_none_is_charged() -> None:
 
 def test_tokens_are_corrected_to_what_was_used() -> None:
     with ledgers(1) as (ledger,):
-        wishes = [Wish(ledger.number_of("key:a"), Limits(tokens_per_minute=600))]
+        wishes = [Wish("key:a", Limits(tokens_per_minute=600))]
         assert ledger.take(wishes, 500, 0, NOW) is None
         assert ledger.take(wishes, 200, 0, NOW) is not None
         ledger.settle(wishes, 500, 100, 0, NOW)
@@ -130,16 +130,16 @@ def test_tokens_are_corrected_to_what_was_used() -> None:
 
 def test_a_budget_begins_anew_with_its_period_and_says_when_that_is() -> None:
     with ledgers(1) as (ledger,):
-        number = ledger.number_of("key:a")
-        day, month = [Wish(number, Limits(day_microusd=100))], [Wish(number, Limits(month_microusd=150))]
-        ledger.book(number, 100, 150, NOW)
+        key = "key:a"
+        day, month = [Wish(key, Limits(day_microusd=100))], [Wish(key, Limits(month_microusd=150))]
+        ledger.book(key, 100, 150, NOW)
         refused = ledger.take(day, 0, 1, NOW), ledger.take(month, 0, 1, NOW)
         assert [each and each.limit for each in refused] == [DAY, MONTH]
-        assert ledger.take([Wish(number, Limits(day_microusd=300))], 0, 150, NOW) is None
-        held = ledger.take([Wish(number, Limits(day_microusd=300))], 0, 150, NOW)
+        assert ledger.take([Wish(key, Limits(day_microusd=300))], 0, 150, NOW) is None
+        held = ledger.take([Wish(key, Limits(day_microusd=300))], 0, 150, NOW)
         assert held is not None
         assert (held.limit, held.wait_us) == (HELD, 2_000_000)  # the first may turn out to cost less
-        ledger.settle([Wish(number, Limits(day_microusd=300))], 0, 0, 150, NOW)
+        ledger.settle([Wish(key, Limits(day_microusd=300))], 0, 0, 150, NOW)
         next_month = first_day_of(month_of(NOW) + 1) * DAY_US
         assert [each and NOW + each.wait_us for each in refused] == [NOW - NOW % DAY_US + DAY_US, next_month]
         assert ledger.take(day, 0, 1, NOW + DAY_US) is None
@@ -149,28 +149,28 @@ def test_a_budget_begins_anew_with_its_period_and_says_when_that_is() -> None:
 
 def test_an_older_look_at_the_store_changes_nothing() -> None:
     with ledgers(1) as (ledger,):
-        number = ledger.number_of("key:a")
-        ledger.book(number, 70, 90, NOW)
-        ledger.book(number, 60, 80, NOW)
-        assert (ledger.use(number, NOW).day_spent, ledger.use(number, NOW).month_spent) == (70, 90)
+        key = "key:a"
+        ledger.book(key, 70, 90, NOW)
+        ledger.book(key, 60, 80, NOW)
+        assert (ledger.use(key, NOW).day_spent, ledger.use(key, NOW).month_spent) == (70, 90)
 
 
 def test_what_the_ledger_knows_outlives_its_workers(tmp_path: Path) -> None:
     first = new_ledger(tmp_path)
-    first.book(first.number_of("key:a"), 70, 90, NOW)
+    first.book("key:a", 70, 90, NOW)
     first.close()
     second = new_ledger(tmp_path)
-    assert second.use(second.number_of("key:a"), NOW).day_spent == 70
+    assert second.use("key:a", NOW).day_spent == 70
     second.close()
 
 
 def test_a_worker_too_many_for_the_slots_takes_that_of_a_dead_one(tmp_path: Path) -> None:
     for _ in range(SLOTS):
         dead = new_ledger(tmp_path)
-        dead.take([Wish(dead.number_of("key:a"), Limits(concurrent=SLOTS, day_microusd=10**6))], 0, 10, NOW)
+        dead.take([Wish("key:a", Limits(concurrent=SLOTS, day_microusd=10**6))], 0, 10, NOW)
         dead.close()
     last = new_ledger(tmp_path)
-    use = last.use(last.number_of("key:a"), NOW)
+    use = last.use("key:a", NOW)
     assert (use.in_flight, use.reserved) == (SLOTS - 1, 10 * (SLOTS - 1))
     last.close()
 
@@ -178,20 +178,20 @@ def test_a_worker_too_many_for_the_slots_takes_that_of_a_dead_one(tmp_path: Path
 def _take_all(folder: str, limits: Limits, microusd: int, pipe: Connection) -> None:
     """Takes until it is refused for good; tells how often it got something, then waits to be ended."""
     ledger = new_ledger(Path(folder))
-    wishes = [Wish(ledger.number_of("key:a"), limits)]
+    wishes = [Wish("key:a", limits)]
     pipe.recv()
     taken = 0
     while (refusal := ledger.take(wishes, 0, microusd, NOW)) is None or refusal.limit == CONCURRENT:
         taken += refusal is None
         if refusal is None and limits.concurrent:
-            use = ledger.use(wishes[0].number, NOW)
+            use = ledger.use(wishes[0].subject, NOW)
             assert 0 < use.in_flight <= limits.concurrent
             ledger.finish(wishes)
     pipe.send(taken)
     pipe.recv()
 
 
-def _start(
+def start(
     folder: Path, count: int, work: Callable[..., None], *arguments: object
 ) -> list[tuple[multiprocessing.Process, Connection]]:
     context = multiprocessing.get_context("spawn")
@@ -208,7 +208,7 @@ def _start(
     "limits", [Limits(day_microusd=10_000), Limits(requests_per_minute=1_428), Limits(concurrent=2, day_microusd=10_000)]
 )
 def test_several_processes_together_take_exactly_what_there_is(tmp_path: Path, limits: Limits) -> None:
-    workers = _start(tmp_path, 3, _take_all, limits, 7)
+    workers = start(tmp_path, 3, _take_all, limits, 7)
     for _, pipe in workers:
         pipe.send("go")
     taken = []
@@ -224,7 +224,7 @@ def test_several_processes_together_take_exactly_what_there_is(tmp_path: Path, l
 
 def _hold(folder: str, pipe: Connection) -> None:
     ledger = Ledger(Path(folder), bytes(range(16)))
-    wishes = [Wish(ledger.number_of("key:a"), Limits(concurrent=9, day_microusd=1_000))]
+    wishes = [Wish("key:a", Limits(concurrent=9, day_microusd=1_000))]
     for _ in range(3):
         assert ledger.take(wishes, 0, 50, NOW) is None
     pipe.send("held")
@@ -232,19 +232,19 @@ def _hold(folder: str, pipe: Connection) -> None:
 
 
 def test_what_a_killed_worker_held_comes_back_its_money_once_its_spool_is_stored(tmp_path: Path) -> None:
-    [(process, pipe)] = _start(tmp_path, 1, _hold)
+    [(process, pipe)] = start(tmp_path, 1, _hold)
     assert pipe.poll(DEADLINE_S)
     with_ledger = new_ledger(tmp_path)
-    number = with_ledger.number_of("key:a")
+    key = "key:a"
     assert with_ledger.sweep(lambda holder: True) == 0  # it lives
-    assert with_ledger.use(number, NOW).in_flight == 3
+    assert with_ledger.use(key, NOW).in_flight == 3
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join(DEADLINE_S)
     asked = []
     assert with_ledger.sweep(lambda holder: bool(asked.append(holder))) == 1
     assert asked == [bytes(range(16))]
-    assert (with_ledger.use(number, NOW).in_flight, with_ledger.use(number, NOW).reserved) == (0, 150)
+    assert (with_ledger.use(key, NOW).in_flight, with_ledger.use(key, NOW).reserved) == (0, 150)
     assert with_ledger.sweep(lambda holder: True) == 0
-    assert with_ledger.use(number, NOW).reserved == 0
+    assert with_ledger.use(key, NOW).reserved == 0
     with_ledger.close()
