@@ -157,6 +157,11 @@ class Output:
         if error.next_step:
             self._errors.print(Text(f"  {safe(error.next_step)}"))
 
+    def warn(self, what: str, next_step: str) -> None:
+        """What was done and may not be what was meant, on stderr."""
+        self._errors.print(Text(f"potstill: warning: {safe(what)}", style="yellow"))
+        self._errors.print(Text(f"  {safe(next_step)}"))
+
     @contextmanager
     def stages(self) -> Iterator[Callable[[str, int, int], None]]:
         """Progress of a work in stages: the callback takes stage, done and total; a new stage ends the one before."""

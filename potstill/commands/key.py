@@ -13,7 +13,7 @@ from capture.errors import SettingsError
 from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun, whole_number
-from potstill.output import ExitCode, Output
+from potstill.output import ExitCode, Output, counted
 
 if TYPE_CHECKING:
     from proxy.keys.limits import Limits
@@ -100,6 +100,7 @@ def _duration(text: str) -> int:
 def _limits(arguments: argparse.Namespace, before: Limits) -> Limits:
     """`before` with what the command line names; SettingsError for an impossible number."""
     from proxy.keys.limits import Limits
+    from proxy.keys.settings import LEAST_USD
 
     values = {name: getattr(before, name) for name in (*_RATES, *_BUDGETS.values())}
     for name in (*_RATES, *_BUDGETS):
@@ -107,12 +108,15 @@ def _limits(arguments: argparse.Namespace, before: Limits) -> Limits:
         if given is not None:
             if not 0 <= given <= 10**9:
                 raise SettingsError(f"--{name.replace('_', '-')} is {given:g}.", "Give a number between 0 and 1000000000.")
+            if name in _BUDGETS and 0 < given < LEAST_USD:
+                what = f"--{name.replace('_', '-')} is {given:g}, less than the least budget, $0.000001."
+                raise SettingsError(what, "Give that or more; 0 takes the budget away.")
             values[_BUDGETS.get(name, name)] = round(given * 1_000_000) if name in _BUDGETS else given
     return Limits(**values)
 
 
 def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from proxy.keys.key_store import add_key
+    from proxy.keys.key_store import add_key, read_keys
     from proxy.keys.limits import NO_LIMITS
     from proxy.keys.pepper import make_pepper, pepper_path
 
@@ -129,7 +133,24 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
             expires_us=clock.now_us() + arguments.expires if arguments.expires else 0,
             who=who_am_i(),
         )
+        others = [key for key in read_keys(database)[1] if key.id != made.id and made.name in (key.id, key.name)]
+    _warn_of_unknown_upstreams(made.upstreams, settings, output)
+    if others:
+        what = f"{made.name!r} is the name of {counted(len(others) + 1, 'key')} now, so it says no more which of them is meant."
+        output.warn(what, f"Name this one by its id: {made.id}. The others: {', '.join(key.id for key in others)}.")
     return _tell_secret(secret, made, output)
+
+
+def _warn_of_unknown_upstreams(patterns: tuple[str, ...], settings: Settings, output: Output) -> None:
+    """Says which of `patterns` stand for no upstream of the configuration, which may get one later."""
+    from proxy.keys.virtual_key import allows
+    from proxy.upstream_settings import PUBLIC, UpstreamSettings
+
+    names = list(settings.named_sections("upstreams", UpstreamSettings) or PUBLIC) if patterns else []
+    for pattern in patterns:
+        if not any(allows([pattern], name) for name in names):
+            next_step = f"There is {', '.join(names)}. Add [upstreams.NAME] to potstill.toml, or make another key."
+            output.warn(f"No upstream is named {pattern!r}, so the key opens nothing by that name.", next_step)
 
 
 def _rotate(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:

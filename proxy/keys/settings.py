@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from capture.settings import Settings
 
 _MICRO = 1_000_000
+LEAST_USD = 1 / _MICRO
+"""The least budget: money is counted in micro-dollars, and a budget of none of them would be no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,9 @@ class LimitSettings:
         for name in ("requests_per_minute", "tokens_per_minute", "concurrent", "usd_per_day", "usd_per_month"):
             if not 0 <= getattr(self, name) <= 10**9:
                 raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and 1000000000")
+        for name in ("usd_per_day", "usd_per_month"):
+            if 0 < getattr(self, name) < LEAST_USD:
+                raise ValueError(f"{name} is {getattr(self, name):g}, less than the least budget, $0.000001; 0 is no limit")
 
 
 @dataclass(frozen=True, slots=True)

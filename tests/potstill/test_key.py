@@ -92,3 +92,39 @@ def test_people_see_tables_and_next_steps(capsys: pytest.CaptureFixture[str]) ->
     assert run_command(["key", "show", "support"]) == ExitCode.OK
     assert "spent this month" in capsys.readouterr().out
     assert run_command(["key", "revoke", "support"]) == ExitCode.OK
+
+
+def test_a_budget_too_small_to_count_is_refused_as_it_would_be_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "less than the least budget" in fail(capsys, "add", "bad", "--usd-per-day", "0.0000001")
+    assert run(capsys, "list") == []
+    assert run(capsys, "add", "small", "--usd-per-day", "0.000001")["limits"]["day_microusd"] == 1
+    assert "0 takes the budget away" in fail(capsys, "limit", "small", "--usd-per-month", "0.0000009")
+    assert run(capsys, "limit", "small", "--usd-per-day", "0")["limits"]["day_microusd"] == 0
+
+
+def warned(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[dict[str, Any], str]:
+    assert run_command(["key", *arguments, "--json"]) == ExitCode.OK
+    said = capsys.readouterr()
+    return json.loads(said.out), said.err
+
+
+def test_an_upstream_that_is_not_there_is_pointed_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "potstill.toml").write_text('[upstreams.azure-eu]\nurl = "https://example.invalid/v1"\n')
+    made, said = warned(capsys, "add", "z", "--upstream", "nosuch", "--upstream", "azure*", "--task", "of-nobody")
+    assert made["upstreams"] == ["nosuch", "azure*"]
+    assert "warning: No upstream is named 'nosuch'" in said
+    assert "azure-eu" in said
+    assert "'azure*'" not in said
+    assert "of-nobody" not in said
+    assert warned(capsys, "add", "y", "--upstream", "azure-eu")[1] == ""
+
+
+def test_a_second_key_of_a_name_is_made_and_both_ids_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    first, said = warned(capsys, "add", "support-app")
+    assert said == ""
+    second, said = warned(capsys, "add", "support-app")
+    assert "'support-app' is the name of 2 keys now" in said
+    assert f"Name this one by its id: {second['id']}" in said
+    assert first["id"] in said
+    assert "2 keys are called 'support-app'" in fail(capsys, "show", "support-app")
+    assert run(capsys, "show", second["id"])["name"] == "support-app"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from proxy.keys.limits import (
     Limits,
     first_day_of,
     full_again,
+    limits_of,
     month_of,
     seconds,
     shared_by,
@@ -20,6 +22,7 @@ from proxy.keys.limits import (
     until_next_month_us,
     wait_us,
 )
+from proxy.keys.settings import LimitSettings
 
 STEPS = st.lists(st.integers(0, 40_000_000), min_size=1, max_size=60)
 NOON_US = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp() * 1_000_000)
@@ -65,3 +68,10 @@ def test_a_host_of_several_allows_its_part_and_never_nothing() -> None:
 
 def test_retry_after_is_whole_seconds_and_never_too_few() -> None:
     assert [seconds(wait) for wait in (1, 999_999, 1_000_000, 1_000_001)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["usd_per_day", "usd_per_month"])
+def test_a_budget_of_a_task_too_small_to_count_is_refused_as_it_would_be_none(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is 1e-07, less than the least budget"):
+        LimitSettings(**{name: 0.0000001})
+    assert limits_of(LimitSettings(**{name: 0.000001})).has_budget
