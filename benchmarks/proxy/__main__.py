@@ -22,10 +22,10 @@ from benchmarks.proxy.contestants import NAMES, POTSTILL, Peers
 from benchmarks.proxy.house import open_house
 from benchmarks.proxy.outcome import FIRST_BYTE, LATENCY, MARKERS, Findings
 from benchmarks.proxy.rounds import Comparison
-from benchmarks.proxy.traffic import BIG, BURST, JSON, PACED, TLS
+from benchmarks.proxy.traffic import BIG, BURST, JSON, MANY, PACED, TLS
 from benchmarks.proxy.wrk import wrk_path
 
-LOADED = (JSON, BURST, PACED, BIG, TLS)
+LOADED = (JSON, MANY, BURST, PACED, BIG, TLS)
 DELAYS = (LATENCY, FIRST_BYTE)
 SINGLE = {
     "streams": crowds.streams,
@@ -107,12 +107,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", type=_listed(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of load and delay (default: 3)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of load in each turn; slow contestants get twice as many")
-    parser.add_argument(
-        "--within",
-        type=float,
-        default=330.0,
-        help="seconds that rounds may take; one that would last longer does not begin (default: 330)",
-    )
+    within = "no further round begins that would end after so many seconds (default: 335)"
+    parser.add_argument("--within", type=float, default=335.0, help=within)
     parser.add_argument("--requests", type=int, default=50_000, help="requests of the part memory (default: 50000)")
     litellm, portkey = os.environ.get("BENCH_LITELLM", ".venv-litellm"), os.environ.get("BENCH_PORTKEY", ".portkey")
     parser.add_argument("--litellm", default=litellm, help="environment with litellm[proxy] (default: $BENCH_LITELLM)")

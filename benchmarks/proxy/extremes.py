@@ -34,7 +34,7 @@ from proxy.listen import claim_port
 
 _BODY_BYTES, _BODIES, _PATIENCE_S = 50_000_000, 3, 120.0
 _SPOOL_MIB, _STATUS_S = 64, 1.5
-_MANY = 64
+_CONNECTIONS = 64
 _CHUNK_S, _SHORT_CHUNK_S, _MOST_IN_SHORT_CHUNKS = 4, 2, 200_000
 
 
@@ -54,10 +54,10 @@ def workers(comparison: Comparison, _requests: int) -> Table:
                 pids.append(process.pid)
                 wait_for_port(process, port, log)
             _wait_for_listeners(port, count)
-            saturate(house.folder, port, JSON, 1, _MANY, next(comparison.numbers), {})
+            saturate(house.folder, port, JSON, 1, _CONNECTIONS, next(comparison.numbers), {})
             before = [cpu_seconds(pid) for pid in pids]
             with comparison.watched():
-                load = saturate(house.folder, port, JSON, comparison.seconds * 2, _MANY, next(comparison.numbers), {})
+                load = saturate(house.folder, port, JSON, comparison.seconds, _CONNECTIONS, next(comparison.numbers), {})
                 for pid in pids:
                     wait_until_quiet(pid)
             spent = [cpu_seconds(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]

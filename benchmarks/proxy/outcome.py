@@ -10,12 +10,13 @@ from statistics import median
 from benchmarks.conditions import Conditions
 from benchmarks.figures import Figure, table
 from benchmarks.proxy.contestants import DIRECT, LITELLM, NGINX, PORTKEY, POTSTILL, WRITER
-from benchmarks.proxy.traffic import BIG, BURST, JSON, PACED, TLS
+from benchmarks.proxy.traffic import BIG, BURST, JSON, MANY, PACED, TLS
 
 MARKERS = ("<!-- results of proxies -->", "<!-- end of results of proxies -->")
 LATENCY, FIRST_BYTE = "latency", "ttfb"
 TITLES: Mapping[str, str] = {
     JSON: "JSON, 0.9 KB asked and 1.2 KB answered",
+    MANY: "the same from 5,000 users in place of 300",
     BURST: "stream of 100 events in one burst",
     PACED: "stream of 50 events, 5 ms apart",
     BIG: "JSON, 100 KB asked",
@@ -34,6 +35,7 @@ SHOWN: Mapping[str, str] = {
 _ORDER = tuple(SHOWN)
 _GOALS: Mapping[str, tuple[tuple[str, str], ...]] = {
     JSON: ((LITELLM, POTSTILL), (PORTKEY, POTSTILL), (POTSTILL, NGINX)),
+    MANY: ((POTSTILL, NGINX),),
     BURST: ((LITELLM, POTSTILL),),
     PACED: ((POTSTILL, NGINX),),
     BIG: ((LITELLM, POTSTILL),),

@@ -11,17 +11,15 @@ from statistics import median, quantiles
 
 from benchmarks.figures import Tell
 from benchmarks.processes import busy_seconds, cpu_seconds, resident_mb
-from benchmarks.proxy.contestants import DIRECT, POTSTILL, WRITER
+from benchmarks.proxy.contestants import DIRECT, LITELLM, PORTKEY, POTSTILL, WRITER
 from benchmarks.proxy.house import House, ask_once, wait_until_quiet
 from benchmarks.proxy.open_loop import ask_at_times
 from benchmarks.proxy.outcome import FIRST_BYTE, LATENCY, SHOWN, Findings
-from benchmarks.proxy.traffic import BIG, JSON, PACED, STREAMED, request
+from benchmarks.proxy.traffic import BIG, JSON, MANY, PACED, SLOW, STREAMED, request
 from benchmarks.proxy.wrk import saturate
 
 _STRIDE = 10_000_000
 _STREAMS_PER_S = 10.0
-_SHARES = {PACED: 2, BIG: 0.5}
-"""Of the usual time: paced streams are few, and large prompts give the store writer much to do afterwards."""
 _LONGER_FIRST_BYTE = 2
 
 
@@ -35,22 +33,24 @@ class Comparison:
 
     def warm_up(self, scenarios: list[str]) -> None:
         """Every path of every contestant once, and a second of load; one that does not answer as it must is left out there."""
-        for name, scenario in itertools.product(self.house.names, dict.fromkeys((JSON, PACED, *scenarios))):
-            if problem := ask_once(self.house, name, scenario, next(self.numbers)):
-                self._unfit.add((name, scenario))
-                words = f"{name} does not answer {scenario}: {problem}"
-                (self.findings.problems if name == POTSTILL else self.findings.notes).append(words)
-                self.tell(words)
-        answered = len(dict.fromkeys((JSON, PACED, *scenarios)))
+        every = tuple(dict.fromkeys((JSON, PACED, SLOW, *scenarios)))
+        for scenario in every:
+            for name in self.in_turns(0, scenario):
+                if problem := ask_once(self.house, name, scenario, next(self.numbers)):
+                    self._unfit.add((name, scenario))
+                    words = f"{name} does not answer {scenario}: {problem}"
+                    (self.findings.problems if name == POTSTILL else self.findings.notes).append(words)
+                    self.tell(words)
         for name in self.house.names:
             port, extra = self.house.port(name, JSON), self.house.extra(name, JSON)
             load = saturate(self.house.folder, port, JSON, 1, 8, next(self.numbers), extra)
             if name == POTSTILL:
-                self.hold_against_store(answered + load.requests, 8)
+                self.hold_against_store(len(every) + load.requests, 8)
 
     def in_turns(self, turn: int, scenario: str) -> list[str]:
         """The contestants that answer `scenario`, in an order that moves on with `turn`."""
-        names = [name for name in self.house.names if (name, scenario) not in self._unfit]
+        left_out = (LITELLM, PORTKEY) if scenario == MANY else ()  # who the users are is nothing to them
+        names = [name for name in self.house.names if (name, scenario) not in self._unfit and name not in left_out]
         first = turn % len(names) if names else 0
         return names[first:] + names[:first]
 
@@ -58,7 +58,7 @@ class Comparison:
         """One turn of every contestant under load: CPU time for each request."""
         for name in self.in_turns(turn, scenario):
             plan, pid = self.house.plans[name], self.house.pids[name]
-            seconds = max(1, round(self.seconds * plan.longer * _SHARES.get(scenario, 1)))
+            seconds = max(1, round(self.seconds * _share(scenario, plan.longer)))
             connections = plan.streams if scenario in STREAMED else plan.connections
             port, extra = self.house.port(name, scenario), self.house.extra(name, scenario)
             writer_before, before = cpu_seconds(self.house.writer_pid), cpu_seconds(pid)
@@ -132,3 +132,8 @@ class Comparison:
             (self.findings.problems if name == POTSTILL else self.findings.notes).append(words)
         values = delays.whole_ms if kind == LATENCY else delays.first_ms
         return (median(values), quantiles(values, n=100, method="inclusive")[98]) if len(values) > 1 else None
+
+
+def _share(scenario: str, longer: float) -> float:
+    """Of the usual time: paced streams are few, and large prompts give the store writer much to do afterwards."""
+    return max(2.0, longer) if scenario == PACED else longer / 2 if scenario == BIG else longer

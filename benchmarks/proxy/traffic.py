@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from benchmarks.payloads import BURST_EVENTS, NO_ID, PATH, TASK, prose
 
-JSON, BURST, PACED, BIG, TLS = "json", "burst", "paced", "big", "tls"
+JSON, MANY, BURST, PACED, BIG, TLS = "json", "many", "burst", "paced", "big", "tls"
 SLOW, BODY = "slow", "body"
 STREAMED = (BURST, PACED, SLOW)
 EVENTS: Mapping[str, int] = {BURST: BURST_EVENTS, PACED: 50, SLOW: 50}
@@ -16,9 +16,14 @@ PACE_S: Mapping[str, float] = {PACED: 0.005, SLOW: 0.02}
 """Seconds between two events."""
 FIRST_S = 0.02
 """Seconds until the first event of a paced answer."""
-USERS = 300
+_USERS, _MANY_USERS = 300, 5_000
 _BIG_TURNS, _BIG_CHARACTERS = 220, 420
 _USUAL_CHARACTERS = 640
+
+
+def users_of(scenario: str) -> int:
+    """How many users there are, whose requests differ in a header. Potstill knows the heads of some hundred requests again."""
+    return _MANY_USERS if scenario == MANY else _USERS
 
 
 def model_of(scenario: str) -> str:
@@ -65,7 +70,7 @@ def headers(scenario: str, user: int) -> dict[str, str]:
         "x-stainless-read-timeout": "600",
         "Authorization": f"Bearer {key_of(scenario)}",
         "x-potstill-task": TASK,
-        "x-potstill-user": f"user_{user % USERS:03d}",
+        "x-potstill-user": f"user_{user % users_of(scenario):04d}",
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.payloads import NO_ID
-from benchmarks.proxy.traffic import USERS, body_template, head
+from benchmarks.proxy.traffic import body_template, head, users_of
 
 _SCRIPT = Path(__file__).with_name("wrk.lua")
 _PATIENCE_S = 20
@@ -57,7 +57,7 @@ def saturate(
 
 def _requests(port: int, scenario: str, first: int, extra: Mapping[str, str]) -> bytes:
     body = body_template(scenario)
-    heads = [head(port, scenario, user, extra, len(body)) for user in range(USERS)]
+    heads = [head(port, scenario, user, extra, len(body)) for user in range(users_of(scenario))]
     parts = [b"%d\n%b\n%d\n" % (first, NO_ID, len(heads))]
     parts += [b"%d\n%b" % (len(each), each) for each in heads]
     return b"".join((*parts, body))
