@@ -24,6 +24,7 @@ from proxy.route import STUDENT_PATHS, without_secrets
 from proxy.settings import ANTHROPIC, OPENAI
 from proxy.student import ask_student
 from proxy.teacher import ask_teacher, upstream_headers
+from proxy.upstream_keys import is_ours_to_mend
 from proxy.wire.call import Call
 from proxy.wire.limits import Problem
 from serve.flags import Assignment, assign
@@ -169,7 +170,7 @@ async def _ask(
         return asked.failure
     assert asked.route is not None
     headers = upstream_headers(relay, asked, asked.route.upstream)
-    if isinstance(headers, Failure):
+    if isinstance(headers, Failure) and not is_ours_to_mend(headers):
         return headers
     if assignment.variant == CANDIDATE:
         answer = await ask_student(relay, asked, assignment, recording)

@@ -39,7 +39,6 @@ _BARE_HEADS = frozenset(
 )
 """First names of what is served without /v1 where the path names no upstream."""
 _ANTHROPIC_PREFIX = "/anthropic/v1/"
-_REALTIME = "/v1/realtime"
 _SECRET_NAME = re.compile(r"(?i)key|token|secret|signature|passw|pwd|credential|authorization|\A(?:auth|sig)\Z")
 _MOST_DECODED = 3
 _ABSOLUTE = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -140,14 +139,20 @@ def choose_route(target: Target, family: str, upstreams: Mapping[str, Upstream],
     return route_to(upstream, target, family, model)
 
 
-def route_to(upstream: Upstream, target: Target, family: str, model: str) -> Route:
-    """The route of a request that asks for `model` in its body ('' for none) to `upstream`, which may be one that stands in."""
+def route_to(upstream: Upstream, target: Target, family: str, model: str, meant: str = "") -> Route:
+    """The route of a request that asks for `model` in its body ('' for none) to `upstream`, which may be one that stands in.
+
+    Then `meant` is the model that stands behind an alias of the one it stands in for; its own alias counts more.
+    """
     azure = read_azure_path(target.path)
     is_understood = azure is not None and (upstream.is_azure or not target.upstream or upstream.protocol == LITELLM)
     path = azure.openai_path if azure is not None and is_understood else target.path
     named = azure.deployment if azure is not None else ""
     asked = named or model
-    sent = upstream.aliases.get(asked, asked)
+    if asked not in upstream.aliases and meant:
+        sent = upstream.aliases.get(meant, meant)
+    else:
+        sent = upstream.aliases.get(asked, asked)
     url = _url(upstream, target, path, sent, azure if is_understood else None)
     changed = sent if sent != model and (is_understood or sent != asked) and not names_deployment(url) else ""
     known = _known_family(path)

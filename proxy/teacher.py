@@ -33,15 +33,18 @@ _BUSY = "upstream_busy"
 
 
 async def ask_teacher(
-    relay: Relay, config: Config, asked: Asked, headers: Sent, recording: Recording, key_id: str = ""
+    relay: Relay, config: Config, asked: Asked, headers: Sent | Failure, recording: Recording, key_id: str = ""
 ) -> Answer:
     """The answer as soon as its head is there; UpstreamFailedError.
 
-    `headers` are those for the upstream of `asked.route`, `key_id` is the virtual key for which others may be asked.
+    `headers` are those for the upstream of `asked.route`, or why our key for it is missing, which counts as its failure.
+    `key_id` is the virtual key for which others may be asked.
     """
     assert asked.route is not None
     upstream = asked.route.upstream
     if not upstream.fallbacks and not upstream.retries:
+        if isinstance(headers, Failure):
+            raise _without_key(headers)
         return await _ask(relay, config, asked, asked.route, headers, recording)
     chain = [asked.route, *(each for each in _others(config, asked, asked.route) if relay.gate.lets(key_id, each.upstream))]
     return await _ask_chain(relay, config, asked, chain, headers, recording)
@@ -66,12 +69,14 @@ def upstream_headers(relay: Relay, asked: Asked, upstream: Upstream) -> Sent | F
 
 
 async def _ask_chain(
-    relay: Relay, config: Config, asked: Asked, chain: list[Route], headers: Sent, recording: Recording
+    relay: Relay, config: Config, asked: Asked, chain: list[Route], headers: Sent | Failure, recording: Recording
 ) -> Answer:
-    """The answer of the first upstream of a chain that gives one; else the last answer that said no; else the last error."""
+    """The answer of the first upstream of a chain that gives one; else the last answer that said no; else the last error, but
+    that our key for the first is missing counts more, since that is ours to mend."""
     first = chain[0]
     best: Answer | UpstreamFailedError | None = None
     tried: list[str] = []
+    left_alone: list[tuple[Route, Sent]] = []
     try:
         for place, route in enumerate(chain):
             own = headers if place == 0 else upstream_headers(relay, asked, route.upstream)
@@ -80,6 +85,7 @@ async def _ask_chain(
                 continue
             if len(chain) > 1 and not relay.standing.circuit(route.upstream).may_try():
                 tried.append(f"{route.upstream.name}: {attempts.CIRCUIT_OPEN}")
+                left_alone.append((route, own))
                 continue
             has_next = place + 1 < len(chain)
             outcome, failed, is_over = await _ask_again(relay, config, asked, route, own, recording, has_next=has_next)
@@ -88,8 +94,9 @@ async def _ask_chain(
                 tried.append(f"{route.upstream.name}: {failed.reason}")
             if is_over:
                 break
-        if best is None:  # all are left alone; then the one that was meant is asked all the same
-            best = await _ask(relay, config, asked, first, headers, recording)
+        if best is None and left_alone:  # nobody was asked; then the one that was meant is asked all the same
+            route, own = left_alone[0]
+            best = await _ask(relay, config, asked, route, own, recording)
     except BaseException:
         if isinstance(best, Answer):
             best.close()
@@ -98,9 +105,17 @@ async def _ask_chain(
         recording.fallback_reason = "; ".join((recording.fallback_reason, *tried) if recording.fallback_reason else tried)
         if isinstance(best, Answer) and best.upstream != first.upstream.name:
             relay.counters.fell_back(tried[0])
+    if isinstance(headers, Failure) and not isinstance(best, Answer):
+        raise _without_key(headers)
+    assert best is not None  # since somebody of the chain had a key
     if isinstance(best, UpstreamFailedError):
         raise best
     return best
+
+
+def _without_key(failure: Failure) -> UpstreamFailedError:
+    """That our key for an upstream is missing, as its failure."""
+    return UpstreamFailedError(COMPLETE, failure, is_sent=False)
 
 
 async def _ask_again(
@@ -162,8 +177,9 @@ def _others(config: Config, asked: Asked, first: Route) -> list[Route]:
     if not first.upstream.fallbacks or not attempts.is_portable(asked.method, first.path, asked.body, is_encoded=is_encoded):
         return []
     model = "" if first.asked else asked.peeked.model  # the body's own may be another, and is replaced
+    meant = first.upstream.aliases.get(first.asked or model, "")
     named = (config.upstreams[name] for name in first.upstream.fallbacks)
-    return [route_to(upstream, replace(asked.target, upstream=""), asked.family, model) for upstream in named]
+    return [route_to(upstream, replace(asked.target, upstream=""), asked.family, model, meant) for upstream in named]
 
 
 def _failed(upstream: Upstream, outcome: Answer | UpstreamFailedError) -> Failed | None:

@@ -1,10 +1,12 @@
 """The keys that we hold for upstreams: read from the environment or a file when they are needed, kept nowhere else.
 
-A key file may be replaced at any time: it is looked at again after a second, so rotation needs no restart.
+A key file may be replaced at any time: it is looked at again after a second, so rotation needs no restart. Where it lies is
+told in the log alone, never to a client.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from proxy.upstream_settings import LITELLM, OPENAI, Upstream
 
 _TRUST_NS = 1_000_000_000
 _LARGEST = 65_536
+_OURS_MISSING = "missing_upstream_key"
+_log = logging.getLogger(__name__)
 
 
 class UpstreamKeys:
@@ -31,35 +35,48 @@ class UpstreamKeys:
         if upstream.protocol == LITELLM or not (upstream.key_variable or upstream.key_file):
             return ""
         if upstream.key_variable:
-            key, what = self._environ.get(upstream.key_variable, "").strip(), "is not set in the relay"
+            key, what = _usable(self._environ.get(upstream.key_variable, ""), "is not set in the relay")
             source, next_step = (
                 f"Environment variable {upstream.key_variable}",
                 f"Set {upstream.key_variable} where Potstill starts",
             )
         else:
-            key, what = self._read(upstream.key_file)
-            source, next_step = "The file of [upstreams] key", "Write the key into it, readable for the relay's user"
-        if key and not (key.isascii() and key.isprintable()):
-            key, what = "", "holds more than one line, or characters that no key has"
+            key, what = self._read(upstream)
+            source, next_step = f"The file in key of [upstreams.{upstream.name}]", "Write the key into it, readable for the relay"
         if not key:
             return Failure(
-                401, "missing_key", f"{source}, the key of upstream {upstream.name}, {what}.", f"{next_step}, then try again."
+                503, _OURS_MISSING, f"{source}, the key of upstream {upstream.name}, {what}.", f"{next_step}, then try again."
             )
         return key
 
-    def _read(self, path: str) -> tuple[str, str]:
-        """The key in a file, and what is wrong when there is none."""
-        now = clock.monotonic_ns()
-        read_at, key, what = self._files.get(path, (0, "", ""))
+    def _read(self, upstream: Upstream) -> tuple[str, str]:
+        """The key in the file of `upstream`, and what is wrong when there is none."""
+        now, path = clock.monotonic_ns(), upstream.key_file
+        read_at, key, before = self._files.get(path, (0, "", ""))
+        what = before
         if not read_at or now - read_at > _TRUST_NS:
-            key, what = "", "is empty"
             try:
                 with Path(path).open("rb") as file:
-                    key = file.read(_LARGEST).decode("ascii", "replace").strip()
+                    key, what = _usable(file.read(_LARGEST).decode("ascii", "replace"), "is empty")
             except OSError as error:
-                what = f"cannot be read: {error.strerror}"
+                key, what = "", f"cannot be read: {error.strerror}"
+            if not key and what != before:
+                _log.warning("the key of [upstreams.%s] in %s %s", upstream.name, path, what)
             self._files[path] = (now, key, what)
         return key, what
+
+
+def _usable(text: str, when_empty: str) -> tuple[str, str]:
+    """The key in `text` and '', or '' and what is wrong."""
+    key = text.strip()
+    if key and not (key.isascii() and key.isprintable()):
+        return "", "holds more than one line, or characters that no key has"
+    return key, "" if key else when_empty
+
+
+def is_ours_to_mend(failure: Failure) -> bool:
+    """True when the key that is missing is one of ours, and not the client's."""
+    return failure.kind == _OURS_MISSING
 
 
 def missing_from_client(upstream: Upstream) -> Failure:

@@ -468,7 +468,7 @@ async def test_an_exchange_has_an_end_when_its_time_is_up(start: Start, upstream
 async def test_a_key_from_a_file_is_sent_and_a_missing_one_is_told(start: Start, upstream: Upstream, tmp_path: Path) -> None:
     worker, _ = await start('key = "file:main.key"')
     reply = await talk(worker.port, CHAT, KEY, ASK)
-    assert reply.status == 401
+    assert reply.status == 503
     assert "the key of upstream main, cannot be read" in json.loads(reply.body)["error"]["message"]
     assert upstream.received == []
     (tmp_path / "other").write_text("sk-file\n")

@@ -9,7 +9,7 @@ import pytest
 
 from capture import clock
 from proxy.failures import Failure
-from proxy.upstream_keys import UpstreamKeys, missing_from_client
+from proxy.upstream_keys import UpstreamKeys, is_ours_to_mend, missing_from_client
 from proxy.upstream_settings import Upstream
 
 PLAIN = Upstream("up", "openai", "client", "", "http://up", "http://up/v1")
@@ -25,7 +25,7 @@ def from_environment(protocol: str = "openai") -> Upstream:
 
 def message(found: str | Failure) -> str:
     assert isinstance(found, Failure)
-    assert found.status == 401
+    assert (found.status, is_ours_to_mend(found)) == (503, True)
     return found.message
 
 
@@ -64,14 +64,21 @@ def test_a_key_file_is_read_again_after_a_second(tmp_path: Path, monkeypatch: py
         (None, "cannot be read: No such file"),
     ],
 )
-def test_a_file_without_a_usable_key_is_told_and_never_shown(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_a_file_without_a_usable_key_is_told_and_never_shown(
+    tmp_path: Path, content: bytes | None, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "key"
     if content is not None:
         file.write_bytes(content)
-    said = message(UpstreamKeys({}).of(from_file(file)))
+    keys = UpstreamKeys({})
+    said = message(keys.of(from_file(file)))
     assert words in said
+    assert message(keys.of(from_file(file))) == said
     assert "sk-" not in said
+    assert "The file in key of [upstreams.up]" in said
     assert str(tmp_path) not in said, "a client learns nothing of our disk"
+    (logged,) = (record.getMessage() for record in caplog.records)
+    assert logged.startswith(f"the key of [upstreams.up] in {file} ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
@@ -83,4 +90,6 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
 
 
 def test_a_client_without_a_key_learns_which_one_to_set() -> None:
-    assert "Set OPENAI_API_KEY in the app" in missing_from_client(PLAIN).message
+    found = missing_from_client(PLAIN)
+    assert "Set OPENAI_API_KEY in the app" in found.message
+    assert (found.status, is_ours_to_mend(found)) == (401, False)
