@@ -19,6 +19,10 @@ from proxy.keys.ledger import Ledger, Wish
 from proxy.keys.limits import first_day_of, month_of
 
 _MANY = 500
+MOST_AT_ONCE, FEW = 2_000, 500
+"""Most requests that the store is asked about in one round, and how many it is asked about in each."""
+_LONGEST_PAUSE = 15
+"""Rounds that pass at most without asking."""
 _SPENT = (
     "SELECT {name}, SUM(CASE WHEN day = :today THEN cost_microusd + :assumed * unpriced ELSE 0 END), "
     "SUM(cost_microusd + :assumed * unpriced) FROM spend WHERE day >= :first AND {name} <> '' GROUP BY {name}"
@@ -34,6 +38,34 @@ class Owed:
     tokens: int
     microusd: int
     ended_us: int
+
+
+class Rounds:
+    """Which of the requests that wait for the store it is asked about next, so that many that wait cost little.
+
+    The oldest come first, as the store gets them first; where it has none of them, the next ones, as some it never gets. While
+    it has nothing new of many, more and more rounds pass without asking; few are asked about each round.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._pause = self._left = 0
+
+    def next(self, waiting: int) -> slice:
+        """The places to ask about now, of `waiting` in the order of their age; an empty slice for none."""
+        if self._left and waiting > FEW:
+            self._left -= 1
+            return slice(0)
+        if self._start >= waiting:
+            self._start = 0
+        return slice(self._start, min(self._start + MOST_AT_ONCE, waiting))
+
+    def heard(self, settled: int) -> None:
+        """The store had `settled` of those."""
+        if settled:
+            self._start = self._pause = self._left = 0
+        else:
+            self._start += MOST_AT_ONCE
+            self._pause = self._left = min(2 * self._pause + 1, _LONGEST_PAUSE)
 
 
 def key_subject(id: str) -> str:

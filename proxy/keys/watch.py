@@ -23,7 +23,7 @@ from capture.pricing import PriceSettings, PriceTable, load_price_table
 from proxy.keys.key_store import read_keys, read_revision
 from proxy.keys.ledger import Ledger
 from proxy.keys.pepper import read_pepper
-from proxy.keys.settle import Owed, settle
+from proxy.keys.settle import Owed, Rounds, settle
 from proxy.keys.virtual_key import VirtualKey
 
 _MOST_OWED = 50_000
@@ -78,6 +78,7 @@ class KeyWatcher:
         self._put_off: deque[Callable[[], None]] = deque()
         self._ended: deque[Owed] = deque()
         self._owed: list[Owed] = []
+        self._rounds = Rounds()
         self._read_ns = clock.monotonic_ns()
         self._snapshot = self._from_copy()
         self._has_read = threading.Event()
@@ -195,7 +196,12 @@ class KeyWatcher:
         self._take_ended()
         spools = self._spools()
         if subjects or self._owed:
-            self._owed = settle(database, ledger, self._owed, subjects, self.assumed_microusd, clock.now_us())
+            asked = self._rounds.next(len(self._owed))
+            about = self._owed[asked]
+            waiting = settle(database, ledger, about, subjects, self.assumed_microusd, clock.now_us())
+            if about:
+                self._owed[asked] = waiting
+                self._rounds.heard(len(about) - len(waiting))
         ledger.sweep(lambda holder: ids.format_id("sp", holder) not in spools)
 
     def _forget_old(self) -> None:
