@@ -163,22 +163,42 @@ async def test_who_says_that_nothing_more_comes_and_does_not_read_is_cut_too() -
         await until(lambda: found.is_empty, 20)
 
 
+async def test_who_leaves_the_last_little_of_an_answer_unread_is_cut_too() -> None:
+    """Less than what pauses an answer, so that nothing else would notice."""
+
+    async def serve(call: Call) -> None:
+        (connection,) = found.server.connections
+        call.start(200, "OK", b"", has_length=False)
+        while not connection.unsent:
+            call.write(bytes(20_000))
+            await asyncio.sleep(0)
+        call.finish()
+
+    limits = Limits(body_bytes=2**20, stall_s=0.5, keepalive_s=0.1)
+    async with serving(serve, limits) as found, client(found.port, limit=2**12) as one:
+        one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        one.writer.write(request())
+        await _calls(found)
+        await until(lambda: found.is_empty, 20)
+
+
 async def test_who_reads_slowly_but_reads_is_not_cut() -> None:
-    async with serving(_whole, Limits(body_bytes=2**20, stall_s=1.0, keepalive_s=0.2)) as found, client(found.port) as one:
-        transport = one.writer.transport
-        transport.pause_reading()  # type: ignore[attr-defined]
+    limits = Limits(body_bytes=2**20, stall_s=1.0, keepalive_s=0.2)
+    async with serving(_whole, limits) as found, client(found.port, limit=2**14) as one:
         one.writer.write(request())
         await _calls(found)
         (connection,) = found.server.connections
-        while connection.unsent > 20_000_000:
+        head = await one.reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: 30000000" in head
+        taken = 0
+        for _ in range(6):
             before = connection.unsent
-            transport.resume_reading()  # type: ignore[attr-defined]
-            await until(lambda before=before: connection.unsent < before)  # type: ignore[misc]
-            transport.pause_reading()  # type: ignore[attr-defined]
+            async with asyncio.timeout(LONGEST_S):
+                while connection.unsent == before > 0:
+                    taken += len(await one.reader.read(2**14))
             await passed(0.3)
-        transport.resume_reading()  # type: ignore[attr-defined]
-        reply = await one.reply()
-        assert (len(reply.body), reply.is_whole) == (len(LARGE), True)
+        async with asyncio.timeout(LONGEST_S):
+            await one.reader.readexactly(len(LARGE) - taken)
 
 
 # --- leaving, at every stage
