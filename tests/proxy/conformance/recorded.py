@@ -43,9 +43,12 @@ class Recorded:
         return next((suffix for suffix in SUFFIXES if self.path.endswith(suffix)), "")
 
 
-def read_recorded() -> list[Recorded]:
-    """Every exchange whose bytes were kept; skips where the recordings are not laid out."""
-    names = sorted({entry["file"] for entry in cassettes.index()})
+def read_recorded(hosts: tuple[str, ...] = ("",)) -> list[Recorded]:
+    """Every exchange whose bytes were kept, of files with one of a host that has one of `hosts` in its name.
+
+    Skips where the recordings are not laid out.
+    """
+    names = sorted({entry["file"] for entry in cassettes.index() if any(part in entry["host"] for part in hosts)})
     read = (
         _recorded(name, request, response)
         for name in names

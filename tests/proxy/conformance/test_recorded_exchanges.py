@@ -159,8 +159,8 @@ async def test_recorded_exchanges_pass_and_are_read_right(suffix: str, replay: R
 
 
 async def test_what_is_not_understood_passes_all_the_same(replay: Replay) -> None:
-    items = replay.groups[OTHER]
-    assert len(items) > 500
+    items = replay.groups[OTHER][::3]  # the relay reads none of it: hundreds show as much as thousands
+    assert len(items) > 400
     for item, reply, received, stored in await replayed(replay, items):
         check_bytes(replay, item, reply, received, stored)
         assert stored.exchange.state == "complete", item.name

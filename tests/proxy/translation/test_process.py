@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,88 +83,75 @@ def test_litellm_is_not_loaded_by_the_worker_the_supervisor_or_the_waiting_proce
     assert not loaded_by(f"import {module}") & {"litellm", "openai", "boto3", "google"}
 
 
-async def test_the_process_talks_to_the_provider_alone_and_to_nobody_at_its_start(folder: Path) -> None:
-    with provider_thread() as provider:
-        provider.script = answering(json.dumps(gemini([{"text": "Hello."}])).encode())
-        write_config(folder, provider.url)
-        process = start(folder, provider.url, "-c", WATCHED)
-        socket = folder / "data" / "run" / "translation.sock"
-        try:
-            await asyncio.to_thread(wait_for, socket, process, folder / "log.txt")
-            assert "TALKS" not in (folder / "log.txt").read_text()
-            assert (await ask(socket, {"model": GEMINI, "messages": SAY}))[0] == 200
-            assert (await ask(socket, {"model": GEMINI, "messages": SAY}, "proxied"))[0] == 200
-            assert provider.received[-1].line.startswith("POST http://provider.invalid/v1beta/models/")
-            async with (
-                aiohttp.ClientSession("http://translation", connector=aiohttp.UnixConnector(str(socket))) as session,
-                session.post(
-                    "/v1/messages/count_tokens", json={"model": GEMINI, "messages": SAY}, headers={HEADER: "gemini"}
-                ) as answer,
-            ):
-                assert answer.status == 200
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_S) == 0
-        talks = [line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("TALKS")]
-        assert talks and all("127.0.0.1" in line for line in talks), talks
-
-
-async def test_sigterm_lets_an_open_answer_finish_and_takes_the_socket_away(folder: Path) -> None:
-    import threading
-
-    with provider_thread() as provider:
-        gate = threading.Event()
-        provider.script = streaming(PIECES, EVENTS, pause=[gate])
-        write_config(folder, provider.url)
-        process = start(folder, provider.url)
-        socket = folder / "data" / "run" / "translation.sock"
-        await asyncio.to_thread(wait_for, socket, process, folder / "log.txt")
-        try:
-            async with (
-                aiohttp.ClientSession("http://translation", connector=aiohttp.UnixConnector(str(socket))) as session,
-                session.post(
-                    "/v1/chat/completions", json={"model": GEMINI, "messages": SAY, "stream": True}, headers={HEADER: "gemini"}
-                ) as answer,
-            ):
-                assert b"Hel" in await answer.content.readline()
-                process.send_signal(signal.SIGTERM)
-                async with asyncio.timeout(PATIENCE_S):
-                    while socket.exists():  # noqa: ASYNC110
-                        await asyncio.sleep(0.02)
-                gate.set()
-                rest = await answer.text()
-            assert "lo." in rest and "[DONE]" in rest
-        finally:
-            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
-
-
-async def test_sighup_takes_new_upstreams_and_keeps_the_old_ones_when_the_new_are_wrong(folder: Path) -> None:
+async def test_it_talks_to_the_provider_alone_follows_its_settings_and_lets_an_open_answer_finish(folder: Path) -> None:
+    """All in the life of one process, because each loads litellm, which takes seconds."""
     with provider_thread() as provider:
         provider.script = answering(json.dumps(gemini([{"text": "Hello."}])).encode())
         config = write_config(folder, provider.url)
-        process = start(folder, provider.url)
+        process = start(folder, provider.url, "-c", WATCHED)
         socket, log = folder / "data" / "run" / "translation.sock", folder / "log.txt"
         try:
             await asyncio.to_thread(wait_for, socket, process, log)
-            body = {"model": GEMINI, "messages": SAY}
-            assert (await ask(socket, body, "later"))[0] == 404
-            good = config.read_text()
-            config.write_text(
-                good + f'[upstreams.later]\nprotocol = "litellm"\nurl = "{provider.url}/v1beta"\nkey = "file:key.txt"\n'
-            )
-            process.send_signal(signal.SIGHUP)
-            async with asyncio.timeout(PATIENCE_S):
-                while (await ask(socket, body, "later"))[0] != 200:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            config.write_text(good + "[upstreams.later]\nprotocool = 1\n")
-            process.send_signal(signal.SIGHUP)
-            async with asyncio.timeout(PATIENCE_S):
-                while "The configuration is not taken" not in log.read_text():  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            assert (await ask(socket, body, "later"))[0] == 200
+            assert "TALKS" not in log.read_text()
+            await ask_in_every_way(socket, provider)
+            await change_settings(process, config, provider.url, socket, log)
+            await end_while_answering(process, provider, socket)
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE_S)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+        talks = [line for line in log.read_text().splitlines() if line.startswith("TALKS")]
+        assert talks and all("127.0.0.1" in line for line in talks), talks
+
+
+async def ask_in_every_way(socket: Path, provider: Upstream) -> None:
+    """Straight, through a proxy, and for a count, which no provider is asked for."""
+    assert (await ask(socket, {"model": GEMINI, "messages": SAY}))[0] == 200
+    assert (await ask(socket, {"model": GEMINI, "messages": SAY}, "proxied"))[0] == 200
+    assert provider.received[-1].line.startswith("POST http://provider.invalid/v1beta/models/")
+    async with (
+        aiohttp.ClientSession("http://translation", connector=aiohttp.UnixConnector(str(socket))) as session,
+        session.post("/v1/messages/count_tokens", json={"model": GEMINI, "messages": SAY}, headers={HEADER: "gemini"}) as answer,
+    ):
+        assert answer.status == 200
+
+
+async def change_settings(process: subprocess.Popen[bytes], config: Path, url: str, socket: Path, log: Path) -> None:
+    """SIGHUP takes new upstreams, and keeps the old ones when the new are wrong."""
+    body = {"model": GEMINI, "messages": SAY}
+    assert (await ask(socket, body, "later"))[0] == 404
+    good = config.read_text()
+    config.write_text(good + f'[upstreams.later]\nprotocol = "litellm"\nurl = "{url}/v1beta"\nkey = "file:key.txt"\n')
+    process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(PATIENCE_S):
+        while (await ask(socket, body, "later"))[0] != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    config.write_text(good + "[upstreams.later]\nprotocool = 1\n")
+    process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(PATIENCE_S):
+        while "The configuration is not taken" not in log.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await ask(socket, body, "later"))[0] == 200
+
+
+async def end_while_answering(process: subprocess.Popen[bytes], provider: Upstream, socket: Path) -> None:
+    """SIGTERM takes the socket away, and lets an open answer finish."""
+    gate = threading.Event()
+    provider.script = streaming(PIECES, EVENTS, pause=[gate])
+    async with (
+        aiohttp.ClientSession("http://translation", connector=aiohttp.UnixConnector(str(socket))) as session,
+        session.post(
+            "/v1/chat/completions", json={"model": GEMINI, "messages": SAY, "stream": True}, headers={HEADER: "gemini"}
+        ) as answer,
+    ):
+        assert b"Hel" in await answer.content.readline()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_S):
+            while socket.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        gate.set()
+        rest = await answer.text()
+    assert "lo." in rest and "[DONE]" in rest
 
 
 def test_a_socket_that_others_could_put_there_is_refused(folder: Path) -> None:

@@ -26,6 +26,7 @@ BINARY = "application/vnd.amazon.eventstream"
 _THOUGHT = re.compile(r"^<thinking>.*?</thinking>", re.DOTALL)
 """How Nova says what it thinks; litellm tells it as reasoning."""
 
+HOSTS = ("bedrock", "googleapis")
 OPERATIONS = ("generateContent", "streamGenerateContent", "converse", "converse-stream")
 
 
@@ -62,7 +63,7 @@ class Said:
 @pytest.fixture(scope="module")
 def answers() -> list[Answer]:
     """All answers to the four operations; skips where the recordings are not laid out."""
-    return [found for each in read_recorded() if (found := _answer(each)) is not None]
+    return [found for each in read_recorded(HOSTS) if (found := _answer(each)) is not None]
 
 
 def _answer(recorded: Recorded) -> Answer | None:
