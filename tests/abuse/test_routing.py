@@ -125,7 +125,6 @@ OUTSIDE = [
     "/\\evil.example/v1",
     "/..",
     "/.",
-    "/",
     "",
     "*",
     "/admin",
@@ -140,6 +139,12 @@ async def test_a11_a_path_that_leads_out_of_its_upstream_is_refused(target: str,
     (reply,) = await send(relay.port, request(f"GET {target}", KEY))
     assert reply.status in (400, 404)
     assert said(reply, "anthropic" if "/v1/messages" in target else "openai")
+    assert upstream.received == []
+
+
+async def test_a11_the_root_leads_to_no_upstream_and_tells_nothing_of_any(relay: Worker, upstream: Upstream) -> None:
+    (reply,) = await send(relay.port, request("GET /", KEY))
+    assert (reply.status, reply.body) == (200, b'{"relay": "potstill"}\n')
     assert upstream.received == []
 
 
