@@ -78,12 +78,14 @@ def _refuse_malformed(relay: Relay, call: Call, problem: Problem) -> None:
 async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None:
     recording = Recording(relay.spool, config.capture)
     asked, grant, key_id = admit(relay, asked, recording.raw_id)
-    assignment = _assign(relay, asked)
-    content = config.omission.content_of(asked)
+    assignment = NOT_ASSIGNED
     answer: Answer | Failure | None = None
-    is_kept = False
+    is_begun = is_kept = False
     try:
+        assignment = _assign(relay, asked)
+        content = config.omission.content_of(asked)
         is_kept = recording.begin(begin_of(asked, assignment, content, key_id))
+        is_begun = True
         if is_kept or not config.capture.rejects_when_full:
             is_kept = await recording.rest(asked.body)
         if not is_kept and config.capture.rejects_when_full:
@@ -117,6 +119,8 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
         await _refuse(relay, call, asked, assignment, recording, failure, INTERRUPTED)
     finally:
         recording.end(INTERRUPTED)
+        if not is_begun:
+            grant.cancel()
         grant.end(is_kept)
         if isinstance(answer, Answer):
             answer.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy import text
 
 from capture import feed
 from capture.database import Database, open_database
@@ -197,6 +198,25 @@ async def test_a_reload_changes_limits_for_what_comes_next(house: House) -> None
         assert (await ask(worker, "", tag)).status == 401
         worker.reload(house.settings(""))
         assert (await ask(worker, "", tag)).status == 200
+
+
+async def test_a_request_that_fails_before_it_is_kept_gives_back_what_it_took(house: House) -> None:
+    """Here because of a flag with a salt longer than its hash can take, which no command writes."""
+    with closing(house.database()) as database, database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO flag_changes (id, task, release_id, engine_model, share_bp, unit, salt, who, why, created_us)"
+                " VALUES ('fl_1', 'triage', 'rel_1', 'student', 5000, 'auto', :salt, 'somebody', '', 1)"
+            ),
+            {"salt": "s" * 80},
+        )
+    async with house.relay("[limits.triage]\nconcurrent = 1\nusd_per_day = 0.01\n") as worker:
+        of_task, of_unit = "x-potstill-task: triage\r\n", "x-potstill-user: u7\r\n"
+        replies = [await ask(worker, "", of_task + of_unit) for _ in range(3)]
+        assert [(reply.status, error_of(reply)["code"]) for reply in replies] == [(500, "relay_error")] * 3
+        assert worker.status()["keys"]["unsettled"] == 0  # type: ignore[index]
+        assert (await ask(worker, "", of_task)).status == 200
+    assert len(house.upstream.received) == 1
 
 
 async def test_feedback_asks_for_a_key_where_keys_are_required(house: House) -> None:
