@@ -29,8 +29,10 @@ from capture.pseudonyms import read_policy
 from capture.settings import Settings, StoreSettings, load_settings
 from curate.settings import CurateSettings
 from proxy.admin_token import read_token
+from proxy.failures import Failure
 from proxy.keys.settings import CacheSettings, KeysSettings, LimitSettings
 from proxy.settings import RelaySettings, UpstreamSettings, read_upstreams
+from proxy.upstream_keys import look_for_key
 from serve.settings import EngineSettings
 from train.settings import TrainSettings
 
@@ -110,6 +112,18 @@ def problems(settings: Settings) -> list[PotstillError]:
             found += settings.problems(f"{section}.{name}", cls)
     if not found:
         found += _crossed(settings)
+    return found
+
+
+def warnings(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[PotstillError]:
+    """What a configuration without problems needs and does not find just now, though it may come later: keys of upstreams."""
+    found: list[PotstillError] = []
+    for upstream in read_upstreams(settings).values():
+        if isinstance(missing := look_for_key(upstream, environ), Failure):
+            next_step = f"Set it where Potstill starts, or change key in [upstreams.{upstream.name}]."
+            if upstream.key_file:
+                next_step = f"Write the key to {upstream.key_file}, or change key in [upstreams.{upstream.name}]."
+            found.append(PotstillError(missing.what.replace(" in the relay", ""), next_step))
     return found
 
 

@@ -19,7 +19,7 @@ from potstill.findings import BAD, NOTE, OK, Finding
 from proxy.admin_token import read_token
 from proxy.failures import Failure
 from proxy.settings import NO_KEY, RelaySettings, Upstream, read_upstreams
-from proxy.upstream_keys import UpstreamKeys
+from proxy.upstream_keys import look_for_key
 from proxy.upstream_settings import proxy_of
 from serve.engine_state import FAILED, READY, read_state
 from serve.settings import EngineSettings
@@ -115,7 +115,7 @@ def check_upstreams(settings: Settings) -> list[Finding]:
 
 def _upstream(upstream: Upstream) -> tuple[Finding, float | None]:
     check = f"upstream {upstream.name}"
-    if isinstance(key := UpstreamKeys(os.environ).of(upstream), Failure):
+    if isinstance(key := look_for_key(upstream, os.environ), Failure):
         source = f"export {upstream.key_variable}=..." if upstream.key_variable else f"Write it to {upstream.key_file}"
         return Finding(check, BAD, key.what, f"{source}, or set [upstreams.{upstream.name}] key."), None
     if upstream.socket:

@@ -34,20 +34,8 @@ class UpstreamKeys:
         """
         if upstream.protocol == LITELLM or not (upstream.key_variable or upstream.key_file):
             return ""
-        if upstream.key_variable:
-            key, what = _usable(self._environ.get(upstream.key_variable, ""), "is not set in the relay")
-            source, next_step = (
-                f"Environment variable {upstream.key_variable}",
-                f"Set {upstream.key_variable} where Potstill starts",
-            )
-        else:
-            key, what = self._read(upstream)
-            source, next_step = f"The file in key of [upstreams.{upstream.name}]", "Write the key into it, readable for the relay"
-        if not key:
-            return Failure(
-                503, _OURS_MISSING, f"{source}, the key of upstream {upstream.name}, {what}.", f"{next_step}, then try again."
-            )
-        return key
+        key, what = _in_environment(upstream, self._environ) if upstream.key_variable else self._read(upstream)
+        return key or _missing(upstream, what)
 
     def _read(self, upstream: Upstream) -> tuple[str, str]:
         """The key in the file of `upstream`, and what is wrong when there is none."""
@@ -55,15 +43,39 @@ class UpstreamKeys:
         read_at, key, before = self._files.get(path, (0, "", ""))
         what = before
         if not read_at or now - read_at > _TRUST_NS:
-            try:
-                with Path(path).open("rb") as file:
-                    key, what = _usable(file.read(_LARGEST).decode("ascii", "replace"), "is empty")
-            except OSError as error:
-                key, what = "", f"cannot be read: {error.strerror}"
+            key, what = _in_file(upstream)
             if not key and what != before:
                 _log.warning("the key of [upstreams.%s] in %s %s", upstream.name, path, what)
             self._files[path] = (now, key, what)
         return key, what
+
+
+def look_for_key(upstream: Upstream, environ: Mapping[str, str]) -> str | Failure:
+    """As `UpstreamKeys.of` as it stands this moment, also for an upstream that we translate for; nothing is logged."""
+    if not (upstream.key_variable or upstream.key_file):
+        return ""
+    key, what = _in_environment(upstream, environ) if upstream.key_variable else _in_file(upstream)
+    return key or _missing(upstream, what)
+
+
+def _in_environment(upstream: Upstream, environ: Mapping[str, str]) -> tuple[str, str]:
+    return _usable(environ.get(upstream.key_variable, ""), "is not set in the relay")
+
+
+def _in_file(upstream: Upstream) -> tuple[str, str]:
+    try:
+        with Path(upstream.key_file).open("rb") as file:
+            return _usable(file.read(_LARGEST).decode("ascii", "replace"), "is empty")
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror}"
+
+
+def _missing(upstream: Upstream, what: str) -> Failure:
+    source, next_step = f"The file in key of [upstreams.{upstream.name}]", "Write the key into it, readable for the relay"
+    if upstream.key_variable:
+        source, next_step = f"Environment variable {upstream.key_variable}", f"Set {upstream.key_variable} where Potstill starts"
+    what = f"{source}, the key of upstream {upstream.name}, {what}."
+    return Failure(503, _OURS_MISSING, what, f"{next_step}, then try again.")
 
 
 def _usable(text: str, when_empty: str) -> tuple[str, str]:

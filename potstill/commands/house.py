@@ -195,7 +195,7 @@ def _config(arguments: argparse.Namespace, settings: Settings, output: Output) -
         return ExitCode.OK
     problems = configuration.problems(settings)
     if arguments.verb == "check":
-        return _tell_problems(problems, settings, output)
+        return _tell_problems(problems, [] if problems else configuration.warnings(settings), settings, output)
     for error in problems:
         raise error
     explained = configuration.explain(settings)
@@ -206,11 +206,16 @@ def _config(arguments: argparse.Namespace, settings: Settings, output: Output) -
     return ExitCode.OK
 
 
-def _tell_problems(problems: Sequence[PotstillError], settings: Settings, output: Output) -> int:
+def _tell_problems(
+    problems: Sequence[PotstillError], warnings: Sequence[PotstillError], settings: Settings, output: Output
+) -> int:
+    found = [("problem", error) for error in problems] + [("warning", error) for error in warnings]
     if output.as_json:
-        output.json([{"what": error.what, "next_step": error.next_step} for error in problems])
-    elif not problems:
-        output.say(f"{settings.path or 'The configuration (no file, defaults and environment)'} is in order.")
-    for error in () if output.as_json else problems:
-        output.say(str(error))
+        output.json([{"kind": kind, "what": error.what, "next_step": error.next_step} for kind, error in found])
+        return ExitCode.FAILED if problems else ExitCode.OK
+    for kind, error in found:
+        output.say(f"Warning: {error}" if kind == "warning" else str(error))
+    if not problems:
+        verdict = f"has no error, and {counted(len(warnings), 'warning')}" if warnings else "is in order"
+        output.say(f"{settings.path or 'The configuration (no file, defaults and environment)'} {verdict}.")
     return ExitCode.FAILED if problems else ExitCode.OK

@@ -48,8 +48,8 @@ def _up(arguments: argparse.Namespace, settings: Settings, output: Output) -> in
         raise error
     is_json = settings.section("logs", LogSettings).format == JSON
 
-    def notice(said: str) -> None:
-        output.say(json_line("info", "potstill", said) if is_json else said)
+    def notice(said: str, level: str = "info") -> None:
+        output.say(json_line(level, "potstill", said) if is_json else said)
 
     def say_ready(relay: str, admin: str) -> None:
         notice(f"potstill is up. Relay {relay}, admin {admin}, data {settings.data_folder}")
@@ -58,6 +58,8 @@ def _up(arguments: argparse.Namespace, settings: Settings, output: Output) -> in
             output.say(f"  ANTHROPIC_BASE_URL={relay}")
             output.say("  Tag a task with the header x-potstill-task, or put /task/NAME before /v1 in the address.")
 
+    for warning in configuration.warnings(settings):
+        notice(f"Warning: {warning}", "warning")
     supervise.run(
         settings,
         with_engine=arguments.engine,

@@ -198,6 +198,25 @@ def test_config_check_tells_everything_that_is_wrong_at_once(here: Path, capsys:
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+@pytest.mark.parametrize(("key", "words"), [("env:POTSTILL_TEST_UNSET", "is not set"), ("file:openai.key", "cannot be read")])
+def test_config_check_warns_of_a_key_that_is_not_there_yet(
+    key: str, words: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "potstill.toml").write_text(f'[upstreams.openai]\nurl = "https://api.openai.com/v1"\nkey = "{key}"\n')
+    assert run_command(["config", "check", "--json"]) == ExitCode.OK
+    (warning,) = output_of(capsys)
+    assert warning["kind"] == "warning"
+    assert words in warning["what"]
+    assert "change key in [upstreams.openai]" in warning["next_step"]
+    assert (str(here / "openai.key") in warning["next_step"]) is key.startswith("file:")
+    assert run_command(["config", "check"]) == ExitCode.OK
+    said = capsys.readouterr()
+    assert said.out.startswith("Warning: ")
+    assert "has no error, and 1 warning." in said.out
+    assert "in order" not in said.out
+    assert said.err == ""
+
+
 def test_config_check_looks_at_what_the_file_points_to(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "potstill.toml").write_text('[relay]\nadmin_token_file = "token"\n[otel]\nwhere = "tsk:a"\n')
     assert run_command(["config", "check", "--json"]) == ExitCode.FAILED

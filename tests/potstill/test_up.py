@@ -74,6 +74,15 @@ def test_it_shows_the_ports_that_it_took_reloads_on_sighup_and_ends_in_order(tmp
         assert process.wait(60) == 0
 
 
+def test_it_warns_at_its_start_of_a_key_that_is_not_there(tmp_path: Path) -> None:
+    with up(tmp_path, 'key = "file:openai.key"\n') as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("Warning: The file in key of [upstreams.openai]")
+        assert str(tmp_path / "openai.key") in first
+        heard(process, "potstill is up")
+
+
 def test_with_json_logs_every_line_is_an_object(tmp_path: Path) -> None:
     with up(tmp_path, '[logs]\nformat = "json"\n') as process:
         assert process.stdout is not None
