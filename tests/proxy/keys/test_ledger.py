@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -175,20 +176,24 @@ def test_a_worker_too_many_for_the_slots_takes_that_of_a_dead_one(tmp_path: Path
     last.close()
 
 
-def _take_all(folder: str, limits: Limits, microusd: int, pipe: Connection) -> None:
-    """Takes until it is refused for good; tells how often it got something, then waits to be ended."""
-    ledger = new_ledger(Path(folder))
-    wishes = [Wish("key:a", limits)]
-    pipe.recv()
-    taken = 0
-    while (refusal := ledger.take(wishes, 0, microusd, NOW)) is None or refusal.limit == CONCURRENT:
-        taken += refusal is None
-        if refusal is None and limits.concurrent:
-            use = ledger.use(wishes[0].subject, NOW)
-            assert 0 < use.in_flight <= limits.concurrent
-            ledger.finish(wishes)
-    pipe.send(taken)
-    pipe.recv()
+def _take_all(folder: str, microusd: int, pipe: Connection) -> None:
+    """For each name and limits that it is sent: takes until it is refused for good, and tells how often it got something."""
+    while (sent := pipe.recv()) is not None:
+        name, limits = sent
+        ledger = new_ledger(Path(folder) / name)
+        wishes = [Wish("key:a", limits)]
+        pipe.send("ready")
+        pipe.recv()
+        taken = 0
+        while (refusal := ledger.take(wishes, 0, microusd, NOW)) is None or refusal.limit == CONCURRENT:
+            taken += refusal is None
+            if refusal is None and limits.concurrent:
+                use = ledger.use(wishes[0].subject, NOW)
+                assert 0 < use.in_flight <= limits.concurrent
+                ledger.finish(wishes)
+        pipe.send(taken)
+        pipe.recv()
+        ledger.close()
 
 
 def start(
@@ -204,22 +209,30 @@ def start(
     return started  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(
-    "limits", [Limits(day_microusd=10_000), Limits(requests_per_minute=1_428), Limits(concurrent=2, day_microusd=10_000)]
-)
-def test_several_processes_together_take_exactly_what_there_is(tmp_path: Path, limits: Limits) -> None:
-    workers = start(tmp_path, 3, _take_all, limits, 7)
-    for _, pipe in workers:
-        pipe.send("go")
-    taken = []
-    for _, pipe in workers:
-        assert pipe.poll(DEADLINE_S)
-        taken.append(pipe.recv())
-    assert sum(taken) == 1_428  # 10,000 / 7
+def test_several_processes_together_take_exactly_what_there_is(tmp_path: Path) -> None:
+    workers = start(tmp_path, 3, _take_all, 7)
+    for number, limits in enumerate(
+        (Limits(day_microusd=10_000), Limits(requests_per_minute=1_428), Limits(concurrent=2, day_microusd=10_000))
+    ):
+        (tmp_path / str(number)).mkdir()
+        for _, pipe in workers:
+            pipe.send((str(number), limits))
+        assert [told(pipe) for _, pipe in workers] == ["ready"] * 3
+        for _, pipe in workers:
+            pipe.send("go")
+        assert sum(told(pipe) for _, pipe in workers) == 1_428, limits  # 10,000 / 7
+        for _, pipe in workers:
+            pipe.send("end")
     for process, pipe in workers:
-        pipe.send("end")
+        pipe.send(None)
         process.join(DEADLINE_S)
         assert process.exitcode == 0
+
+
+def told(pipe: Connection) -> Any:
+    """What a process tells next."""
+    assert pipe.poll(DEADLINE_S)
+    return pipe.recv()
 
 
 def _hold(folder: str, pipe: Connection) -> None:
