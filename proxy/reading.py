@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from multidict import CIMultiDict
 
+from proxy.credentials import has_virtual
 from proxy.failures import Failure
 from proxy.hosts import is_known_host, is_loopback, is_own_origin
 from proxy.identify import BadTagError, Identity, identify
@@ -20,6 +21,12 @@ from proxy.wire.limits import Problem
 
 _NO_TRACE = Failure(
     405, "method_not_allowed", "TRACE is not served here: an upstream may answer it with the key it was sent.", "Use GET."
+)
+_KEY_IN_URL = Failure(
+    401,
+    "key_in_url",
+    "A virtual key stands in the URL, where logs keep it; it counts in a header alone.",
+    "Send it in header Authorization, x-api-key or api-key, and rotate it with `potstill key rotate`.",
 )
 _READ, _MOST_KNOWN, _LONGEST_KNOWN = "read", 16, 200
 
@@ -96,15 +103,18 @@ def read_request(call: Request, relay: RelaySettings, upstreams: Mapping[str, Up
     target, route, failure = Target("", ""), None, None
     family = family_of(Target(MESSAGES if MESSAGES in call.raw_path else "", ""), headers)
     peeked = peek(body) if "content-encoding" not in headers else Peek()
-    try:
-        target = read_target(call.raw_path)
-        family = family_of(target, headers)
-        route = choose_route(target, family, upstreams, peeked.model)
-        family = route.family
-        if route.asked:
-            peeked = replace(peeked, model=route.asked)
-    except RouteError as error:
-        failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
+    if has_virtual(call.raw_path):
+        failure = _KEY_IN_URL  # and nothing of the target is kept
+    else:
+        try:
+            target = read_target(call.raw_path)
+            family = family_of(target, headers)
+            route = choose_route(target, family, upstreams, peeked.model)
+            family = route.family
+            if route.asked:
+                peeked = replace(peeked, model=route.asked)
+        except RouteError as error:
+            failure = Failure(error.status, "bad_path" if error.status == 400 else "not_found", error.what, error.next_step)
     identity = Identity()
     try:
         identity = identify(headers.items(), target.task, peeked)

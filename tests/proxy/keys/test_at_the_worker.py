@@ -200,6 +200,24 @@ async def test_a_reload_changes_limits_for_what_comes_next(house: House) -> None
         assert (await ask(worker, "", tag)).status == 200
 
 
+@pytest.mark.parametrize("place", ["?key={}", "?api-version=1&api-key={}", "?x=%62{}", "/{}", "?key=ps%2D{2}", "?key=ps%252D{2}"])
+@pytest.mark.parametrize("path", [CHAT, "/upstream/own/v1/messages", "/v1/realtime"])
+async def test_a_virtual_key_in_a_url_is_refused_and_neither_passed_on_nor_kept(house: House, place: str, path: str) -> None:
+    key, id = house.add_key()
+    secret = key.removeprefix(f"ps-{id}-")
+    written = place.replace("{2}", key.removeprefix("ps-")).replace("{}", key)
+    async with house.relay("") as worker:
+        reply = await ask(worker, key, path=path + written)
+        assert reply.status == 401
+        body = json.loads(reply.body)
+        assert body.get("type") == ("error" if "messages" in path else None)
+        assert "header" in body["error"]["message"]
+        assert secret.encode() not in reply.body
+    assert house.upstream.received == []
+    assert [each.status for each in house.drain()] == [401]
+    assert all(secret.encode() not in found.read_bytes() for found in house.folder.rglob("*") if found.is_file())
+
+
 async def test_a_request_that_fails_before_it_is_kept_gives_back_what_it_took(house: House) -> None:
     """Here because of a flag with a salt longer than its hash can take, which no command writes."""
     with closing(house.database()) as database, database.write() as connection:
@@ -237,6 +255,8 @@ async def test_a_websocket_needs_a_key_where_keys_are_required(house: House) -> 
                 protocols = ["realtime", *(f"openai-insecure-api-key.{each}" for each in offered)]
                 await session.ws_connect(f"{address}?model={model}" if model else address, protocols=protocols)
             assert refused.value.status == status
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
+            await session.ws_connect(f"{address}?model=gpt-realtime&key={key}", headers={"Authorization": f"Bearer {key}"})
     assert house.upstream.received == []
 
 
