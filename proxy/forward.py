@@ -30,7 +30,7 @@ _LAST_WORDS_S = 5.0
 _ID, _OVERHEAD, _UPSTREAM, _VARIANT, _RELEASE = (
     PREFIX + name for name in ("exchange-id", "overhead-ms", "upstream", "variant", "release")
 )
-_STOPPED = Failure(503, "relay_stopped", "Potstill was stopped before the answer was whole.", "Try again.")
+STOPPED = Failure(503, "relay_stopped", "Potstill was stopped before the answer was whole.", "Try again.")
 
 
 async def forward(
@@ -80,7 +80,7 @@ async def forward(
         return
     except asyncio.CancelledError:
         if relay.is_stopping and not recording.is_ended:
-            await _break_off(call, asked, recording, passed.is_stream and not passed.is_encoded, INTERRUPTED, _STOPPED)
+            await _break_off(call, asked, recording, passed.is_stream and not passed.is_encoded, INTERRUPTED, STOPPED)
         raise
     if last:
         recording.part(last)

@@ -13,7 +13,7 @@ from capture.records import Begin
 from proxy import failures
 from proxy.failures import Failure
 from proxy.feedback import find_target, take_feedback
-from proxy.forward import forward, refuse, replay, write_failure
+from proxy.forward import STOPPED, forward, refuse, replay, write_failure
 from proxy.keys.gate import FREE, Grant
 from proxy.outbound import Answer, UpstreamFailedError
 from proxy.reading import Asked, failure_of, read_call, refuse_host
@@ -50,7 +50,7 @@ async def serve_exchange(relay: Relay, call: Call) -> None:
         return
     config = relay.enter()
     try:
-        await _serve(relay, config, call, read_call(call, config.relay, config.upstreams))
+        await _serve(relay, config, call, read_call(call, config.relay, config.upstreams, call.head.known_under(config)))
     finally:
         relay.leave(config)
 
@@ -108,6 +108,8 @@ async def _serve(relay: Relay, config: Config, call: Call, asked: Asked) -> None
     except UpstreamFailedError as error:
         await _refuse(relay, call, asked, assignment, recording, error.failure, error.state)
     except asyncio.CancelledError:
+        if relay.is_stopping and not (call.has_started or call.is_gone or recording.status):
+            await _refuse(relay, call, asked, assignment, recording, STOPPED, INTERRUPTED)
         recording.end(INTERRUPTED if relay.is_stopping else CLIENT_CLOSED)
         raise
     except ConnectionError:

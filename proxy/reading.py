@@ -47,7 +47,7 @@ class Asked:
     stored: dict[str, str] = field(default_factory=dict)
     """The headers that are kept."""
     known: dict[Any, Any] = field(default_factory=dict)
-    """What was concluded from this head before, for this request and others; see `proxy.wire.call.Head`."""
+    """What was concluded from this head under the same configuration, for this request and others."""
 
 
 class Request(Protocol):
@@ -65,9 +65,11 @@ class Request(Protocol):
     def problem(self) -> Problem | None: ...
 
 
-def read_call(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream]) -> Asked:
-    """As `read_request`, for one of many calls with the same head: what follows from head, model and stream is found once."""
-    known = call.head.known
+def read_call(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream], known: dict[Any, Any]) -> Asked:
+    """As `read_request`, for one of many calls with the same head: what follows from head, model and stream is found once.
+
+    `known` is what the head is known to mean under these settings (`Head.known_under`).
+    """
     peeked = peek(call.body) if "content-encoding" not in call.headers else Peek()
     if call.problem is not None or peeked.names_somebody:
         read = read_request(call, relay, upstreams)

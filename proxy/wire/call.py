@@ -40,15 +40,26 @@ class Connection(Protocol):
 
 class Head:
     """The head of a request but for its length. Clients that send the same head again get the same object, so that what
-    follows from it can be kept in `known`."""
+    follows from it need not be found again."""
 
-    __slots__ = ("headers", "known", "method", "raw_path", "version")
+    __slots__ = ("_config", "_known", "headers", "is_sound", "method", "raw_path", "version")
 
     def __init__(self, method: str, raw_path: str, version: str, headers: CIMultiDict[str]) -> None:
         self.method, self.raw_path, self.version = method, raw_path, version
         self.headers = headers
-        self.known: dict[Any, Any] = {}
-        """What others have concluded from this head, by keys of their own."""
+        self.is_sound = False
+        """True once it was looked at and may be served."""
+        self._config: object = None
+        self._known: dict[Any, Any] = {}
+
+    def known_under(self, config: object) -> dict[Any, Any]:
+        """What others have concluded from this head while `config` was in force, by keys of their own.
+
+        What was concluded under another one is gone: it may name hosts and keys that do not belong together any more.
+        """
+        if self._config is not config:
+            self._config, self._known = config, {}
+        return self._known
 
 
 class Call:

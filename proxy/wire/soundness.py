@@ -5,8 +5,6 @@ from __future__ import annotations
 from proxy.wire.call import Head
 from proxy.wire.limits import Problem
 
-_IS_SOUND = "is_sound"
-
 
 def length_of(length: bytes | None) -> int:
     """A Content-Length, which the parser has found to be digits; Python takes no thousands of them, not even zeros."""
@@ -20,11 +18,11 @@ def malformed(why: str) -> Problem:
 
 def problem_of(head: Head) -> Problem | None:
     """What makes a well-parsed head one that must not be served."""
-    if _IS_SOUND in head.known:
+    if head.is_sound:
         return None
     problem = _find_problem(head)
     if problem is None:
-        head.known[_IS_SOUND] = True
+        head.is_sound = True
     return problem
 
 

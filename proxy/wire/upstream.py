@@ -102,13 +102,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._moved = self._loop.time()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._is_whole:  # what follows is no part of the answer
                 self._is_beyond = True
                 self._end(reply)
                 return
             self._pass_on(reply)
-            self._fail(BrokenError(f"what it sent is no HTTP: {error}"))
+            self._fail(BrokenError(f"what it sent is no HTTP that was asked for: {error}"))
             return
         if not self._has_head:
             self._head_bytes += len(data)
@@ -169,7 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(self._due(), self._look_at_clock)
 
     def on_body(self, data: bytes) -> None:
-        if not self._is_beyond:
+        if not (self._is_beyond or self._is_head):
             self._pieces.append(data)
 
     def on_message_complete(self) -> None:

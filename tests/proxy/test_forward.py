@@ -462,3 +462,18 @@ async def test_a_short_body_is_not_taken_for_whole(relay: Worker, upstream: Upst
     (exchange,) = kept(relay_config)
     assert exchange.end is not None
     assert exchange.end.state == "upstream_aborted"
+
+
+async def test_the_body_of_an_answer_to_head_and_a_switch_of_protocols_reach_nobody(relay: Worker, upstream: Upstream) -> None:
+    async def script(received: Received, writer: asyncio.StreamWriter) -> None:
+        is_head = received.line.startswith("HEAD")
+        writer.write(http_answer(CHAT_ANSWER) if is_head else b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nhello")
+
+    upstream.script = script
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(f"HEAD /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    writer.write(f"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}\r\n".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 502 ")
+    writer.close()

@@ -26,7 +26,7 @@ def ask(given: Head, body: bytes) -> Asked:
     transport = cast(asyncio.Transport, None)
     call = Call(cast(Connection, None), transport, given, str(len(body)), Holder(Budget(1)), True)
     call.body = body
-    return read_call(call, RelaySettings(), UPSTREAMS)
+    return read_call(call, RelaySettings(), UPSTREAMS, given.known_under(UPSTREAMS))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_plain_way_and_the_short_one_agree() -> None:
     call = Call(cast(Connection, None), cast(asyncio.Transport, None), given, None, Holder(Budget(1)), True)
     call.body = b'{"model":"a"}'
     plain = read_request(call, RelaySettings(), UPSTREAMS)
-    short = read_call(call, RelaySettings(), UPSTREAMS)
+    short = read_call(call, RelaySettings(), UPSTREAMS, given.known_under(UPSTREAMS))
     assert (plain.identity, plain.route, plain.stored) == (short.identity, short.route, short.stored)
 
 
@@ -60,8 +60,23 @@ def test_what_a_client_makes_up_is_not_remembered() -> None:
     for number in range(100):
         ask(given, b'{"model":"%d"}' % number)
     ask(given, b'{"model":"%s"}' % (b"x" * 100_000))
-    assert len(given.known) <= 16
-    assert all(len(str(each)) < 5_000 for each in given.known)
+    known = given.known_under(UPSTREAMS)
+    assert 0 < len(known) <= 16
+    assert all(len(str(each)) < 5_000 for each in known)
     refused = head(**{"x-potstill-tsak": "typo"})
     assert ask(refused, b'{"model":"a"}').failure is not None
-    assert refused.known == {}
+    assert refused.known_under(UPSTREAMS) == {}
+
+
+def test_what_was_concluded_under_one_configuration_is_forgotten_under_another() -> None:
+    given = head()
+    moved = {"openai": Upstream("openai", "openai", "client", "", "http://elsewhere", "http://elsewhere/v1")}
+    first = ask(given, b'{"model":"a"}')
+    first.known["key of the first"] = "secret"
+    call = Call(cast(Connection, None), cast(asyncio.Transport, None), given, None, Holder(Budget(1)), True)
+    call.body = b'{"model":"a"}'
+    second = read_call(call, RelaySettings(), moved, given.known_under(moved))
+    assert first.route is not None
+    assert second.route is not None
+    assert (first.route.upstream.root, second.route.upstream.root) == ("http://up", "http://elsewhere")
+    assert "key of the first" not in second.known

@@ -160,3 +160,35 @@ async def test_a_stream_through_a_proxy_goes_on_over_a_reload_and_its_ways_are_c
         await until(upstream.closed.is_set)
     finally:
         await relay.drain(0.0)
+
+
+async def test_a_request_on_its_way_during_a_reload_goes_by_the_new_configuration_alone(
+    worker: Worker, near: Peer, tmp_path: Path
+) -> None:
+    asked: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(http_answer(CHAT_ANSWER))
+        await reader.read()
+        writer.close()
+
+    far = await asyncio.start_server(listen, "127.0.0.1", 0)
+    head = f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n\r\n".encode()
+    (tmp_path / "new-key").write_text("sk-new", "utf-8")
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    try:
+        writer.write(head + ASK)  # the relay has seen this head, and knows where it goes
+        await reader.readuntil(CHAT_ANSWER)
+        writer.write(head + ASK[:5])
+        await until(lambda: any(connection._next is not None for connection in worker._server.connections))
+        port = far.sockets[0].getsockname()[1]
+        worker.reload(written(tmp_path, f"{port}/elsewhere/v1", f'key = "file:{tmp_path}/new-key"'))
+        writer.write(ASK[5:])
+        await reader.readuntil(CHAT_ANSWER)
+    finally:
+        writer.close()
+        far.close()
+    assert asked[0].startswith(b"POST /elsewhere/v1/chat/completions ")
+    assert b"Bearer sk-new" in asked[0]
+    assert b"sk-client" not in asked[0]

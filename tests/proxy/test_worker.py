@@ -194,3 +194,20 @@ def test_the_worker_loads_no_heavy_library() -> None:
 async def test_the_worker_starts_with_its_flags_read(relay: Worker) -> None:
     assert relay.status()["flag_error"] == ""
     assert relay.status()["is_flags_stale"] is False
+
+
+async def test_who_has_no_answer_yet_when_the_relay_stops_is_told_so(relay_config: Settings, upstream: Upstream) -> None:
+    async def say_nothing(_received: Received, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    upstream.script = say_nothing
+    worker = await start_worker(relay_config)
+    asking = asyncio.ensure_future(talk(worker.port, CHAT, KEY, ASK))
+    await until(lambda: upstream.received)
+    assert await worker.drain(0.0) == 1
+    reply = await asking
+    assert (reply.status, reply.is_whole) == (503, True)
+    assert b"relay_stopped" in reply.body
+    (exchange,) = kept(relay_config)
+    assert exchange.end is not None
+    assert (exchange.end.state, exchange.end.error_kind) == ("interrupted", "relay_stopped")
