@@ -200,6 +200,17 @@ async def test_a_reload_changes_limits_for_what_comes_next(house: House) -> None
         assert (await ask(worker, "", tag)).status == 200
 
 
+async def test_the_model_that_is_asked_for_counts_for_a_key_whatever_is_sent_in_its_place(house: House) -> None:
+    for_alias, _ = house.add_key(models=["fast"])
+    for_sent, _ = house.add_key(models=["gpt-4o*"])
+    alias = f'[upstreams.cheap]\nurl = "{house.upstream.url}"\nkey = "none"\naliases = {{fast = "gpt-4o-mini"}}\n'
+    async with house.relay(alias) as worker:
+        asked = [(for_alias, b"fast"), (for_sent, b"fast"), (for_alias, b"gpt-4o-mini"), (for_sent, b"gpt-4o-mini")]
+        replies = [await ask(worker, key, body=b'{"model":"%s","messages":[]}' % model) for key, model in asked]
+    assert [reply.status for reply in replies] == [200, 403, 403, 200]
+    assert [json.loads(each.body)["model"] for each in house.upstream.received] == ["gpt-4o-mini"] * 2
+
+
 @pytest.mark.parametrize("place", ["?key={}", "?api-version=1&api-key={}", "?x=%62{}", "/{}", "?key=ps%2D{2}", "?key=ps%252D{2}"])
 @pytest.mark.parametrize("path", [CHAT, "/upstream/own/v1/messages", "/v1/realtime"])
 async def test_a_virtual_key_in_a_url_is_refused_and_neither_passed_on_nor_kept(house: House, place: str, path: str) -> None:
