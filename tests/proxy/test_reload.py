@@ -39,7 +39,8 @@ def test_a_change_concerns_only_who_reads_it() -> None:
 
 
 def test_what_needs_a_restart_is_named_and_stays_for_whoever_starts_meanwhile() -> None:
-    new = having(**{**BEFORE.sections, "relay": {"port": 9000, "admin_port": 1, "workers": 3, "hosts": ["a"]}, "store": {"database_url": "x"}})
+    relay = {"port": 9000, "admin_port": 1, "workers": 3, "hosts": ["a"]}
+    new = having(**{**BEFORE.sections, "relay": relay, "store": {"database_url": "x"}})
     change = compare(BEFORE, new)
     assert change.fixed == ("relay.admin_port", "relay.port", "store.data_folder", "store.database_url")
     assert change.changed == ("relay.hosts", "relay.idle_timeout_s", "relay.workers")
