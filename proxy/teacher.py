@@ -24,6 +24,7 @@ from proxy.reading import Asked
 from proxy.recording import Recording
 from proxy.relay import Config, Relay
 from proxy.route import Route, route_to
+from proxy.slots import Slots
 from proxy.upstream_keys import missing_from_client
 from proxy.upstream_settings import LITELLM, Upstream
 
@@ -66,6 +67,17 @@ def upstream_headers(relay: Relay, asked: Asked, upstream: Upstream) -> Sent | F
         headers[PREFIX + "upstream"] = upstream.name
     sent = asked.known[place] = Sent.of(headers)
     return sent
+
+
+async def take_turn(relay: Relay, upstream: Upstream, recording: Recording) -> Slots:
+    """Where a turn at `upstream` was taken, to be given back there once; UpstreamFailedError when none comes in time."""
+    slots = relay.standing.slots(upstream)
+    before = clock.monotonic_ns()
+    has_turn = await slots.take(upstream.max_concurrent, upstream.max_waiting, upstream.longest_wait_s)
+    recording.waited_ns += clock.monotonic_ns() - before
+    if not has_turn:
+        raise UpstreamFailedError(COMPLETE, _busy(upstream), is_sent=False)
+    return slots
 
 
 async def _ask_chain(
@@ -149,13 +161,7 @@ async def _ask(relay: Relay, config: Config, asked: Asked, route: Route, headers
     """One attempt at the upstream of `route`; UpstreamFailedError."""
     upstream = route.upstream
     circuit = relay.standing.circuit(upstream)
-    slots = relay.standing.slots(upstream) if upstream.max_concurrent else None
-    if slots is not None:
-        before = clock.monotonic_ns()
-        has_turn = await slots.take(upstream.max_concurrent, upstream.max_waiting, upstream.longest_wait_s)
-        recording.waited_ns += clock.monotonic_ns() - before
-        if not has_turn:
-            raise UpstreamFailedError(COMPLETE, _busy(upstream), is_sent=False)
+    slots = await take_turn(relay, upstream, recording) if upstream.max_concurrent else None
     try:
         reply = await config.outbound.ask(upstream, asked.method, route.url, headers, _body(asked, route), recording)
     except BaseException as error:

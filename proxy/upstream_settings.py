@@ -65,7 +65,7 @@ class UpstreamSettings:
     total_timeout_s: float = 0.0
     """Longest time from the request to the last byte; 0: no limit."""
     max_concurrent: int = 0
-    """Most requests at a time from one relay worker; 0: no limit."""
+    """Most requests and open WebSockets at a time from one relay worker; 0: no limit."""
     max_waiting: int = 100
     """Most requests of one worker that wait for their turn when max_concurrent is reached; more are answered with 503."""
     longest_wait_s: float = 5.0

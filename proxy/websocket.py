@@ -10,6 +10,8 @@ import asyncio
 import base64
 import binascii
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -29,9 +31,9 @@ from proxy.reading import Asked, read_request
 from proxy.recording import Recording
 from proxy.relay import Config, Relay
 from proxy.route import RAW, model_in_query
-from proxy.settings import KEY_FROM_CLIENT, OPENAI
+from proxy.settings import KEY_FROM_CLIENT, OPENAI, Upstream
 from proxy.talk import Talk
-from proxy.teacher import upstream_headers
+from proxy.teacher import take_turn, upstream_headers
 from proxy.websocket_upstream import Refusal, dial
 from proxy.wire.limits import Problem
 
@@ -111,7 +113,7 @@ async def _serve(
     offered = handshake.keyed if upstream.key == KEY_FROM_CLIENT else handshake.protocols
     if handshake.is_key_named and offered is handshake.keyed:
         headers.popall("authorization", None)  # the key goes as it came
-    async with dial(config, upstream, asked.route.url, headers, offered, recording) as found:
+    async with _turn(relay, upstream, recording), dial(config, upstream, asked.route.url, headers, offered, recording) as found:
         if isinstance(found, Refusal):
             return await _pass_on_refusal(relay, recording, found, upstream.name)
         limit = config.relay.websocket_message_mib * 2**20
@@ -127,6 +129,19 @@ async def _serve(
         await client.prepare(_with_protocol(request, found.protocol))
         talk = Talk(recording, client, found.socket, upstream.name, config.relay)
         return await _hold(relay, talk, client)
+
+
+@asynccontextmanager
+async def _turn(relay: Relay, upstream: Upstream, recording: Recording) -> AsyncIterator[None]:
+    """One of the turns at `upstream`, for as long as the WebSocket is open; UpstreamFailedError when none comes in time."""
+    if not upstream.max_concurrent:
+        yield
+        return
+    slots = await take_turn(relay, upstream, recording)
+    try:
+        yield
+    finally:
+        slots.give_back()
 
 
 async def _hold(relay: Relay, talk: Talk, client: web.WebSocketResponse) -> web.StreamResponse:
