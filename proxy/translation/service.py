@@ -87,7 +87,7 @@ class Service:
             return _refused(family, Trouble(asked.status, asked.message, "not_translated", asked.field))
         key = _client_key(request.headers) if provider.is_key_from_client else _own_key(provider)
         if key is None:
-            return _refused(family, Trouble(401, _no_key(provider), "no_key"))
+            return _refused(family, Trouble(401 if provider.is_key_from_client else 503, _no_key(provider), "no_key"))
         try:
             ready = await self._library()
             result = await ready.ask(asked, key, provider.url)
