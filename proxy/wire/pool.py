@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohappyeyeballs
@@ -100,8 +101,7 @@ class Pool:
         self._all.add(connection)
         return connection
 
-    async def _connect(self, origin: Origin, make: type[UpstreamConnection] | object) -> UpstreamConnection:
-        assert callable(make)
+    async def _connect(self, origin: Origin, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
         if origin.path:
             _, protocol = await self._loop.create_unix_connection(make, origin.path)
             return protocol
