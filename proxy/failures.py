@@ -63,7 +63,7 @@ def body(family: str, failure: Failure, exchange_id: str) -> bytes:
     """The JSON error body that SDKs of `family` understand."""
     if family == ANTHROPIC:
         error = {"type": _ANTHROPIC_TYPES.get(failure.status, "api_error"), "message": failure.message}
-        return msgspec.json.encode({"type": "error", "error": error, "request_id": exchange_id})
+        return msgspec.json.encode({"type": "error", "error": error, "request_id": exchange_id or None})
     kind = _OPENAI_TYPES.get(failure.status, "upstream_error" if failure.status == 502 else "server_error")
     kind = BUDGET_SPENT if failure.kind == BUDGET_SPENT else kind
     return msgspec.json.encode({"error": {"message": failure.message, "type": kind, "param": None, "code": failure.kind}})

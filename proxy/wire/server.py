@@ -408,6 +408,8 @@ class ClientConnection(asyncio.Protocol):
         ]
         if call.length is not None:
             kept.append(("Content-Length", call.length))
+        if not call.is_keepalive:
+            kept.append(("Connection", "close"))
         call.holder.release()
         self._parser = httptools.HttpRequestParser(self)
         self._state = _IDLE
