@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from capture import clock
 from capture.errors import SettingsError
-from capture.exchange import TIMEOUT, UPSTREAM_ABORTED
+from capture.exchange import COMPLETE, TIMEOUT, UPSTREAM_ABORTED
 from proxy.failures import Failure
 from proxy.headers import Sent
 from proxy.recording import Recording
@@ -19,7 +19,7 @@ from proxy.slots import Slots
 from proxy.upstream_settings import proxy_of
 from proxy.wire.addresses import is_private_name
 from proxy.wire.pool import Origin, Pool
-from proxy.wire.reply import BrokenError, ConnectFailedError, PrivateAddressError, Reply, SilentError
+from proxy.wire.reply import BrokenError, ConnectFailedError, PrivateAddressError, Reply, SilentError, UnsendableError
 from proxy.wire.through_proxy import ProxiedUpstream
 from proxy.wire.upstream import Patience
 
@@ -120,6 +120,9 @@ class Outbound:
             except BaseException:
                 reply.close()
                 raise
+        except UnsendableError as error:
+            failure = Failure(400, "unsendable_header", str(error), "Send it as UTF-8, or leave it out.")
+            raise UpstreamFailedError(COMPLETE, failure, is_sent=False) from error
         except ConnectFailedError as error:
             raise UpstreamFailedError(UPSTREAM_ABORTED, _unreachable(upstream, error), is_sent=False) from error
         except (SilentError, BrokenError) as error:

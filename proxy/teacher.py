@@ -167,7 +167,7 @@ async def _ask(relay: Relay, config: Config, asked: Asked, route: Route, headers
     except BaseException as error:
         if slots is not None:
             slots.give_back()
-        if isinstance(error, UpstreamFailedError):
+        if isinstance(error, UpstreamFailedError) and error.failure.status >= 500:  # else the request is to blame
             circuit.failed()
         raise
     if reply.status in _SICK:

@@ -21,6 +21,10 @@ class PrivateAddressError(ConnectFailedError):
     """A public name led into a private network; no connection was tried."""
 
 
+class UnsendableError(ConnectFailedError):
+    """The way to the upstream cannot carry the request as it is; nothing was sent, and the upstream is not to blame."""
+
+
 class SilentError(Exception):
     """The upstream has sent nothing for too long, or takes too long in all; the text says which."""
 

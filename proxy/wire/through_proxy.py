@@ -12,7 +12,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from proxy.wire.reply import BrokenError, ConnectFailedError, Reply, SilentError
+from proxy.wire.reply import BrokenError, ConnectFailedError, Reply, SilentError, UnsendableError
 from proxy.wire.upstream import Patience
 
 _READ_BUFFER = 2**17
@@ -153,10 +153,10 @@ class _Reading:
 
 
 def _refuse_unsendable(headers: CIMultiDict[str]) -> None:
-    """Raises ConnectFailedError for bytes that are no UTF-8, which aiohttp would leave out without a word."""
+    """Raises UnsendableError for bytes that are no UTF-8, which aiohttp would leave out without a word."""
     for name, value in headers.items():
         try:
             f"{name}{value}".encode()
         except UnicodeEncodeError as error:
             named = name.encode("ascii", "replace").decode()
-            raise ConnectFailedError(f"header {named} is not UTF-8, which cannot pass the HTTP proxy") from error
+            raise UnsendableError(f"Header {named} is not UTF-8, and cannot pass the HTTP proxy.") from error

@@ -71,14 +71,15 @@ async def test_an_answer_through_an_http_proxy_may_pause_for_longer_than_its_beg
 
 
 async def test_a_header_that_cannot_pass_an_http_proxy_is_refused_and_never_changed(start: Start, upstream: Upstream) -> None:
-    worker = await start()
+    worker = await start("circuit_failures = 1")
     reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
     head = f"{CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\n{KEY}Content-Length: {len(ASK)}\r\n".encode()
     writer.write(head + b"X-Name: caf\xe9\r\n\r\n" + ASK)
     reply = await asyncio.wait_for(read_reply(reader), 30)
     writer.close()
-    assert reply.status == 502
-    assert b"header X-Name is not UTF-8" in reply.body
+    assert reply.status == 400
+    assert b"Header X-Name is not UTF-8, and cannot pass the HTTP proxy. Send it as UTF-8" in reply.body
+    assert worker.status()["circuits"] == {"far": False}
     assert upstream.received == []
     assert (await talk(worker.port, CHAT, KEY, ASK)).status == 200
 
