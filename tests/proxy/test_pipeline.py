@@ -129,7 +129,7 @@ async def test_a_missing_key_in_the_environment_is_named(tmp_path: Path, upstrea
     path.write_text(path.read_text().replace("[upstreams.anthropic]", 'key = "env:POTSTILL_TEST_KEY"\n[upstreams.anthropic]'))
     async with relaying(tmp_path) as worker:
         reply = await talk(worker.port, CHAT, KEY, ASK)
-        assert reply.status == 401
+        assert reply.status == 503
         assert b"Environment variable POTSTILL_TEST_KEY, the key of upstream openai, is not set" in reply.body
         assert upstream.received == []
 
