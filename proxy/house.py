@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from capture import clock
 from capture.settings import Settings
 from capture.spool import SEGMENT_SUFFIX
+from proxy.ailments import Recent, of_spool, of_store
 from proxy.children import RUNNING, Child
 from proxy.reload import ENGINE, TRACES, TRANSLATION, WRITER
 from proxy.settings import LITELLM, RelaySettings, read_upstreams, translation_socket
@@ -44,6 +45,8 @@ class House:
     is_stopping: bool = False
     store_problem: str = ""
     writer_full_us: int = 0
+    dropped: Recent = field(default_factory=Recent)
+    sync_failures: Recent = field(default_factory=Recent)
 
     @property
     def address(self) -> str:
@@ -62,7 +65,7 @@ class House:
     def make_other(self, name: str) -> Child:
         """One of the others, not started."""
         if name == WRITER:
-            return self._child(name, "capture.writer")
+            return self._child(name, "capture.writer", says_when_up=True)  # before that it waits for the store
         if name == ENGINE:
             return self._child(
                 name, "serve.engine_process", "--die-with-parent", has_status=False, longest_pause_s=_ENGINE_PAUSE_S
@@ -99,8 +102,22 @@ class House:
 
     def _has_said(self, child: Child) -> None:
         self.totals.heard(child.name, child.reported)
+        now_us = clock.now_us()
+        self.dropped.told(now_us, self.totals.number("dropped"))
+        self.sync_failures.told(now_us, self.totals.number("sync_failures"))
         if child.name == WRITER:
             self.writer_full_us = int(child.reported.get("full_us") or 0) or self.writer_full_us
+
+    def ailing(self) -> list[str]:
+        """What does not do what it should, by name, while requests are answered all the same."""
+        now_us = clock.now_us()
+        writer = self.others[WRITER]
+        problem = str(writer.reported.get("problem") or ("" if writer.is_up.is_set() else self.store_problem))
+        return [
+            *(child.name for child in self.children if child.state != RUNNING),
+            *of_store(problem, self.writer_full_us or self.started_us, now_us),
+            *of_spool(self.dropped.growth(now_us), self.sync_failures.growth(now_us)),
+        ]
 
     def look(self) -> dict[str, Any]:
         """The status, as the admin listener shows it."""
@@ -111,7 +128,7 @@ class House:
         return {
             "is_ready": not self.is_stopping and any(worker.state == RUNNING for worker in self.workers),
             "is_stopping": self.is_stopping,
-            "ailing": [child.name for child in self.children if child.state != RUNNING],
+            "ailing": self.ailing(),
             "address": self.address,
             "uptime_s": (clock.now_us() - self.started_us) // 1_000_000,
             **{name: self.totals.number(name) for name in _SUMS},

@@ -39,10 +39,9 @@ async def test_the_house_relays_keeps_stores_and_ends_in_order(tmp_path: Path, u
         assert (await house.get("/health/ready"))[0] == 200
         for _ in range(10):
             assert (await talk(house.port, CHAT, KEY, ASK)).body == CHAT_ANSWER
-        await until_async(lambda: house.status(), lambda status: status["requests"] == 10)
+        await until_async(lambda: house.status(), lambda status: status["requests"] == 10 and not status["ailing"])
         status = await house.status()
         assert [worker["state"] for worker in status["workers"]] == ["running", "running"]
-        assert status["ailing"] == []
         assert status["dropped"] == 0
         pids = [worker["pid"] for worker in status["workers"]] + [status["writer"]["pid"]]
         assert await house.stop() == 0
@@ -159,6 +158,9 @@ async def test_f06_a_store_that_cannot_be_reached_does_not_stop_the_house(tmp_pa
         status = await house.status()
         assert "cannot be opened" in status["store_problem_at_start"]
         assert status["is_ready"]
+        code, said = await house.get("/health/ready")
+        assert (code, said["is_degraded"]) == (200, True)
+        assert "store: it cannot be written, and GET /status says why" in said["ailing"]
     finally:
         assert await house.stop() == 0
 
