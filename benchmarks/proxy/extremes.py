@@ -90,7 +90,7 @@ def memory(comparison: Comparison, requests: int) -> Table:
     while done < requests:
         load = saturate(house.folder, port, JSON, chunk_s, 32, next(comparison.numbers), {})
         if not load.requests or load.failed:
-            comparison.findings.problems.append(f"{load.failed} of {load.requests} requests failed while memory was measured")
+            comparison.findings.problems.append(f"{load.failed} requests failed while memory was measured ({load.how})")
             break
         done += load.requests
         comparison.hold_against_store(load.requests, 32)
@@ -163,9 +163,10 @@ def stalled(comparison: Comparison, _requests: int) -> Table:
         command = python("capture.writer", "--config", str(config))
         writer = stack.enter_context(running(command, {house.load_core}, folder / "writer.log", LEAST_URGENT))
         stack.callback(writer.send_signal, signal.SIGCONT)  # stopped, it could not be ended
-        saturate(house.folder, port, JSON, 1, 8, next(comparison.numbers), {})
-        wait_until_quiet(writer.pid, _STATUS_S)
         ledger = Ledger(database, writer.pid)
+        warm = saturate(house.folder, port, JSON, 1, 8, next(comparison.numbers), {})
+        problem = ledger.check(warm.requests, 8)
+        stored = -ledger.stored
         writer.send_signal(signal.SIGSTOP)
         before_mb = resident_mb(worker.pid)
         forget_peak(worker.pid)
@@ -176,9 +177,10 @@ def stalled(comparison: Comparison, _requests: int) -> Table:
         dropped = _dropped(told) - dropped_before
         writer.send_signal(signal.SIGCONT)
         # what was lost is not there whole; a client that wrk left at the end may have been counted as lost too
-        problem = ledger.check(max(0, load.requests - dropped), 32 + dropped)
-        stored = ledger.stored
-    for words in (problem, f"{load.failed} of {load.requests} failed while the store stood still" if load.failed else ""):
+        problem = problem or ledger.check(max(0, load.requests - dropped), 32 + dropped)
+        stored += ledger.stored
+    how = f"{load.failed} failed while the store stood still ({load.how}); the worker's log ends with {log.read_text()[-300:]!r}"
+    for words in (problem, how if load.failed else ""):
         if words:
             comparison.findings.problems.append(words)
     comparison.tell(f"stalled: {load.requests} answered, {load.failed} failed, {dropped} lost, at most {peak_mb:.0f} MB")

@@ -44,6 +44,8 @@ class Ledger:
     def __init__(self, database: Database, writer_pid: int) -> None:
         self._database, self._writer_pid = database, writer_pid
         self._number = self._rows("max(number)", 0)
+        self._late = 0
+        """Cut exchanges that may still come."""
         self.stored = 0
         """Exchanges that were found to be there."""
 
@@ -61,7 +63,8 @@ class Ledger:
         self.stored += complete
         if complete < answered:
             return f"{answered:,} exchanges were answered, but the store holds {complete:,} complete ones"
-        if rows > answered + cut:
+        self._late += cut + answered - rows
+        if self._late < 0:
             return f"{answered:,} exchanges were answered and at most {cut} cut, but the store holds {rows:,}"
         return ""
 
@@ -152,6 +155,11 @@ def ask_once(house: House, name: str, scenario: str, number: int) -> str:
     finally:
         connection.close()
     return "" if response.status == 200 and is_whole_answer(scenario, answer) else f"HTTP {response.status}: {answer[-200:]!r}"
+
+
+def log_end(house: House, name: str) -> str:
+    """The last that `name` has said, for whoever wants to know why it failed."""
+    return f"its log ends with {(house.folder / f'{name}.log').read_text(errors='replace')[-300:]!r}"
 
 
 def wait_until_quiet(pid: int, at_least_s: float = 0.0) -> None:

@@ -12,7 +12,7 @@ from statistics import median, quantiles
 from benchmarks.figures import Tell
 from benchmarks.processes import busy_seconds, cpu_seconds, resident_mb
 from benchmarks.proxy.contestants import DIRECT, LITELLM, PORTKEY, POTSTILL, WRITER
-from benchmarks.proxy.house import House, ask_once, wait_until_quiet
+from benchmarks.proxy.house import House, ask_once, log_end, wait_until_quiet
 from benchmarks.proxy.open_loop import ask_at_times
 from benchmarks.proxy.outcome import FIRST_BYTE, LATENCY, SHOWN, Findings
 from benchmarks.proxy.traffic import BIG, JSON, MANY, PACED, SLOW, STREAMED, request
@@ -67,7 +67,9 @@ class Comparison:
                 wait_until_quiet(pid)
             spent = cpu_seconds(pid) - before
             if load.failed or not load.requests:
-                words = f"{name}, {scenario}: {load.failed} of {load.requests} requests failed"
+                words = (
+                    f"{name}, {scenario}: {load.failed} failed ({load.how}), {load.requests} did not; {log_end(self.house, name)}"
+                )
                 (self.findings.problems if name == POTSTILL else self.findings.notes).append(words)
             if not load.requests:
                 continue

@@ -26,7 +26,8 @@ end
 
 function done(summary, latency, requests)
   local errors = summary.errors
-  io.write(string.format('\nJSON {"requests": %d, "seconds": %f, "failed": %d, "p50_ms": %f, "p99_ms": %f}\n',
+  io.write(string.format('\nJSON {"requests": %d, "seconds": %f, "failed": %d, "how": "%s", "p50_ms": %f, "p99_ms": %f}\n',
     summary.requests, summary.duration / 1e6, errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+    string.format("connect %d, read %d, write %d, status %d, timeout %d", errors.connect, errors.read, errors.write, errors.status, errors.timeout),
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
 end

@@ -20,11 +20,12 @@ _SLACK_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a load. `requests` were answered, `failed` not, or not with 200."""
+    """What came of a load. `requests` were answered, `failed` not, or not with 200; `how` counts why."""
 
     requests: int
     seconds: float
     failed: int
+    how: str
     p50_ms: float
     p99_ms: float
 
