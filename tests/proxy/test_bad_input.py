@@ -129,7 +129,7 @@ async def test_a_path_that_leads_nowhere_is_told_in_the_shape_that_the_headers_a
     relay_settings(tmp_path, upstream.url)
     headers = KEY + ("anthropic-version: 2023-06-01\r\n" if family == "anthropic" else "")
     async with relaying(tmp_path) as worker:
-        for target in ("/", "/nowhere", "/health", "/admin", "/v1", "/v2/chat/completions"):
+        for target in ("/nowhere", "/admin", "/v1", "/v2/chat/completions"):
             (reply,) = await send(worker.port, request(f"GET {target}", headers))
             assert reply.status == 404
             assert "/v1" in said(reply, family)
