@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 import tomllib
 import types
 import typing
@@ -200,17 +201,23 @@ def _read(cls: type[T], table: Mapping[str, Any], where: str) -> tuple[T | None,
             values[key] = _convert(value, hints[key], f"{where}: key {key!r}")
         except SettingsError as error:
             problems.append(error)
-    if problems:
-        return None, problems
-    try:
-        return cls(**values), []
-    except TypeError as error:
-        problem = SettingsError(f"{where}: {error}.", "Add the missing key.")
-        problem.__cause__ = error
-    except ValueError as error:
-        problem = SettingsError(f"{where}: {error}.", "Mend the value.")
-        problem.__cause__ = error
-    return None, [problem]
+    built: T | None = None
+    while built is None:
+        try:
+            built = cls(**values)
+        except (TypeError, ValueError) as error:
+            faulty = [key for key in re.findall(r"\w+", str(error)) if key in values]
+            if not faulty and problems:
+                break  # it misses what is there and wrong
+            next_step = "Mend the value." if isinstance(error, ValueError) else "Add the missing key."
+            problem = SettingsError(f"{where}: {error}.", next_step)
+            problem.__cause__ = error
+            problems.append(problem)
+            if not faulty:
+                break
+            for key in faulty:  # without them it shows what else is wrong
+                values.pop(key, None)
+    return (None, problems) if problems else (built, [])
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

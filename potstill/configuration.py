@@ -31,7 +31,7 @@ from curate.settings import CurateSettings
 from proxy.admin_token import read_token
 from proxy.failures import Failure
 from proxy.keys.settings import CacheSettings, KeysSettings, LimitSettings
-from proxy.settings import RelaySettings, UpstreamSettings, read_upstreams
+from proxy.settings import RelaySettings, UpstreamSettings, read_upstreams, upstream_problems
 from proxy.upstream_keys import look_for_key
 from serve.settings import EngineSettings
 from train.settings import TrainSettings
@@ -110,9 +110,8 @@ def problems(settings: Settings) -> list[PotstillError]:
         table = settings.sections.get(section, {})
         for name in table if isinstance(table, Mapping) else ():
             found += settings.problems(f"{section}.{name}", cls)
-    if not found:
-        found += _crossed(settings)
-    return found
+    told = {str(error) for error in found}
+    return found + [error for error in _crossed(settings) if str(error) not in told]
 
 
 def warnings(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[PotstillError]:
@@ -128,15 +127,18 @@ def warnings(settings: Settings, environ: Mapping[str, str] = os.environ) -> lis
 
 
 def _crossed(settings: Settings) -> list[PotstillError]:
-    """What no section can know of itself."""
+    """What no section can know of itself. Of one that is wrong by itself, its first fault is here once more."""
     checks: tuple[Callable[[], object], ...] = (
-        lambda: read_upstreams(settings),
         lambda: read_token(settings.folder, settings.section("relay", RelaySettings).admin_token_file),
         lambda: read_policy(settings.section("capture", CaptureSettings), os.environ),
         lambda: parse_filter(settings.section("otel", OtelSettings).where),
         lambda: headers_of(os.environ),
     )
     found: list[PotstillError] = []
+    try:
+        found += upstream_problems(settings)
+    except PotstillError as error:
+        found.append(error)
     for one in checks:
         try:
             one()

@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from capture.settings import Settings
 from proxy.upstream_settings import (
     ANTHROPIC,
     FAMILIES,
+    HIGHEST,
     KEY_FROM_CLIENT,
     LITELLM,
     NO_KEY,
@@ -42,6 +44,7 @@ __all__ = [
     "UpstreamSettings",
     "read_upstreams",
     "translation_socket",
+    "upstream_problems",
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -104,11 +107,15 @@ class RelaySettings:
         for name in ("port", "admin_port"):
             if not 0 <= getattr(self, name) <= HIGHEST_PORT:
                 raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {HIGHEST_PORT}")
-        for name in ("workers", "max_body_mib", "max_held_mib", "max_head_kib", "websocket_message_mib"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, not at least 1")
-        if self.websocket_idle_s <= 0:
-            raise ValueError(f"websocket_idle_s is {self.websocket_idle_s:g}, not above 0")
+        for name in _POSITIVE:
+            if not 0 < getattr(self, name) < HIGHEST:
+                raise ValueError(f"{name} is {getattr(self, name)}, not above 0 and below {HIGHEST:,}")
+        for name in _MAY_BE_ZERO:
+            if not 0 <= getattr(self, name) < HIGHEST:
+                raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {HIGHEST:,}")
 
     @property
     def max_body_bytes(self) -> int:
@@ -116,13 +123,42 @@ class RelaySettings:
         return self.max_body_mib * 2**20
 
 
+_AT_LEAST_ONE = (
+    *("workers", "max_body_mib", "max_held_mib", "max_head_kib", "max_headers", "max_header_bytes"),
+    "websocket_message_mib",
+)
+_POSITIVE = (
+    *("body_idle_s", "body_total_s", "head_timeout_s", "client_stall_s", "connect_timeout_s", "idle_timeout_s"),
+    *("student_timeout_s", "websocket_idle_s"),
+)
+_MAY_BE_ZERO = ("client_keepalive_s", "keepalive_s", "drain_timeout_s")
+"""Seconds of which none at all makes sense: close at once, cut at once."""
+
+
 def read_upstreams(settings: Settings) -> dict[str, Upstream]:
-    """The configured upstreams by name in the order of the file; `PUBLIC` when there are none."""
+    """The configured upstreams by name in the order of the file; `PUBLIC` when there are none. SettingsError."""
+    found, problems = _read_upstreams(settings)
+    for error in problems:
+        raise error
+    return found
+
+
+def upstream_problems(settings: Settings) -> list[SettingsError]:
+    """All that is wrong with the upstreams together, where `read_upstreams` tells the first thing only.
+
+    SettingsError when one by itself is wrong, or [relay] is.
+    """
+    return _read_upstreams(settings)[1]
+
+
+def _read_upstreams(settings: Settings) -> tuple[dict[str, Upstream], list[SettingsError]]:
     relay = settings.section("relay", RelaySettings)
     named = settings.named_sections("upstreams", UpstreamSettings) or dict(PUBLIC)
-    for name in named:
-        if not _NAME.fullmatch(name):
-            raise SettingsError(f"Upstream name {name!r} is not usable in a path.", "Use a-z, 0-9, '.', '_' and '-'.")
+    problems = [
+        SettingsError(f"Upstream name {name!r} is not usable in a path.", "Use a-z, 0-9, '.', '_' and '-'.")
+        for name in named
+        if not _NAME.fullmatch(name)
+    ]
     found = {
         name: filled(
             name,
@@ -135,10 +171,14 @@ def read_upstreams(settings: Settings) -> dict[str, Upstream]:
         for name, given in named.items()
     }
     for upstream in found.values():
-        _check_files(upstream)
-        for name in upstream.fallbacks:
-            _check_fallback(upstream, name, found)
-    return found
+        checks = [partial(_check_files, upstream)]
+        checks += [partial(_check_fallback, upstream, name, found) for name in upstream.fallbacks]
+        for check in checks:
+            try:
+                check()
+            except SettingsError as error:
+                problems.append(error)
+    return found, problems
 
 
 def translation_socket(settings: Settings) -> Path:

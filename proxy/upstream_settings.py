@@ -86,7 +86,6 @@ class UpstreamSettings:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol is {self.protocol!r}, not one of {', '.join(PROTOCOLS)}")
-        _check_url(self.url, self.protocol)
         if self.key not in ("", KEY_FROM_CLIENT, NO_KEY) and not self.key_variable and not self.key_file:
             raise ValueError("key is not client, none, env:NAME or file:PATH")
         if self.key_header.lower() not in ("", *KEY_HEADERS):
@@ -98,8 +97,8 @@ class UpstreamSettings:
                 if not _LOWEST_STATUS <= status <= _HIGHEST_STATUS:
                     raise ValueError(f"{name} has {status}, not a status between {_LOWEST_STATUS} and {_HIGHEST_STATUS}")
         for name in _NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < _HIGHEST:
-                raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {_HIGHEST:,}")
+            if not 0 <= getattr(self, name) < HIGHEST:
+                raise ValueError(f"{name} is {getattr(self, name)}, not between 0 and {HIGHEST:,}")
         for asked, sent in self.aliases.items():
             if not asked or not sent:
                 raise ValueError(f"aliases has {asked!r} = {sent!r}; both must name a model")
@@ -115,6 +114,7 @@ class UpstreamSettings:
                 raise ValueError("proxy holds a user name or password; name the address with env:NAME instead")
             if proxy.scheme != "http" or not proxy.hostname:
                 raise ValueError(f"proxy is {self.proxy!r}, not an address like http://proxy.example:3128, nor env:NAME")
+        _check_url(self.url, self.protocol)
 
     @property
     def key_variable(self) -> str:
@@ -131,7 +131,8 @@ _NOT_NEGATIVE = (
     *("retries", "retry_longest_s", "connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s", "total_timeout_s"),
     *("max_concurrent", "max_waiting", "longest_wait_s", "circuit_failures", "circuit_rest_s", "warm_connections"),
 )
-_HIGHEST = 10_000_000
+HIGHEST = 10_000_000
+"""Beyond any sensible number of seconds, requests or connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,32 @@ def test_config_check_tells_everything_that_is_wrong_at_once(here: Path, capsys:
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
+def test_config_check_hides_no_fault_behind_another(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sections = (
+        "[relay]\nworkres = 2\nworkers = 0\nidle_timeout_s = -1\nconnect_timeout_s = nan",
+        '[upstreams.a]\nurl = "gopher://a"\nprotocol = "smoke"\nretries = -1',
+        '[upstreams.b]\nulr = "https://b.example"',
+        '[otel]\nwhere = "tsk:a"',
+    )
+    (here / "potstill.toml").write_text("\n".join(sections))
+    assert run_command(["config", "check", "--json"]) == ExitCode.FAILED
+    told = [error["what"] for error in output_of(capsys)]
+    expected = (
+        *("'workres' is unknown", "workers is 0", "connect_timeout_s is nan", "idle_timeout_s is -1"),
+        *("protocol is 'smoke'", "retries is -1", "url is 'gopher://a'", "'ulr' is unknown", "tsk"),
+    )
+    assert [word for word in expected if not any(word in what for what in told)] == []
+    assert len(told) == len(expected)
+    (here / "potstill.toml").write_text(
+        '[upstreams.A]\nurl = "https://a.example"\nca_file = "no.pem"\nfallbacks = ["c"]\n[otel]\nwhere = "tsk:a"\n'
+    )
+    assert run_command(["config", "check", "--json"]) == ExitCode.FAILED
+    told = [error["what"] for error in output_of(capsys)]
+    assert len(told) == 4, told
+    for word, what in zip(("not usable in a path", "no.pem cannot be read", "no other upstream", "tsk"), told, strict=True):
+        assert word in what
+
+
 @pytest.mark.parametrize(("key", "words"), [("env:POTSTILL_TEST_UNSET", "is not set"), ("file:openai.key", "cannot be read")])
 def test_config_check_warns_of_a_key_that_is_not_there_yet(
     key: str, words: str, here: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from capture.errors import SettingsError
 from capture.settings import Settings
 from proxy.settings import RelaySettings, read_upstreams, translation_socket
+
+SECONDS = [field for field in dataclasses.fields(RelaySettings) if field.name.endswith("_s")]
+MAY_BE_ZERO = ("client_keepalive_s", "keepalive_s", "drain_timeout_s")
 
 
 def settings(**sections: object) -> Settings:
@@ -109,6 +113,26 @@ def test_a_key_written_into_the_settings_by_mistake_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         read_upstreams(up(key="sk-123456"))
     assert "sk-123456" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((field.name, value) for field in SECONDS for value in (-1.0, float("nan"), float("inf"))),
+        *((field.name, 0.0) for field in SECONDS if field.name not in MAY_BE_ZERO),
+        ("max_headers", 0),
+        ("max_header_bytes", -1),
+    ],
+)
+def test_a_time_or_size_that_the_relay_cannot_work_with_is_refused_by_name(key: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=rf"section \[relay\]: {key} is {value}, not ") as caught:
+        settings(relay={key: value}).section("relay", RelaySettings)
+    assert caught.value.next_step == "Mend the value."
+
+
+@pytest.mark.parametrize("key", MAY_BE_ZERO)
+def test_some_times_may_be_none_at_all(key: str) -> None:
+    assert getattr(settings(relay={key: 0}).section("relay", RelaySettings), key) == 0
 
 
 def test_what_an_upstream_leaves_out_is_filled_in_from_the_relay(tmp_path: Path) -> None:
