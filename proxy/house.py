@@ -73,7 +73,7 @@ class House:
         if name == TRACES:
             return self._child(name, "capture.otel_process")
         socket = str(translation_socket(self.settings))
-        return self._child(name, "proxy.translation.process", "--socket", socket, has_status=False)
+        return self._child(name, "proxy.translation.process", "--socket", socket, says_when_up=True)
 
     def _child(
         self,

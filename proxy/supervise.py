@@ -165,10 +165,7 @@ class _Reloader:
             self._keep(asyncio.ensure_future(self._let_go(worker)))
         del house.workers[wanted:]
         for worker in house.workers:
-            if worker.state == RUNNING:
-                worker.signal(signal.SIGHUP)
-            else:  # it may be past reading its settings and not yet listen to signals
-                self._keep(asyncio.ensure_future(worker.restart(_AFTER_DRAIN_S)))
+            self._hang_up(worker, _AFTER_DRAIN_S)
         for number in range(len(house.workers) + 1, wanted + 1):
             house.workers.append(house.make_worker(number))
             house.workers[-1].start()
@@ -186,9 +183,16 @@ class _Reloader:
                 others[name] = self._house.make_other(name)
                 others[name].start()
             elif concerns(name) and name == TRANSLATION:
-                others[name].signal(signal.SIGHUP)
+                self._hang_up(others[name], _WRITER_DRAIN_S)
             elif concerns(name):
                 self._keep(asyncio.ensure_future(others[name].restart(_WRITER_DRAIN_S)))
+
+    def _hang_up(self, child: Child, timeout_s: float) -> None:
+        """Lets a child that says when it is up read its settings again."""
+        if child.state == RUNNING:
+            child.signal(signal.SIGHUP)
+        else:  # it may be past reading its settings and not yet listen to signals
+            self._keep(asyncio.ensure_future(child.restart(timeout_s)))
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)

@@ -1,6 +1,6 @@
 """The process that translates: serves one Unix socket until a signal ends it.
 
-    python -m proxy.translation.process [--config potstill.toml] [--socket PATH]
+    python -m proxy.translation.process [--config potstill.toml] [--socket PATH] [--status-fd FD]
 
 SIGTERM and SIGINT drain: open answers may finish for `drain_timeout_s`. SIGHUP reads the upstreams again; a configuration
 that is wrong changes nothing and is said on standard error. The socket belongs to this user alone (0600).
@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from capture import logs
 from capture.errors import PotstillError, SettingsError
 from capture.logs import LogSettings
 from capture.settings import Settings, load_settings
+from capture.status_pipe import StatusPipe
 from proxy.settings import RelaySettings, translation_socket
 from proxy.translation.service import Service, read_providers
 
@@ -38,8 +39,13 @@ _THREADS = 64
 _LOG = logging.getLogger("proxy.translation")
 
 
-async def serve(settings: Settings, path: Path, stop: asyncio.Event) -> None:
-    """Serves the socket at `path` until `stop`, then drains. SettingsError, or OSError when nothing can listen there."""
+async def serve(
+    settings: Settings, config: Path | None, path: Path, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serves the socket at `path` until `stop`, then drains. SettingsError, or OSError when nothing can listen there.
+
+    `config` is read again at SIGHUP; `on_ready` is called once requests and signals are taken.
+    """
     relay = settings.section("relay", RelaySettings)
     service = Service(read_providers(settings))
     app = service.application(relay.max_body_bytes + _MARGIN_BYTES)
@@ -55,7 +61,7 @@ async def serve(settings: Settings, path: Path, stop: asyncio.Event) -> None:
 
     def reload() -> None:
         try:
-            service.providers = read_providers(load_settings(settings.path))
+            service.providers = read_providers(load_settings(config))
         except PotstillError as error:
             _LOG.warning("The configuration is not taken: %s", error)
 
@@ -67,6 +73,7 @@ async def serve(settings: Settings, path: Path, stop: asyncio.Event) -> None:
     own = path.stat().st_ino
     try:
         await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        on_ready()
         await stop.wait()
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -100,11 +107,18 @@ def _make_folder(folder: Path) -> None:
         raise SettingsError(f"{folder} belongs to somebody else, or others may write in it.", "Remove it; it is made anew.")
 
 
-async def _run(settings: Settings, path: Path) -> None:
+async def _run(settings: Settings, config: Path | None, path: Path, status_fd: int | None) -> None:
+    pipe = StatusPipe(status_fd) if status_fd is not None else None
+
+    def tell() -> None:
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # the supervisor is gone, and the leash ends us
+                pipe.tell({"pid": os.getpid()})
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, path, stop)
+    await serve(settings, config, path, stop, tell)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m proxy.translation.process", description="Translates between protocols.")
     parser.add_argument("--config", type=Path, default=None, help="potstill.toml")
     parser.add_argument("--socket", type=Path, default=None, help="where to listen, if not where the relay looks for it")
+    parser.add_argument("--status-fd", type=int, default=None, help="pipe to the supervisor")
     options = parser.parse_args(arguments)
     os.umask(0o077)
     try:
@@ -119,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs.set_up(settings.section("logs", LogSettings), logging.WARNING)
         path = options.socket or translation_socket(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(settings, path))
+            runner.run(_run(settings, options.config, path, options.status_fd))
     except (PotstillError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -153,3 +153,23 @@ async def test_processes_that_a_new_section_asks_for_start_and_end_with_it(tmp_p
             await until_async(house.status, lambda status: named(status) == {})
             assert (await house.status())["ailing"] == []
             assert await answer_of(house) == CHAT_ANSWER
+
+
+async def test_a_reload_while_translation_starts_does_not_kill_it(tmp_path: Path, upstream: Upstream) -> None:
+    async with house_in(tmp_path, upstream.url) as house:
+        rewrite(house, "[engine]", '[upstreams.gemini]\nprotocol = "litellm"\n[engine]')
+        assert (await reload(house))[0] == 200
+        rewrite(house, 'protocol = "litellm"', 'protocol = "litellm"\nmodels = ["gemini/*"]')
+        assert (await reload(house))[1]["changed"] == ["upstreams.gemini.models"]
+
+        def is_settled(status: dict[str, Any]) -> bool:
+            (translation,) = status["others"]
+            return bool(translation["state"] == "running" and not status["ailing"])
+
+        await until_async(house.status, is_settled)
+        (translation,) = (await house.status())["others"]
+        assert (translation["restarts"], translation["pid"] > 0) == (0, True)
+        rewrite(house, '"gemini/*"', '"gemini/*", "palm/*"')
+        assert (await reload(house))[0] == 200
+        (after,) = (await house.status())["others"]
+        assert (after["pid"], after["restarts"]) == (translation["pid"], 0), "once it is up it reads its settings again"
