@@ -45,6 +45,8 @@ class House:
     is_stopping: bool = False
     store_problem: str = ""
     writer_full_us: int = 0
+    restarts: dict[str, int] = field(default_factory=dict)
+    """How often each ended that nobody asked to, by name, those that a reload took away among them."""
     dropped: Recent = field(default_factory=Recent)
     sync_failures: Recent = field(default_factory=Recent)
 
@@ -84,7 +86,7 @@ class House:
         says_when_up: bool = False,
         longest_pause_s: float = 30.0,
     ) -> Child:
-        return Child(
+        child = Child(
             name,
             [module, "--config", str(self.saved), *arguments],
             self.settings.data_folder / "logs" / f"{name.replace(' ', '-')}.log",
@@ -95,8 +97,11 @@ class House:
             on_end=self._has_ended,
             on_report=self._has_said,
         )
+        child.restarts = self.restarts.get(name, 0)
+        return child
 
     def _has_ended(self, child: Child) -> None:
+        self.restarts[child.name] = child.restarts
         how = "did not start" if child.exit_status is None else f"ended with {child.exit_status}"
         self.on_notice(f"{child.name} {how} and is started again. {child.last_words()}".strip())
 

@@ -173,3 +173,17 @@ async def test_a_reload_while_translation_starts_does_not_kill_it(tmp_path: Path
         assert (await reload(house))[0] == 200
         (after,) = (await house.status())["others"]
         assert (after["pid"], after["restarts"]) == (translation["pid"], 0), "once it is up it reads its settings again"
+
+
+async def test_restarts_of_a_worker_that_a_reload_took_away_still_count_when_it_is_back(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    restarts = ("potstill_child_restarts_total", frozenset({("child", "relay worker 2")}))
+    async with house_in(tmp_path, upstream.url, workers=2) as house:
+        os.kill(pids(await house.status())[1], signal.SIGKILL)
+        await until_async(house.metrics, lambda samples: samples[restarts] == 1)
+        for old, new, count in (("workers = 2", "workers = 1", 1), ("workers = 1", "workers = 2", 2)):
+            rewrite(house, old, new)
+            assert (await reload(house))[0] == 200
+            assert len((await house.status())["workers"]) == count
+        assert (await house.metrics())[restarts] == 1
