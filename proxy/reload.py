@@ -8,7 +8,10 @@ from typing import Any
 
 from capture.settings import Settings
 
-_FIXED = ("relay.host", "relay.port", "relay.admin_port", "logs.format")
+_FIXED = (
+    *("relay.host", "relay.port", "relay.admin_port", "logs.format"),
+    *("engine.url", "engine.host", "engine.port"),  # relay workers keep their way to the engine, and it must stay there
+)
 _FIXED_SECTIONS = ("store.",)
 """What a process takes at its start and keeps."""
 

@@ -49,3 +49,13 @@ def test_what_needs_a_restart_is_named_and_stays_for_whoever_starts_meanwhile() 
     assert kept.sections["store"] == {"data_folder": "data"}
     assert compare(BEFORE, kept).fixed == ()
     assert new.sections["relay"]["port"] == 9000, "what was given is left as it is"
+
+
+def test_the_engine_stays_where_the_relay_looks_for_it_until_a_restart() -> None:
+    before = having(**BEFORE.sections, engine={"port": 8000, "threads": 1})
+    new = having(**BEFORE.sections, engine={"port": 8001, "threads": 2, "url": "http://10.0.0.1:8000"})
+    change = compare(before, new)
+    assert change.fixed == ("engine.port", "engine.url")
+    assert change.changed == ("engine.threads",)
+    assert change.concerns(ENGINE)
+    assert accepted(before, new).sections["engine"] == {"port": 8000, "threads": 2}
