@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from proxy.admin_routes import ROUTES as ADMIN_ROUTES
 from proxy.azure import AzurePath, azure_url, names_deployment, read_azure_path, without_api_version
 from proxy.upstream_settings import ANTHROPIC, FAMILIES, LITELLM, OPENAI, Upstream
 
@@ -38,6 +39,8 @@ _BARE_HEADS = frozenset(
     )
 )
 """First names of what is served without /v1 where the path names no upstream."""
+_ADMIN_HEADS = frozenset(route.path[1:].partition("/")[0] for route in ADMIN_ROUTES)
+"""First names of what the admin listener serves, on its own port."""
 _ANTHROPIC_PREFIX = "/anthropic/v1/"
 _SECRET_NAME = re.compile(r"(?i)key|token|secret|signature|passw|pwd|credential|authorization|\A(?:auth|sig)\Z")
 _MOST_DECODED = 3
@@ -129,11 +132,10 @@ def choose_route(target: Target, family: str, upstreams: Mapping[str, Upstream],
         return route_to(upstream, target, family, model)
     azure = read_azure_path(target.path)
     if azure is None and not target.path.startswith("/v1/"):
-        raise RouteError(
-            404,
-            f"Nothing is at {target.path[:100]}.",
-            "Set the app's base URL to this address with /v1 (OpenAI) or without (Anthropic).",
-        )
+        next_step = "Set the app's base URL to this address with /v1 (OpenAI) or without (Anthropic)."
+        if target.path[1:].partition("/")[0] in _ADMIN_HEADS:
+            next_step = "Ask the admin listener, on the port that admin_port in [relay] names, 8485 where it is not set."
+        raise RouteError(404, f"Nothing is at {target.path[:100]}.", next_step)
     asked = (azure.deployment if azure else "") or model or model_in_query(target)
     upstream = _for_model(family, asked, upstreams) or _for_family(family, asked, upstreams, prefers_azure=azure is not None)
     return route_to(upstream, target, family, model)

@@ -83,6 +83,16 @@ def test_what_leads_nowhere_is_refused_with_a_next_step(raw: str, status: int) -
     assert caught.value.next_step
 
 
+@pytest.mark.parametrize("raw", ["/health", "/health/ready", "/metrics", "/status?a=1", "/task/t/status", "/healthy", "/v2/x"])
+def test_who_looks_for_the_admin_listener_at_the_relay_is_told_its_port(raw: str) -> None:
+    target = read_target(raw)
+    with pytest.raises(RouteError) as caught:
+        choose_route(target, family_of(target, {}), UPSTREAMS)
+    assert caught.value.status == 404
+    assert ("admin_port" in caught.value.next_step) is (raw not in ("/healthy", "/v2/x"))
+    assert ("base URL" in caught.value.next_step) is (raw in ("/healthy", "/v2/x"))
+
+
 def test_a_path_that_both_families_have_goes_by_the_clients_headers() -> None:
     target = read_target("/v1/models")
     assert choose_route(target, family_of(target, {"anthropic-version": "2023-06-01"}), UPSTREAMS).upstream == ANTHROPIC
