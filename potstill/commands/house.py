@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
+_CONFIG = """\
+show   every setting with its value, where the value comes from, and its meaning
+check  reads potstill.toml and the environment as `potstill up` does, and starts nothing; tells every fault with what to
+       do: unknown sections and keys, impossible values, files and upstreams that are named and not there. Then warns of
+       keys of upstreams that are not there yet. Ends with status 0 when there is no fault, warnings or not, else with 1"""
+
+
 def add_commands(commands: Any) -> None:
     """Adds `doctor`, `verify`, `losses` and `config`."""
     add_command(
@@ -59,6 +66,7 @@ def add_commands(commands: Any) -> None:
         help="every setting with its value and meaning; `check` says all that is wrong; --init writes a commented potstill.toml",
         examples="  potstill config --init\n  potstill config check",
     )
+    config.description = _CONFIG
     config.add_argument("verb", nargs="?", choices=("show", "check"), default="show", help="show (default), or check")
     config.add_argument("--init", action="store_true", help=f"write {FILE_NAME} into this folder")
     config.set_defaults(reads_anything=True)

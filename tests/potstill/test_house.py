@@ -243,6 +243,15 @@ def test_config_check_warns_of_a_key_that_is_not_there_yet(
     assert said.err == ""
 
 
+def test_config_check_says_in_its_help_what_it_does_and_how_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_command(["config", "check", "--help"])
+    assert caught.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("starts nothing", "every fault", "impossible values", "status 0 when there is no fault", "else with 1"):
+        assert words in said
+
+
 def test_config_check_looks_at_what_the_file_points_to(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "potstill.toml").write_text('[relay]\nadmin_token_file = "token"\n[otel]\nwhere = "tsk:a"\n')
     assert run_command(["config", "check", "--json"]) == ExitCode.FAILED
