@@ -24,6 +24,7 @@ from proxy.keys.key_store import add_key, revoke_key
 from proxy.keys.limits import Limits
 from proxy.keys.pepper import make_pepper, pepper_path
 from proxy.worker import Worker, start_worker
+from tests.capture.planting import everything
 from tests.proxy.scripting import Received, Reply, Upstream, chunk, chunked_head, http_answer, kept, talk, until
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
@@ -139,6 +140,20 @@ async def test_a_virtual_key_opens_the_relay_and_goes_no_further(house: House) -
     assert [each.key_id for each in exchanges].count(id) == 6
     secret = key.rpartition(f"ps-{id}-")[2].encode()
     assert all(secret not in path.read_bytes() for path in house.folder.rglob("*") if path.is_file())
+
+
+async def test_a_virtual_key_in_a_body_goes_to_the_upstream_and_not_into_the_store(house: House) -> None:
+    key, _ = house.add_key()
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "mine is %s"}]}' % key.encode()
+    async with house.relay() as worker:
+        assert (await ask(worker, key, body=body)).status == 200
+    assert [each.body for each in house.upstream.received] == [body]
+    (exchange,) = house.drain()
+    assert exchange.redactions == 1
+    with closing(house.database()) as database:
+        stored = everything(database)
+    assert "mine is [redacted:potstill-key]" in stored
+    assert key not in stored
 
 
 async def test_a_revoked_key_is_refused_by_a_running_relay(house: House) -> None:
