@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 
 from proxy.budget import Budget, Holder
 from proxy.wire.call import Call, Head, encode_head
+from proxy.wire.known_heads import Known, KnownHeads
 from proxy.wire.limits import Limits, Problem
 from proxy.wire.soundness import length_of, malformed, problem_of
 
@@ -29,7 +30,6 @@ _LINGER_S = 5.0
 _SWEEP_S = 0.25
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UPGRADE_HEADERS = ("upgrade", "http2-settings", "connection")
-_MOST_HEADS, _LARGEST_KNOWN_HEAD = 512, 6_144
 _MOST_WAITING = 16
 """Requests of one connection beyond which nothing more is read, not even that the client has left."""
 _LENGTH_LENGTH = len("content-length")
@@ -55,8 +55,7 @@ class Server:
         self.is_draining = False
         """True once every answer closes its connection."""
         self.loop = asyncio.get_running_loop()
-        self.heads: dict[tuple[object, ...], Head] = {}
-        """Heads of late, by what they were made from."""
+        self.heads = KnownHeads()
         self._sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
 
     def __call__(self) -> ClientConnection:
@@ -64,8 +63,8 @@ class Server:
         return ClientConnection(self)
 
     def forget_heads(self) -> None:
-        """Lets go of what was concluded from heads; to be called when other conclusions are to be drawn."""
-        self.heads = {}
+        """Lets go of heads that came before; to be called when other limits or meanings are in force."""
+        self.heads.forget()
 
     def drain(self) -> None:
         """Has each connection closed after its next answer, whether it is being worked on or still comes."""
@@ -170,8 +169,14 @@ class ClientConnection(asyncio.Protocol):
             await self._unread
 
     def data_received(self, data: bytes) -> None:
-        while data and self._state != _LINGERING:
-            data = self._read(data)
+        is_first = self._state == _IDLE and self._call is None and self._unread is None
+        if is_first and (known := self._server.heads.recognise(data)) is not None and self._take_known(known, data):
+            return
+        rest = data
+        while rest and self._state != _LINGERING:
+            rest = self._read(rest)
+        if is_first and self._state == _IDLE and self._call is not None and not self._waiting:
+            self._server.heads.learn(data, self._call)
 
     def _read(self, data: bytes) -> bytes:
         """Parses `data`; what of it must be parsed anew, because an upgrade in it is passed over."""
@@ -271,15 +276,23 @@ class ClientConnection(asyncio.Protocol):
     def _make_call(self) -> Call:
         method, version = self._parser.get_method(), self._parser.get_http_version()
         place = (method, self._url, version, *self._headers)
-        head = self._server.heads.get(place)
+        head = self._server.heads.find(place)
         if head is None:
             head = self._make_head(method.decode("ascii"), version)
-            if self._head_size <= _LARGEST_KNOWN_HEAD:
-                if len(self._server.heads) >= _MOST_HEADS:
-                    self._server.heads.clear()
-                self._server.heads[place] = head
+            self._server.heads.keep(place, head, self._head_size)
         length = self._length.decode("ascii") if self._length is not None else None
         return Call(self, self._transport, head, length, Holder(self._server.budget), self._parser.should_keep_alive())
+
+    def _take_known(self, known: Known, data: bytes) -> bool:
+        """Serves a whole request without parsing it again; False when a bound stands in the way, which parsing will tell."""
+        length, holder = len(data) - known.body_at, Holder(self._server.budget)
+        if length > self._limits.body_bytes or not holder.hold(length):
+            return False
+        self._since = self._moved = self._server.loop.time()
+        call = Call(self, self._transport, known.head, known.length, holder, known.is_keepalive)
+        call.body = data[known.body_at :]
+        self._take(call)
+        return True
 
     def _make_head(self, method: str, version: str) -> Head:
         headers = [(name.decode("ascii"), value.decode("utf-8", "surrogateescape")) for name, value in self._headers]
