@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tests.proxy.scripting import free_port
 
 pytestmark = pytest.mark.abuse
 
-TOKEN = secrets.token_hex(24)
+TOKEN = "5d0f3a9be1c84277a6d2b90f4e8c13a7d5609b2ef8c41d63"
 HELD = {"Authorization": f"Bearer {TOKEN}"}
 SENT = ("--header", f"Authorization: Bearer {TOKEN}")
 OPERATIONS = {f"{route.method} {route.path}" for route in ROUTES}

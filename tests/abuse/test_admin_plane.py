@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.proxy.scripting import Reply, free_port
 
 pytestmark = pytest.mark.abuse
 
-TOKEN = secrets.token_hex(24)
+TOKEN = "5d0f3a9be1c84277a6d2b90f4e8c13a7d5609b2ef8c41d63"
 HELD = f"Authorization: Bearer {TOKEN}\r\n"
 OPEN = {("GET", "/health/live"), ("GET", "/health/ready")}
 """What probes may ask without a token. Everything else that there ever is must ask for it."""
