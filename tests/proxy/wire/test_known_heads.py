@@ -38,7 +38,7 @@ def test_a_known_request_is_the_same_call_as_a_new_one(asked: list[tuple[str, st
     packets = [request(path, lines, body) for path, lines, body in asked]
     calls, heads = one_by_one(packets)
     for call, (path, lines, body) in zip(calls, asked, strict=False):
-        assert (call.method, call.raw_path, call.body) == ("POST" if call.method == "POST" else "GET", path, body)
+        assert (call.method, call.raw_path, call.body) == ("POST", path, body)
         assert call.is_keepalive == ("close" not in lines)
         assert call.length == (str(len(body)) if body else None)
         assert [f"{name}: {value}\r\n" for name, value in call.headers.items()][1:] == lines.splitlines(keepends=True)
@@ -53,11 +53,8 @@ def test_nothing_but_the_digits_of_the_length_may_differ(data: st.DataObject) ->
     assert heads.recognise(packet) is not None
     assert heads.recognise(request("/v1/chat/completions", "X-A: 1\r\n", b"x" * 123)) is not None
     at = data.draw(st.integers(0, packet.index(b"\r\n\r\n") + 3))
-    other = (
-        packet[:at]
-        + data.draw(st.binary(min_size=1, max_size=2).filter(lambda found: found != packet[at : at + 1]))
-        + packet[at + 1 :]
-    )
+    put = data.draw(st.binary(min_size=1, max_size=2).filter(lambda found: found != packet[at : at + 1]))
+    other = packet[:at] + put + packet[at + 1 :]
     found = heads.recognise(other)
     assert found is None or (found.length.isdigit() and int(found.length) == len(other) - found.body_at)
 
@@ -99,8 +96,6 @@ def test_a_body_beyond_the_bounds_is_refused_though_its_head_is_known() -> None:
             await one.ask(request("/a", "", b"hello"))
             found.budget.limit = 3
             assert found.server.heads.recognise(request("/a", "", b"hello")) is not None
-            assert (await one.ask(request("/a", "", b"hello"))).status == 200
-            assert found.calls[-1].problem is not None
-            assert found.calls[-1].problem.status == 503
+            assert (await one.ask(request("/a", "", b"hello"))).status == 503
 
     uvloop.run(run())
