@@ -54,8 +54,9 @@ class Command:
         env = {**clean_environment(self.cwd), **self.env}
         with (self.cwd / "interrupted.log").open("wb") as log:
             process = subprocess.Popen(
-                self.arguments, cwd=self.cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                self.arguments, cwd=self.cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_heed_interrupts,
+            )  # fmt: skip
         try:
             deadline = time.monotonic() + PATIENCE_S
             while not is_time():
@@ -68,6 +69,11 @@ class Command:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+def _heed_interrupts() -> None:
+    """A shell lets what it starts in the background ignore them, and all that these start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def tags(client: str, scenario: str) -> dict[str, str]:

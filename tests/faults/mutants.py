@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_COPIED = ("capture", "proxy", "serve", "tests/capture", "tests/proxy", "tests/faults", "tests/conftest.py", "pyproject.toml")
+_COPIED = (
+    *("capture", "proxy", "serve", "tests/capture", "tests/proxy", "tests/faults"),
+    *("tests/cassettes.py", "tests/conftest.py", "pyproject.toml"),
+)
 _ORDER, _POWER, _CRASH, _CONTENT = (f"tests/faults/test_{name}_faults.py" for name in ("order", "power", "crash", "content"))
 _COMMIT = "        if not (self._positions or self._gaps):\n            return 0\n"
 _WHOLE = "        recording.whole(reply.status, passed.stored, answer.upstream, answer.model, body)\n"
