@@ -17,7 +17,7 @@ _COPIED = (
 _ORDER, _POWER, _CRASH, _CONTENT = (f"tests/faults/test_{name}_faults.py" for name in ("order", "power", "crash", "content"))
 _COMMIT = "        if not (self._positions or self._gaps):\n            return 0\n"
 _WHOLE = "        recording.whole(reply.status, passed.stored, answer.upstream, answer.model, body)\n"
-_ASK = "        answer = await _ask(relay, config, asked, assignment, recording)\n"
+_ASK = "        answer = await _ask(relay, config, asked, assignment, recording, key_id)\n"
 _FIRST_TEST_FAILED, _ALL_PASSED = 1, 0
 
 
