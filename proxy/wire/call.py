@@ -28,9 +28,6 @@ def encode_lines(headers: Iterable[tuple[str, str]]) -> bytes:
 class Connection(Protocol):
     """What a call needs of the connection it came on."""
 
-    async def drained(self) -> None:
-        """Waits until the client has read most of what was sent; ConnectionResetError when it is gone."""
-
     def close_soon(self, within_s: float) -> None:
         """Closes once what was written is sent, and after `within_s` anyway."""
 
@@ -110,12 +107,6 @@ class Call:
         """True when the client's connection is closed."""
         return self._transport.is_closing()
 
-    @property
-    def peer(self) -> str:
-        """The client's address; '' when it has none."""
-        found = self._transport.get_extra_info("peername")
-        return str(found[0]) if found else ""
-
     def start(self, status: int, reason: str, lines: bytes, *, has_length: bool) -> None:
         """Prepares the head; it leaves with the first bytes of the body, or by `flush`.
 
@@ -166,10 +157,6 @@ class Call:
             self._transport.write(b"".join(pieces))
         else:
             self._transport.writelines([piece for piece in pieces if piece])
-
-    async def drained(self) -> None:
-        """Waits until the client has read most of what was sent; ConnectionResetError when it is gone."""
-        await self._connection.drained()
 
     def close(self, within_s: float = 5.0) -> None:
         """Ends the connection once all is sent, or after `within_s`, so that the client sees that the answer is not whole."""

@@ -104,7 +104,8 @@ class ClientConnection(asyncio.Protocol):
         self._waiting: deque[Call] = deque()
         self._next: Call | None = None
         """The call whose body is being read."""
-        self._unread: asyncio.Future[None] | None = None
+        self._is_behind = False
+        """Whether the client has too much to read."""
         self._watched_at = 0.0
         """Since when the client has taken nothing of what waits for it; 0 while nobody looks at that."""
         self._left = 0
@@ -128,9 +129,6 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)
-        if self._unread is not None and not self._unread.done():
-            self._unread.set_exception(ConnectionResetError("the client is gone"))
-            self._unread.exception()
         self._end_work()
 
     def eof_received(self) -> bool:
@@ -146,14 +144,12 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._watch()
-        self._unread = self._server.loop.create_future()
+        self._is_behind = True
         if self._call is not None and self._call.on_pause is not None:
             self._call.on_pause()
 
     def resume_writing(self) -> None:
-        if self._unread is not None and not self._unread.done():
-            self._unread.set_result(None)
-        self._unread = None
+        self._is_behind = False
         if self._call is None:
             self._go_on()
             return
@@ -161,15 +157,8 @@ class ClientConnection(asyncio.Protocol):
         if self._call.on_resume is not None:
             self._call.on_resume()
 
-    async def drained(self) -> None:
-        """Waits while the client has too much to read; ConnectionResetError when it is gone."""
-        if self._transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        if self._unread is not None:
-            await self._unread
-
     def data_received(self, data: bytes) -> None:
-        is_first = self._state == _IDLE and self._call is None and self._unread is None
+        is_first = self._state == _IDLE and self._call is None and not self._is_behind
         if is_first and (known := self._server.heads.recognise(data)) is not None and self._take_known(known, data):
             return
         rest = data
@@ -300,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _take(self, call: Call) -> None:
         """Serves `call`, when its turn is come: after those before it, and once the client has read most of their answers."""
-        if self._call is not None or self._unread is not None:
+        if self._call is not None or self._is_behind:
             self._waiting.append(call)
             if not self._is_paused and len(self._waiting) >= _MOST_WAITING:
                 self._is_paused = True
@@ -332,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
         else:
             self._since = self._moved = self._server.loop.time()  # until now nobody waited for more of the client
-            if self._unread is None:
+            if not self._is_behind:
                 self._go_on()
         if self._call is None and self.unsent:
             self._watch()

@@ -212,18 +212,15 @@ async def test_an_answer_that_breaks_off_is_never_whole(is_aborted: bool) -> Non
             assert (b"chunked" in head) == (version == "1.1")
 
 
-async def test_the_peer_and_the_end_of_a_connection_are_known() -> None:
+async def test_the_end_of_a_connection_is_known() -> None:
     gone: list[bool] = []
 
     async def serve(call: Call) -> None:
-        assert call.peer == "127.0.0.1"
         assert not call.is_gone
         try:
             await asyncio.Event().wait()
         finally:
             gone.append(call.is_gone)
-            with pytest.raises(ConnectionResetError):
-                await call.drained()
 
     async with serving(serve) as found:
         async with client(found.port) as one:
@@ -242,7 +239,6 @@ async def test_answers_in_one_go_and_in_pieces_are_the_same_bytes() -> None:
         call.flush()
         for at in range(0, len(call.body), 100_000):
             call.write(call.body[at : at + 100_000])
-            await call.drained()
         call.finish()
 
     body = bytes(range(256)) * 20_000
