@@ -17,15 +17,18 @@ _VALUE = {letter: number for number, letter in enumerate(_ALPHABET)}
 _EXCHANGE = re.compile(r"ex_[0-9a-z]{26}")
 _RAW = re.compile(rb"(?=(.{6}[\x70-\x7f].[\x80-\xbf].{7}))", re.DOTALL)  # ahead of the place, as two may overlap
 _SHIFTS = range(120, -1, -10)
+_VERSION, _VARIANT = 7 << 76, 2 << 62
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def new_raw_id() -> bytes:
-    """16 bytes of UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits. A clock before 1970 counts as 1970."""
-    raw = bytearray(max(0, time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
-    raw[6] = 0x70 | (raw[6] & 0x0F)
-    raw[8] = 0x80 | (raw[8] & 0x3F)
-    return bytes(raw)
+    """16 bytes of UUIDv7 (RFC 9562, method 3): milliseconds, 12 bits of the fraction of one, then 62 random bits.
+
+    Ids that one process makes one after the other thus sort in that order. A clock before 1970 counts as 1970.
+    """
+    milliseconds, rest = divmod(max(0, time.time_ns()), 1_000_000)
+    random = int.from_bytes(os.urandom(8), "big") >> 2
+    return (milliseconds << 80 | _VERSION | (rest << 12) // 1_000_000 << 64 | _VARIANT | random).to_bytes(16, "big")
 
 
 def format_id(noun: str, raw: bytes) -> str:

@@ -12,7 +12,8 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from capture import clock, frames, ids, records
@@ -220,7 +221,7 @@ class SpoolWriter:
         try:
             if self._gap is not None and not self._is_full:
                 self._write_gap()
-            self._write(kind, raw_id, payload if isinstance(payload, bytes | memoryview) else records.encode(payload))
+            self._write(kind, raw_id, payload if isinstance(payload, (bytes, memoryview)) else records.encode(payload))
         except Exception as error:  # whatever it is: capture must not fail the relay
             if not isinstance(error, OSError):
                 _log.exception("spool: a record of exchange %s could not be made", ids.format_id("ex", raw_id))
@@ -237,15 +238,15 @@ class SpoolWriter:
         with self._files:
             if self._size and (self._size >= self._segment_bytes or now - self._opened_ns >= self._segment_ns):
                 self._rotate()
-            header = frame(self._salt, kind, self._seq, now, clock.now_us() * 1000, raw_id, payload)
+            record = (frame(self._salt, kind, self._seq, now, clock.now_us() * 1000, raw_id, payload), payload)
             try:
-                self._put(header, payload)
+                size = self._put(record)
             except OSError as error:
                 if not (is_disk_full(error) and kind in _LAST_WORDS and self._reserve.spend()):
                     raise
                 _log.error("spool: the disk of %s is full; no exchange is kept until there is space", self.folder)
-                self._put(header, payload)
-            self._ring.keep(header, payload)
+                size = self._put(record)
+            self._ring.keep((record,), size)
             self._seq += 1
         if not self._dirty.is_set():
             self._dirty.set()
@@ -256,25 +257,25 @@ class SpoolWriter:
         with self._files:
             if self._size and (self._size >= self._segment_bytes or now - self._opened_ns >= self._segment_ns):
                 self._rotate()
-            wall = clock.now_us() * 1000
-            pieces: list[bytes] = []
-            for seq, (kind, payload) in enumerate(found, self._seq):
-                pieces += (frame(self._salt, kind, seq, now, wall, raw_id, payload), payload)
-            self._put(*pieces)
-            for header, payload in zip(pieces[::2], pieces[1::2], strict=True):
-                self._ring.keep(header, payload)
-            self._seq += len(found)
+            wall, salt, seq = clock.now_us() * 1000, self._salt, self._seq
+            framed = []
+            for kind, payload in found:
+                framed.append((frame(salt, kind, seq, now, wall, raw_id, payload), payload))
+                seq += 1
+            self._ring.keep(framed, self._put(list(chain.from_iterable(framed))))
+            self._seq = seq
         if not self._dirty.is_set():
             self._dirty.set()
 
-    def _put(self, *pieces: bytes | memoryview) -> None:
-        """Writes records to the end of the segment, or nothing of them."""
+    def _put(self, pieces: Sequence[bytes | memoryview]) -> int:
+        """Writes records to the end of the segment, or nothing of them; how many bytes that is."""
         length = sum(map(len, pieces))
         written = os.writev(self._fd, pieces)
         if written < length:
             self._put_rest(memoryview(b"".join(pieces)), written)
         self._size += length
         self._waiting_bytes += length
+        return length
 
     def _put_rest(self, record: memoryview, written: int) -> None:
         try:
@@ -413,8 +414,8 @@ class SpoolWriter:
             self.unsure += max(0, self._ring.first - self._synced_seq)
             self._synced_seq = max(self._synced_seq, self._ring.first)
             try:
-                for header, payload in self._ring:
-                    self._put(header, payload)
+                for record in self._ring:
+                    self._put(record)
             except OSError as error:
                 _log.error("spool: records could not be written again in %s: %s", self.folder, error)
                 return

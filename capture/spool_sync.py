@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 RING_BYTES = 8 * 1024 * 1024
 _LONGEST_PAUSE_S = 30.0
@@ -36,11 +36,11 @@ class Ring:
     def __iter__(self) -> Iterator[tuple[bytes, bytes | memoryview]]:
         return iter(self._records)
 
-    def keep(self, header: bytes, payload: bytes | memoryview) -> None:
-        """Takes in the next record; the oldest make way."""
-        self._records.append((header, payload))
-        size = self._size = self._size + len(header) + len(payload)
-        if size > self._limit:
+    def keep(self, records: Sequence[tuple[bytes, bytes | memoryview]], size: int) -> None:
+        """Takes in the next records, of `size` bytes together; the oldest make way."""
+        self._records.extend(records)
+        self._size += size
+        if self._size > self._limit:
             self._make_room()
 
     def forget(self, up_to: int) -> None:

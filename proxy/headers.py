@@ -41,6 +41,7 @@ _NOT_SENT_UP_PREFIXES = (
     *(PREFIX, "helicone-", "x-litellm-", "x-portkey-", "x-inference-", "langfuse-", "langfuse_", "x-langfuse-"),
     *("proxy-", "x-forwarded-"),
 )
+_SAY_SOMETHING = ("content-length", "content-type", "content-encoding", "x-accel-buffering", "cache-control")
 CREDENTIALS = frozenset(("authorization", "x-api-key", "api-key", "x-goog-api-key"))
 _KEY_HEADERS = {AUTHORIZATION: "Authorization"}
 _CLIENT_ACCOUNT = CREDENTIALS | {"cookie", "openai-organization", "openai-project"}
@@ -107,7 +108,7 @@ def pass_on(pairs: Sequence[tuple[bytes, bytes]]) -> Passed:
     named: frozenset[str] = frozenset()
     is_chunked = has_accel = has_cache = False
     for name, value in pairs:
-        lower, is_hop, is_kept = _rule(name)
+        lower, is_hop, is_kept, says_something = _rule(name)
         if is_kept:
             passed.stored[lower] = value.decode("utf-8", "surrogateescape")[:LONGEST_KEPT]
         if is_hop:
@@ -115,15 +116,14 @@ def pass_on(pairs: Sequence[tuple[bytes, bytes]]) -> Passed:
             if lower == "connection":
                 named |= _listed(value.decode("latin-1"))
             continue
-        if lower == "content-length":
-            passed.has_length = True
-        elif lower == "content-type":
-            passed.is_stream = value.startswith(b"text/event-stream")
-        elif lower == "content-encoding":
-            passed.is_encoded = True
-        has_accel |= lower == "x-accel-buffering"
-        has_cache |= lower == "cache-control"
         lines += (name, b": ", value, b"\r\n")
+        if says_something:
+            passed.has_length |= lower == "content-length"
+            passed.is_encoded |= lower == "content-encoding"
+            has_accel |= lower == "x-accel-buffering"
+            has_cache |= lower == "cache-control"
+            if lower == "content-type":
+                passed.is_stream = value.startswith(b"text/event-stream")
     if named or (is_chunked and passed.has_length):
         named |= {"content-length"} if is_chunked else frozenset()
         passed.has_length &= "content-length" not in named
@@ -178,10 +178,11 @@ def _listed(value: str) -> frozenset[str]:
 
 
 @lru_cache(1024)
-def _rule(name: bytes) -> tuple[str, bool, bool]:
-    """A header's name in lower case, whether it stays on its hop (or is one of ours), and whether it is kept."""
+def _rule(name: bytes) -> tuple[str, bool, bool, bool]:
+    """A header's name in lower case, whether it stays on its hop (or is one of ours), whether it is kept, and whether its
+    being there says something to `pass_on`."""
     text = name.decode("latin-1")
-    return text.lower(), _stays_here(text), is_kept(text)
+    return text.lower(), _stays_here(text), is_kept(text), text.lower() in _SAY_SOMETHING
 
 
 @lru_cache(1024)

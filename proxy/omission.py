@@ -28,6 +28,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """Headers of other products with the values that ask for the same."""
 _NAMES = (HEADER, *_ALIASES)
+_CONTENT = "content"
 
 
 class Omission:
@@ -40,8 +41,13 @@ class Omission:
 
     def content_of(self, asked: Asked) -> str:
         """`OMIT`, or '' where the content is stored. A refused request whose task is unknown counts as one of the tasks."""
-        is_unknown = self._tasks is not None and asked.failure is not None
-        return OMIT if is_unknown or self.omits(asked.identity.task, asked.headers) else ""
+        if asked.failure is not None and self._tasks is not None:
+            return OMIT
+        place = (_CONTENT, asked.identity.task)
+        found: str | None = asked.known.get(place)
+        if found is None:
+            found = asked.known[place] = OMIT if self.omits(asked.identity.task, asked.headers) else ""
+        return found
 
     def omits(self, task: str, headers: Mapping[str, str]) -> bool:
         """Whether what came with these headers for `task` is stored without its content."""

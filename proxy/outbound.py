@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
+
 from capture import clock
 from capture.errors import SettingsError
 from capture.exchange import COMPLETE, TIMEOUT, UPSTREAM_ABORTED
@@ -26,8 +28,7 @@ from proxy.wire.upstream import Patience
 _WITH_LENGTH = ("POST", "PUT", "PATCH")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An upstream that has answered: its reply, whose head is there; `model` is set when we replaced the one asked for."""
 
     reply: Reply

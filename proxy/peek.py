@@ -7,7 +7,6 @@ what it thinks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -25,15 +24,14 @@ class _Fields(msgspec.Struct):
     tags: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(msgspec.Struct, frozen=True):
     """What a body says about itself; text that is absent or not text is ''."""
 
     model: str = ""
     is_stream: bool = False
     user: str = ""
     conversation: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
     session: str = ""
     cache_key: str = ""
     labels: tuple[str, ...] = ()
@@ -58,6 +56,8 @@ def peek(body: bytes) -> Peek:
         fields = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _NOTHING
+    if fields == _Fields(fields.model, fields.stream):  # mostly nobody is named
+        return Peek(_text(fields.model), fields.stream is True)
     metadata = fields.metadata if isinstance(fields.metadata, dict) else {}
     labels = _labels(fields.tags) + _labels(metadata.get("tags"))
     if isinstance(fields.litellm_metadata, dict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from capture.exchange import CANDIDATE, CLIENT_CLOSED, COMPLETE, INTERRUPTED, PURPOSES

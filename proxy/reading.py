@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import msgspec
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from proxy.credentials import has_virtual
@@ -31,8 +32,7 @@ _KEY_IN_URL = Failure(
 _READ, _MOST_KNOWN, _LONGEST_KNOWN = "read", 16, 200
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request, read. Either `route` is set, or `failure` says why the request goes nowhere."""
 
     method: str
@@ -44,9 +44,9 @@ class Asked:
     identity: Identity
     route: Route | None
     failure: Failure | None
-    stored: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, str] = {}
     """The headers that are kept."""
-    known: dict[Any, Any] = field(default_factory=dict)
+    known: dict[Any, Any] = {}
     """What was concluded from this head under the same configuration, for this request and others."""
 
 

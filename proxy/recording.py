@@ -24,6 +24,12 @@ _AT_ONCE = 1024 * 1024
 class Recording:
     """What the spool is told about one exchange, with its clock and its hashes."""
 
+    __slots__ = (
+        "_captured", "_is_strict", "_model", "_most", "_overhead_us", "_request_sha256", "_response", "_spool", "_started_ns",
+        "_upstream", "exchange_id", "fallback_reason", "first_byte_us", "is_ended", "last", "latency_us", "raw_id",
+        "response_bytes", "state", "status", "tail", "waited_ns",
+    )  # fmt: skip
+
     def __init__(self, spool: SpoolWriter, settings: CaptureSettings) -> None:
         self.raw_id = ids.new_raw_id()
         self.exchange_id = ids.format_id("ex", self.raw_id)

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from aiohttp import web
+from msgspec import structs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from capture.exchange import CLIENT_CLOSED, COMPLETE, INTERRUPTED
@@ -174,11 +175,11 @@ def _read(request: web.BaseRequest) -> _Handshake:
 
 def _session(asked: Asked) -> Asked:
     """`asked` as the session that it asks for: its model stands in the query, and what it will say is a stream."""
-    peeked = replace(asked.peeked, model=model_in_query(asked.target), is_stream=True)
+    peeked = structs.replace(asked.peeked, model=model_in_query(asked.target), is_stream=True)
     if (route := asked.route) is None:
-        return replace(asked, peeked=peeked)
+        return structs.replace(asked, peeked=peeked)
     is_known = route.family == OPENAI and route.path.rstrip("/").rpartition("/")[2] in _UNDERSTOOD
-    return replace(asked, peeked=peeked, route=replace(route, protocol=OPENAI if is_known else RAW))
+    return structs.replace(asked, peeked=peeked, route=replace(route, protocol=OPENAI if is_known else RAW))
 
 
 def _malformed(request: web.BaseRequest) -> Failure | None:

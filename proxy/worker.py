@@ -45,6 +45,8 @@ _FLUSH_S = 2.0
 _CUT_S = 8.0
 _STATUS_S = 0.5
 _POLL_S = 0.05
+_SWITCH_S = 0.0005
+"""How long a request may wait for a thread in the background, such as the one that polls the flags; Python's own is 5 ms."""
 _LONGEST_LINE = 2**16
 """For aiohttp, which gets what has passed our own, tighter limits."""
 _log = logging.getLogger(__name__)
@@ -202,6 +204,7 @@ async def _run(settings: Settings, config: Path | None, port: int | None, status
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(_SWITCH_S)
     pipe = StatusPipe(status_fd) if status_fd is not None else None
     reporting = asyncio.ensure_future(_report(worker, pipe, stop)) if pipe is not None else None
     await stop.wait()

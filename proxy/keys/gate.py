@@ -10,6 +10,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
+from msgspec import structs
+
 from capture import clock
 from capture.errors import StoreError
 from proxy.credentials import CARRIERS, find_key, is_virtual
@@ -54,7 +56,7 @@ class Grant:
         if not self._upstreams or route is None or not route.upstream.fallbacks:
             return asked
         fallbacks = tuple(name for name in route.upstream.fallbacks if allows(self._upstreams, name))
-        return replace(asked, route=replace(route, upstream=replace(route.upstream, fallbacks=fallbacks)))
+        return structs.replace(asked, route=replace(route, upstream=replace(route.upstream, fallbacks=fallbacks)))
 
     def end(self, is_kept: bool = True) -> None:
         """The exchange is over. `is_kept` False: the spool does not have it, so the store will never say what it cost."""

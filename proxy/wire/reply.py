@@ -169,10 +169,9 @@ class Reply:
 
     def _tell(self, error: Exception | None) -> None:
         for waiter in (self.arrived, self._first, self._over):
-            if waiter is None or waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
-                waiter.exception()  # it may be that nobody asks
+            if waiter is not None and not waiter.done():
+                if error is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(error)
+                    waiter.exception()  # it may be that nobody asks

@@ -158,13 +158,14 @@ class ClientConnection(asyncio.Protocol):
             self._call.on_resume()
 
     def data_received(self, data: bytes) -> None:
-        is_first = self._state == _IDLE and self._call is None and not self._is_behind
-        if is_first and (known := self._server.heads.recognise(data)) is not None and self._take_known(known, data):
+        is_fresh = self._state == _IDLE
+        if is_fresh and (known := self._server.heads.recognise(data)) is not None and self._take_known(known, data):
             return
+        is_fresh = is_fresh and self._call is None and not self._is_behind
         rest = data
         while rest and self._state != _LINGERING:
             rest = self._read(rest)
-        if is_first and self._state == _IDLE and self._call is not None and not self._waiting:
+        if is_fresh and self._state == _IDLE and self._call is not None and not self._waiting:
             self._server.heads.learn(data, self._call)
 
     def _read(self, data: bytes) -> bytes:

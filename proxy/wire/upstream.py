@@ -40,7 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._patience = Patience(0, 0)
         self._asked_at = self._moved = 0.0
-        self._is_head = self._has_head = self._is_whole = self._may_stay = self._until_close = False
+        self._is_head = self._has_head = self._is_whole = self._may_stay = False
         self._is_interim = self._is_beyond = False
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -56,10 +56,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Sends a request; the answer arrives in what is returned. The connection must be at rest."""
         reply = self._reply = Reply(self, self._loop)
         self._is_head, self._patience = method == "HEAD", patience
-        self._has_head = self._is_whole = self._until_close = self._is_interim = self._is_beyond = False
+        self._has_head = self._is_whole = self._is_interim = self._is_beyond = False
         self._headers, self._pieces, self._head_bytes, self._reason = [], [], 0, b""
         self._asked_at = self._moved = self._loop.time()
-        self._timer = self._loop.call_at(self._due(), self._look_at_clock)
+        self._have_looked_at(self._due())
         if len(body) > _JOINED:
             self._transport.writelines([head, body])
         else:
@@ -123,17 +123,18 @@ class UpstreamConnection(asyncio.Protocol):
                 self._end(reply)
 
     def eof_received(self) -> bool:
-        if self._reply is not None and self._until_close and self._has_head:
-            self._is_whole = True
+        if self._reply is not None and self._is_ended_by_close:
             self._end(self._reply)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._reply is not None:
-            if error is None and self._until_close and self._has_head:
+            if error is None and self._is_ended_by_close:
                 self._end(self._reply)
             else:
                 self._fail(BrokenError(str(error) if error else "it closed the connection"))
+        if self._timer is not None:
+            self._timer.cancel()
         self._on_lost(self)
 
     # --- the parser's side
@@ -162,11 +163,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._has_head = True
         reply.status, reply.reason = status, self._reason.decode("latin-1")
         reply.pairs = self._headers
-        is_framed = any(name.lower() in _FRAMING for name, _ in self._headers)
-        self._until_close = not is_framed and status not in _BODILESS and not self._is_head
-        if self._timer is not None and self._patience.idle_s < self._patience.first_s:
-            self._timer.cancel()  # it was set for the longer wait
-            self._timer = self._loop.call_at(self._due(), self._look_at_clock)
+        if self._patience.idle_s < self._patience.first_s:
+            self._have_looked_at(self._due())
 
     def on_body(self, data: bytes) -> None:
         if not (self._is_beyond or self._is_head):
@@ -177,6 +175,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_interim = False
         elif not self._is_whole:
             self._is_whole, self._may_stay = True, self._parser.should_keep_alive()
+
+    @property
+    def _is_ended_by_close(self) -> bool:
+        """Whether nothing in its head says where an answer ends, so that the end of the connection does."""
+        if not self._has_head or self._is_head or self._parser.get_status_code() in _BODILESS:
+            return False
+        return not any(name.lower() in _FRAMING for name, _ in self._headers)
 
     # --- what becomes of an answer
 
@@ -196,7 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _end(self, reply: Reply) -> None:
         data = self._take_pieces()
         is_clean = self._is_whole and not self._is_beyond and not self._transport.get_write_buffer_size()
-        may_be_asked_again = is_clean and self._may_stay and not self._until_close and not self._is_head
+        may_be_asked_again = is_clean and self._may_stay and not self._is_head
         is_paused = reply.is_paused
         self._let_go()
         reply.finish(data)
@@ -217,11 +222,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _let_go(self) -> None:
         self._reply = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # --- time
+
+    def _have_looked_at(self, due: float) -> None:
+        """Has the clock looked at by `due`. A look that is to come sooner finds out by itself when it must come again, and one
+        timer serves many requests."""
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._look_at_clock)
 
     def _due(self) -> float:
         patience = self._patience
@@ -229,7 +240,7 @@ class UpstreamConnection(asyncio.Protocol):
         return min(due, self._asked_at + patience.total_s) if patience.total_s else due
 
     def _look_at_clock(self) -> None:
-        reply = self._reply
+        reply, self._timer = self._reply, None
         if reply is None:
             return
         now, patience = self._loop.time(), self._patience
@@ -243,4 +254,4 @@ class UpstreamConnection(asyncio.Protocol):
             waited = patience.idle_s if self._has_head else patience.first_s
             self._fail(SilentError(f"sent nothing for {waited:g} s"))
         else:
-            self._timer = self._loop.call_at(due, self._look_at_clock)
+            self._have_looked_at(due)

@@ -8,14 +8,14 @@ from capture.spool_sync import Ring, Syncer
 def test_the_ring_keeps_the_newest_and_knows_its_first() -> None:
     ring = Ring(100)
     for number in range(20):
-        ring.keep(b"h" * 10, bytes([number]) * 10)
+        ring.keep([(b"h" * 10, bytes([number]) * 10)], 20)
     assert ring.first == 15
     assert [payload[0] for _, payload in ring] == [15, 16, 17, 18, 19]
     ring.forget(18)
     assert (ring.first, len(list(ring))) == (18, 2)
     ring.forget(100)
     assert (ring.first, list(ring)) == (20, [])
-    ring.keep(b"h", b"x" * 200)
+    ring.keep([(b"h", b"x" * 200)], 201)
     assert (ring.first, list(ring)) == (21, [])
 
 
