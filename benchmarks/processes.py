@@ -71,12 +71,13 @@ def running(
     command: Sequence[str],
     cores: Iterable[int],
     log: Path,
-    niceness: int = 0,
+    is_idle: bool = False,
     added: Mapping[str, str] | None = None,
     inherited: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child process on `cores`, in the repository's folder, without settings of ours from the environment but with those
-    `added`, and with the file descriptors `inherited`; ended with SIGTERM."""
+    `added`, and with the file descriptors `inherited`; ended with SIGTERM. `is_idle`: it
+    runs while nobody else wants its core."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("POTSTILL_")} | dict(added or {})
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -84,8 +85,8 @@ def running(
         )
         try:
             os.sched_setaffinity(process.pid, cores)
-            if niceness:
-                os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+            if is_idle:
+                os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
             yield process
         finally:
             process.terminate()

@@ -23,7 +23,7 @@ from benchmarks.processes import (
     wait_for_port,
 )
 from benchmarks.proxy.contestants import NGINX, POTSTILL, potstill_config
-from benchmarks.proxy.house import LEAST_URGENT, Ledger, wait_until_quiet
+from benchmarks.proxy.house import Ledger, wait_until_quiet
 from benchmarks.proxy.outcome import Table
 from benchmarks.proxy.rounds import Comparison
 from benchmarks.proxy.traffic import BODY, BURST, JSON, headers, model_of
@@ -161,7 +161,7 @@ def stalled(comparison: Comparison, _requests: int) -> Table:
         os.close(tells)
         wait_for_port(worker, port, log)
         command = python("capture.writer", "--config", str(config))
-        writer = stack.enter_context(running(command, {house.load_core}, folder / "writer.log", LEAST_URGENT))
+        writer = stack.enter_context(running(command, {house.load_core}, folder / "writer.log", is_idle=True))
         stack.callback(writer.send_signal, signal.SIGCONT)  # stopped, it could not be ended
         ledger = Ledger(database, writer.pid)
         warm = saturate(house.folder, port, JSON, 1, 8, next(comparison.numbers), {})

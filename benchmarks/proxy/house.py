@@ -30,7 +30,6 @@ from benchmarks.proxy.traffic import body_template, headers, is_whole_answer
 from capture.database import Database, open_database
 from capture.settings import load_settings
 
-LEAST_URGENT = 19
 _START_S = 240.0
 _ANSWER_S = 30.0
 _STORE_S = 90.0
@@ -111,7 +110,7 @@ def open_house(folder: Path, wanted: Sequence[str], peers: Peers, tell: Tell, sp
     """Starts the upstream, the store writer and those contestants of `wanted` that are installed; stops them at the end.
 
     Contestants have a core for themselves where there are two. Load, upstream and store writer share the other, the store
-    writer with the lowest priority, so that every contestant meets the same load.
+    writer only while nobody else wants it, so that every contestant meets the same load.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -127,7 +126,7 @@ def open_house(folder: Path, wanted: Sequence[str], peers: Peers, tell: Tell, sp
         database = open_database(load_settings(config, environ={}).database_url)
         stack.callback(database.close)
         command = python("capture.writer", "--config", str(config))
-        writer = stack.enter_context(running(command, {load_core}, folder / "writer.log", LEAST_URGENT))
+        writer = stack.enter_context(running(command, {load_core}, folder / "writer.log", is_idle=True))
         made = {name: plan for name, plan in plans(peers, folder, config, certificate, ports).items() if name in wanted}
         started = {}
         for name, plan in made.items():
