@@ -109,7 +109,7 @@ class Outbound:
         is_sent = False
         try:
             if way.through is None:
-                connection = await self._pool.take(way.origin, upstream.connect_timeout_s)
+                connection = self._pool.take_idle(way.origin) or await self._pool.take(way.origin, upstream.connect_timeout_s)
                 is_sent = True
                 head = _head(method, url[way.prefix :], way.host, headers.lines, body)
                 reply = connection.ask(method, head, body, way.patience)

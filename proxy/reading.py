@@ -70,7 +70,7 @@ def read_call(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream
 
     `known` is what the head is known to mean under these settings (`Head.known_under`).
     """
-    peeked = peek(call.body) if "content-encoding" not in call.headers else Peek()
+    peeked = peek(call.body) if not call.head.is_encoded else Peek()
     if call.problem is not None or peeked.names_somebody:
         read = read_request(call, relay, upstreams)
         return replace(read, stored=_with_length(read.stored, call.length), known=known)

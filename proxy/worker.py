@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -36,7 +37,6 @@ from proxy.pipeline import serve_exchange
 from proxy.relay import Relay
 from proxy.settings import RelaySettings, read_upstreams
 from proxy.warming import keep_warm
-from proxy.wire.call import Call
 from proxy.wire.server import Server
 from serve.flag_watch import FlagWatcher
 
@@ -155,9 +155,6 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
     until_read = (flags.wait_until_read, relay.key_watcher.wait_until_read)
     await asyncio.gather(*(asyncio.to_thread(wait, _STORE_WAIT_S) for wait in until_read))
 
-    async def serve(call: Call) -> None:
-        await serve_exchange(relay, call)
-
     async def serve_socket(request: web.BaseRequest) -> web.StreamResponse:
         from proxy.websocket import relay_websocket
 
@@ -177,7 +174,7 @@ async def start_worker(settings: Settings, port: int | None = None) -> Worker:
         max_line_size=_LONGEST_LINE,
         max_field_size=_LONGEST_LINE,
     )
-    server = Server(serve, lambda: relay.config.limits, relay.budget, sockets)
+    server = Server(partial(serve_exchange, relay), lambda: relay.config.limits, relay.budget, sockets)
     port = listener.getsockname()[1]
     listening = await asyncio.get_running_loop().create_server(server, sock=listener, backlog=1024)
     return Worker(relay, server, sockets, listening, flags, port)

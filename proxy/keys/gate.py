@@ -28,6 +28,7 @@ from proxy.settings import ANTHROPIC, KEY_FROM_CLIENT, Upstream
 
 _HIDDEN_MODEL = ("POST", "PUT", "PATCH")
 _SILENCE_NS = 60_000_000_000
+_CARRIED = "carried"
 _log = logging.getLogger(__name__)
 
 
@@ -125,7 +126,10 @@ class Gate:
 
     def admit(self, asked: Asked, raw_id: bytes) -> Grant | Failure:
         """The grant for a request whose exchange is `raw_id`, or why it may not pass; one that goes nowhere takes nothing."""
-        key = self._key(asked.headers, (RELAY,))
+        carried: tuple[str, str] | None = asked.known.get(_CARRIED)
+        if carried is None:
+            carried = asked.known[_CARRIED] = find_key(asked.headers)
+        key = self._key(*carried, (RELAY,))
         if isinstance(key, Failure):
             return key
         if key is not None and (failure := _refuse_use(key, asked)) is not None:
@@ -154,12 +158,11 @@ class Gate:
 
     def admit_feedback(self, headers: Mapping[str, str]) -> str | Failure:
         """The id of the key of somebody who leaves feedback ('' without one), or why that may not be."""
-        key = self._key(headers, (LABEL, RELAY))
+        key = self._key(*find_key(headers), (LABEL, RELAY))
         return key if isinstance(key, Failure) else key.id if key is not None else ""
 
-    def _key(self, headers: Mapping[str, str], scopes: tuple[str, ...]) -> VirtualKey | Failure | None:
-        """The key of a request, which must have one of `scopes`; None without one where none is required."""
-        sent, id = find_key(headers)
+    def _key(self, sent: str, id: str, scopes: tuple[str, ...]) -> VirtualKey | Failure | None:
+        """The key that a request carries, which must have one of `scopes`; None without one where none is required."""
         if not sent:
             return _NO_KEY if self._settings.required else None
         snapshot, now = self._watcher.current, clock.now_us()

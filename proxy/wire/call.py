@@ -39,11 +39,13 @@ class Head:
     """The head of a request but for its length. Clients that send the same head again get the same object, so that what
     follows from it need not be found again."""
 
-    __slots__ = ("_config", "_known", "headers", "is_sound", "method", "raw_path", "version")
+    __slots__ = ("_config", "_known", "headers", "is_encoded", "is_sound", "method", "raw_path", "version")
 
     def __init__(self, method: str, raw_path: str, version: str, headers: CIMultiDict[str]) -> None:
         self.method, self.raw_path, self.version = method, raw_path, version
         self.headers = headers
+        self.is_encoded = "content-encoding" in headers
+        """Whether the body must be decoded to be read."""
         self.is_sound = False
         """True once it was looked at and may be served."""
         self._config: object = None

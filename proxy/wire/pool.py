@@ -44,12 +44,16 @@ class Pool:
 
     async def take(self, origin: Origin, connect_s: float) -> UpstreamConnection:
         """A connection at rest, a new one when there is none; ConnectFailedError."""
+        return self.take_idle(origin) or await self._dial(origin, connect_s)
+
+    def take_idle(self, origin: Origin) -> UpstreamConnection | None:
+        """A connection at rest; None when there is none."""
         idle = self._idle[origin]
         while idle:
             found = idle.pop()
             if found.is_open:
                 return found
-        return await self._dial(origin, connect_s)
+        return None
 
     async def warm(self, origin: Origin, count: int, connect_s: float) -> None:
         """Opens what lacks of `count` connections at rest; ConnectFailedError."""

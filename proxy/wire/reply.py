@@ -108,9 +108,12 @@ class Reply:
             return self.take()
         self._over = asyncio.get_running_loop().create_future()
         self._sink = sink
-        if self.held:
-            sink(self.take())
-        await self._over
+        try:
+            if self.held:
+                sink(self.take())
+            await self._over
+        finally:
+            self._sink = None  # it knows the call, which knows this reply: a circle that would wait for the collector
         return self.take()
 
     def pause(self) -> None:

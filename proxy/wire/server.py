@@ -12,8 +12,8 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 import httptools
 from multidict import CIMultiDict
@@ -35,7 +35,7 @@ _MOST_WAITING = 16
 _LENGTH_LENGTH = len("content-length")
 _HEAD, _BODY, _IDLE, _LINGERING = "head", "body", "idle", "lingering"
 
-Serve = Callable[[Call], Awaitable[None]]
+Serve = Callable[[Call], Coroutine[Any, Any, None]]
 
 
 class _BrokenBoundError(Exception):
@@ -300,12 +300,9 @@ class ClientConnection(asyncio.Protocol):
         self._watched_at = 0.0
         if self._server.is_draining:
             call.is_keepalive = False
-        self._task = task = self._server.loop.create_task(self._answer(call))
+        self._task = task = self._server.loop.create_task(self._server.serve(call))
         self._server.tasks.add(task)
         task.add_done_callback(self._answered)
-
-    async def _answer(self, call: Call) -> None:
-        await self._server.serve(call)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._server.tasks.discard(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 from hypothesis import given
@@ -138,3 +139,19 @@ async def test_headers_keep_their_order_their_case_and_their_bytes() -> None:
     reply.pairs = [(b"Set-Cookie", b"a=1"), (b"set-cookie", b"b=\xff"), (b"X-Ume", "ä".encode())]
     assert list(reply.headers.items()) == [("Set-Cookie", "a=1"), ("set-cookie", "b=\udcff"), ("X-Ume", "ä")]
     assert reply.headers.getall("set-cookie") == ["a=1", "b=\udcff"]
+
+
+async def test_a_poured_answer_forgets_who_took_it_so_that_no_circle_waits_for_the_collector() -> None:
+    class Taker:
+        def take(self, data: bytes) -> None:
+            pass
+
+    taker = Taker()
+    gone = weakref.ref(taker)
+    reply, _ = fresh()
+    pouring = asyncio.ensure_future(reply.pour(taker.take))
+    await asyncio.sleep(0)
+    reply.finish(b"all")
+    assert await pouring == b"all"
+    del taker, pouring
+    assert gone() is None
