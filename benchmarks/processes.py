@@ -76,8 +76,8 @@ def running(
     inherited: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child process on `cores`, in the repository's folder, without settings of ours from the environment but with those
-    `added`, and with the file descriptors `inherited`; ended with SIGTERM. `is_idle`: it
-    runs while nobody else wants its core."""
+    `added`, and with the file descriptors `inherited`; ended with SIGTERM.
+    With `is_idle` it runs while nobody else wants its core."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("POTSTILL_")} | dict(added or {})
     with log.open("wb") as output:
         process = subprocess.Popen(

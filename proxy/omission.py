@@ -13,7 +13,7 @@ from capture.capture_settings import CaptureSettings
 from capture.records import OMIT
 from proxy.headers import CREDENTIALS
 from proxy.identify import PREFIX
-from proxy.reading import Asked
+from proxy.reading import MOST_KNOWN, Asked
 
 HEADER = PREFIX + "store"
 _YES = "yes"
@@ -46,7 +46,9 @@ class Omission:
         place = (_CONTENT, asked.identity.task)
         found: str | None = asked.known.get(place)
         if found is None:
-            found = asked.known[place] = OMIT if self.omits(asked.identity.task, asked.headers) else ""
+            found = OMIT if self.omits(asked.identity.task, asked.headers) else ""
+            if len(asked.known) < MOST_KNOWN:
+                asked.known[place] = found
         return found
 
     def omits(self, task: str, headers: Mapping[str, str]) -> bool:

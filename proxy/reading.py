@@ -29,7 +29,9 @@ _KEY_IN_URL = Failure(
     "A virtual key stands in the URL, where logs keep it; it counts in a header alone.",
     "Send it in header Authorization, x-api-key or api-key, and rotate it with `potstill key rotate`.",
 )
-_READ, _MOST_KNOWN, _LONGEST_KNOWN = "read", 16, 200
+_READ, _LONGEST_KNOWN = "read", 200
+MOST_KNOWN = 16
+"""How much may be concluded from one head that bodies have a say in."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ def read_call(call: Call, relay: RelaySettings, upstreams: Mapping[str, Upstream
     found: Asked | None = known.get(place)
     if found is None:
         found = replace(read_request(call, relay, upstreams), body=b"")
-        if found.failure is None and len(peeked.model) <= _LONGEST_KNOWN and len(known) < _MOST_KNOWN:
+        if found.failure is None and len(peeked.model) <= _LONGEST_KNOWN and len(known) < MOST_KNOWN:
             known[place] = found
     return Asked(
         found.method,

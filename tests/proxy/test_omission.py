@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from capture.capture_settings import CaptureSettings
 from capture.records import OMIT
 from capture.settings import Settings, load_settings
-from proxy.identify import BadTagError, identify
-from proxy.omission import asks_to_omit, hash_of_key
+from proxy.identify import BadTagError, Identity, identify
+from proxy.omission import Omission, asks_to_omit, hash_of_key
 from proxy.peek import Peek
+from proxy.reading import Asked
+from proxy.route import Target
 from tests.proxy.scripting import Upstream, kept, relaying, talk
 
 ASK = b'{"model": "gpt-5", "messages": [{"role": "user", "content": "hello"}]}'
 SECRET_KEY = "sk-quiet-client"
+
+
+def test_what_is_known_of_a_head_does_not_grow_with_the_tasks_that_its_bodies_name() -> None:
+    omission = Omission(CaptureSettings(omit_content_tasks=("quiet-*",)))
+    known: dict[Any, Any] = {}
+    for number in range(1_000):
+        for task, expected in ((f"loud-{number}", ""), (f"quiet-{number}", OMIT)):
+            asked = Asked(
+                "POST", Target("/v1/chat/completions", ""), "openai", {}, b"", Peek(), Identity(task), None, None, {}, known
+            )  # fmt: skip
+            assert omission.content_of(asked) == expected
+    assert len(known) < 100
 
 
 @pytest.mark.parametrize(
