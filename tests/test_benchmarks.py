@@ -55,9 +55,9 @@ def test_a_result_becomes_json_that_can_be_read_again() -> None:
 
 def test_a_run_is_written_between_the_markers_of_the_document_and_nowhere_else() -> None:
     document = DOCUMENT.read_text("utf-8")
-    written = written_into(document, "| 1 |")
-    assert written_into(written, "| 2 |") == written.replace("| 1 |", "| 2 |")
+    written = written_into(document, "| first run |")
+    assert written_into(written, "| second run |") == written.replace("| first run |", "| second run |")
     assert written.partition(START)[0] == document.partition(START)[0]
     assert written.partition(STOP)[2] == document.partition(STOP)[2]
     with pytest.raises(ValueError, match="results"):
-        written_into("no markers", "| 1 |")
+        written_into("no markers", "| first run |")
