@@ -53,6 +53,11 @@ class Message:
     media: tuple[Media, ...] = ()
     tool_call_id: str = ""
 
+    @property
+    def said(self) -> str:
+        """The text, and each tool call on a line of its own with its arguments; ids of calls do not count."""
+        return "\n".join([self.text, *(f"{call.name} {call.arguments}" for call in self.tool_calls)])
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

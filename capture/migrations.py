@@ -196,11 +196,41 @@ def m004_keys(_d: Dialect) -> list[str]:
     ]
 
 
+def m005_curation(d: Dialect) -> list[str]:
+    """Tools in examples; names and templates of tasks, pinned examples, other teachers' answers, audits."""
+    return [
+        "ALTER TABLE examples ADD COLUMN tools TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE examples ADD COLUMN answer TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE examples ADD COLUMN target_source TEXT NOT NULL DEFAULT 'answer'",
+        "ALTER TABLE examples ADD COLUMN look_alike TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE examples ADD COLUMN stands_for BIGINT NOT NULL DEFAULT 1",
+        "CREATE INDEX examples_by_look_alike ON examples (task, look_alike)",
+        """CREATE TABLE task_names (fingerprint TEXT PRIMARY KEY, task TEXT NOT NULL, who TEXT NOT NULL,
+            created_us BIGINT NOT NULL)""",
+        "CREATE TABLE task_aliases (alias TEXT PRIMARY KEY, task TEXT NOT NULL, who TEXT NOT NULL, created_us BIGINT NOT NULL)",
+        """CREATE TABLE task_templates (task TEXT NOT NULL, version BIGINT NOT NULL, fingerprint TEXT NOT NULL,
+            template TEXT NOT NULL, distinct_inputs BIGINT NOT NULL, first_us BIGINT NOT NULL, created_us BIGINT NOT NULL,
+            PRIMARY KEY (task, version))""",
+        """CREATE TABLE golden (task TEXT NOT NULL, input_key TEXT NOT NULL, exchange_id TEXT NOT NULL, messages TEXT NOT NULL,
+            tools TEXT NOT NULL, answer TEXT NOT NULL, grade TEXT NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL,
+            created_us BIGINT NOT NULL, PRIMARY KEY (task, input_key))""",
+        """CREATE TABLE relabels (id TEXT PRIMARY KEY, task TEXT NOT NULL, exchange_id TEXT NOT NULL,
+            answer_exchange_id TEXT NOT NULL, model TEXT NOT NULL, answer TEXT NOT NULL, score DOUBLE PRECISION,
+            judge TEXT NOT NULL, note TEXT NOT NULL, is_chosen BIGINT NOT NULL, created_us BIGINT NOT NULL)""",
+        "CREATE INDEX relabels_by_exchange ON relabels (exchange_id)",
+        """CREATE TABLE audits (id TEXT PRIMARY KEY, task TEXT NOT NULL, number BIGINT NOT NULL, population BIGINT NOT NULL,
+            exchange_ids TEXT NOT NULL, seed BIGINT NOT NULL, who TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        f"""CREATE TABLE audit_verdicts (number {d.serial}, audit_id TEXT NOT NULL, exchange_id TEXT NOT NULL,
+            verdict TEXT NOT NULL, who TEXT NOT NULL, note TEXT NOT NULL, created_us BIGINT NOT NULL)""",
+        "CREATE INDEX audit_verdicts_by_audit ON audit_verdicts (audit_id)",
+    ]
+
+
 def _move_bodies(connection: Connection) -> None:
     from capture.move_bodies import move_bodies  # brings everything that derives exchanges, which few who open a store need
 
     move_bodies(connection)
 
 
-HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial, m002_pieces, m003_drop_bodies, m004_keys)
+HISTORY: tuple[Callable[[Dialect], list[str]], ...] = (m001_initial, m002_pieces, m003_drop_bodies, m004_keys, m005_curation)
 MOVES: Mapping[str, Callable[[Connection], None]] = {"m002_pieces": _move_bodies}

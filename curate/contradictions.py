@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from capture.messages import Message
 from curate.duplicates import Comparison, leaders
 from curate.wording import normalise, numbers
 
@@ -39,8 +40,25 @@ def kind_of(targets: Sequence[str]) -> str:
     return LABEL if all(len(target) <= _LABEL_CHARACTERS for target in targets) else TEXT
 
 
-def answers(targets: Sequence[str]) -> list[str]:
-    """One text per target; equal texts mean that the targets say the same."""
+def answers(targets: Sequence[Message]) -> list[str]:
+    """One text per target; equal texts mean that the targets say the same.
+
+    Targets that call tools are compared by the names and canonical arguments of their calls, whatever is said beside them.
+    """
+    texts = _answers([target.text for target in targets if not target.tool_calls])
+    rest = iter(texts)
+    return [_called(target) if target.tool_calls else next(rest) for target in targets]
+
+
+def _called(target: Message) -> str:
+    calls = []
+    for call in target.tool_calls:
+        arguments = _parsed(call.arguments)
+        calls.append([call.name, call.arguments if arguments is None else arguments])
+    return f"calls {json.dumps(calls, sort_keys=True, ensure_ascii=False)}"
+
+
+def _answers(targets: Sequence[str]) -> list[str]:
     kind = kind_of(targets)
     if kind == JSON:
         return [json.dumps(_parsed(target), sort_keys=True, ensure_ascii=False) for target in targets]

@@ -77,8 +77,8 @@ def make_draft(candidates: Sequence[Candidate], history: History, settings: Cura
         row: Drop(REJECTED) for row, candidate in enumerate(rows) if candidate.exchange_id in history.rejected
     }
     on_progress("find the template", 0, len(rows))
-    said = contradictions.answers([candidate.target for candidate in rows])
-    template, wordings = duplicates.read_wordings([read_input(candidate.messages) for candidate in rows], said)
+    said = contradictions.answers([candidate.answer for candidate in rows])
+    template, wordings = duplicates.read_wordings([read_input(candidate.messages, candidate.tools) for candidate in rows], said)
     on_progress("compare inputs", 0, len(rows))
     comparison = duplicates.compare(wordings, settings)
     rank = _rank(rows, history)

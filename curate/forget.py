@@ -28,7 +28,7 @@ from curate.examples import Example, from_line
 from curate.freeze import CARD, DROPPED, MANIFEST, TEMPLATE, hashed, to_json, version_folder
 from curate.history import short
 from curate.splits import SPLITS
-from curate.templates import still_said
+from curate.templates import read_input, still_said
 
 ERASED = "erased"
 """What stands in a manifest's bill, and in the place of an id, for an exchange that was forgotten."""
@@ -182,7 +182,9 @@ def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str],
     files[DROPPED], gone[DROPPED] = "".join(f"{_without_because(line, wanted)}\n" for line in left), len(lines) - len(left)
     template = version.folder / TEMPLATE
     if template.is_file():
-        said = still_said(json.loads(template.read_text("utf-8")), [example.messages for example in kept])
+        said = still_said(
+            json.loads(template.read_text("utf-8")), [read_input(example.messages, example.tools) for example in kept]
+        )
         files[TEMPLATE] = to_json(said, indent=2) + "\n"
     return files, gone
 

@@ -10,17 +10,19 @@ from sqlalchemy import Connection, text
 
 from capture import clock
 from capture.database import Database
+from capture.messages import Message
 from curate.draft import CONTRADICTION, REJECTED, Draft, History
-from curate.examples import example_id, prompt_of
+from curate.examples import EDIT as EDITED
+from curate.examples import example_id, prompt_of, tools_of
 from curate.review import ACCEPT, EDIT, REJECT, standing_verdicts
-from curate.selection import Candidate
+from curate.selection import Candidate, Target
 
 _LABELS = 50
 _BATCH = 1_000
 
 
-def read_history(database: Database, task: str) -> tuple[History, dict[str, str]]:
-    """What is already decided about `task`, and reviewers' targets by exchange id."""
+def read_history(database: Database, task: str) -> tuple[History, dict[str, Target]]:
+    """What is already decided about `task`, and the targets that stand in for answers, by exchange id."""
     of_task = {"task": task}
     with database.read() as connection:
         sides = connection.execute(text("SELECT input_key, split FROM splits WHERE task = :task"), of_task).all()
@@ -33,7 +35,8 @@ def read_history(database: Database, task: str) -> tuple[History, dict[str, str]
         frozenset(review.exchange_id for review in verdicts if review.verdict in (ACCEPT, EDIT)),
         frozenset(review.exchange_id for review in verdicts if review.verdict == REJECT),
     )
-    return history, {review.exchange_id: review.target for review in verdicts if review.verdict == EDIT}
+    edited = [review for review in verdicts if review.verdict == EDIT]
+    return history, {review.exchange_id: Target(Message("assistant", review.target), EDITED) for review in edited}
 
 
 def write_splits(connection: Connection, task: str, draft: Draft, number: int) -> None:
@@ -59,6 +62,9 @@ def write_examples(connection: Connection, task: str, draft: Draft) -> None:
             "input_key": candidate.input_key, "split": draft.splits.get(candidate.exchange_id, ""),
             "reason": drop.reason if drop else "", "messages": json.dumps(prompt_of(candidate.messages), ensure_ascii=False),
             "target": candidate.target, "priority": priority, "note": note, "created_us": now_us,
+            "tools": json.dumps(tools_of(candidate.tools), ensure_ascii=False),
+            "answer": json.dumps(prompt_of([candidate.answer])[0], ensure_ascii=False),
+            "target_source": candidate.target_source, "look_alike": "", "stands_for": 1,
         })  # fmt: skip
     connection.execute(text("DELETE FROM examples WHERE task = :task"), {"task": task})
     _insert(connection, "examples", rows)

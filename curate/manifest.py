@@ -73,6 +73,10 @@ def _example(task: str, candidate: Candidate, split: str) -> Example:
         candidate.input_key,
         candidate.teacher_model,
         candidate.protocol,
+        candidate.calls,
+        candidate.tools,
+        candidate.target_source,
+        candidate.terms,
     )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, PotstillError
-from capture.messages import Message
-from curate.examples import messages_of
+from capture.messages import Message, ToolCall
+from capture.offered import Tool
+from curate.examples import ANSWER, messages_of, tools_from
 
 ACCEPT, REJECT, EDIT, SKIP, UNDO = "accept", "reject", "edit", "skip", "undo"
 VERDICTS = (ACCEPT, REJECT, EDIT, SKIP)
@@ -52,6 +54,11 @@ class ReviewCard:
     reason: str
     note: str
     priority: int
+    tools: tuple[Tool, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    target_source: str = ANSWER
+    look_alike: str = ""
+    stands_for: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,19 @@ class ReviewProgress:
 
 def queue(database: Database, task: str, limit: int = 50) -> list[ReviewCard]:
     """The next examples of `task` without a verdict, most urgent first; empty before its first dataset version."""
-    sql = f"""SELECT exchange_id, messages, target, split, reason, note, priority FROM examples
-        WHERE task = :task AND {_UNREVIEWED} ORDER BY priority, id LIMIT :limit"""  # noqa: S608  constant text
+    sql = f"""SELECT exchange_id, messages, target, split, reason, note, priority, tools, answer, target_source, look_alike,
+        stands_for FROM examples WHERE task = :task AND {_UNREVIEWED} ORDER BY priority, id LIMIT :limit"""  # noqa: S608  constant text
     with database.read() as connection:
         rows = connection.execute(text(sql), {"task": task, "limit": limit}).all()
-    return [ReviewCard(row[0], task, messages_of(json.loads(row[1])), *row[2:]) for row in rows]
+    return [_card(row, task) for row in rows]
+
+
+def _card(row: Row[Any], task: str) -> ReviewCard:
+    (answer,) = messages_of([json.loads(row.answer)]) if row.answer else (Message("assistant", row.target),)
+    return ReviewCard(
+        row.exchange_id, task, messages_of(json.loads(row.messages)), row.target, row.split, row.reason, row.note, row.priority,
+        tools_from(json.loads(row.tools)), answer.tool_calls, row.target_source, row.look_alike, row.stands_for,
+    )  # fmt: skip
 
 
 def record(

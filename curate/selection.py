@@ -12,8 +12,10 @@ from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Exchange
 from capture.filters import Filter, parse_filter, quote
 from capture.ids import content_hash
-from capture.messages import Message
+from capture.messages import Message, ToolCall
+from capture.offered import Tool, read_offered
 from curate.clean import Cleaned, clean
+from curate.examples import ANSWER
 from curate.settings import CurateSettings
 from curate.wording import mask, normalise
 
@@ -27,7 +29,8 @@ Progress = Callable[[str, int, int], None]
 class Candidate:
     """An exchange that can teach. `input_key` is the hash of its whole input in masked, normalised wording.
 
-    `personal` counts the personal data found. Times are UTC microseconds.
+    The target is text and `calls`, and `target_source` says who gave it; `tools` are those that the input offers.
+    `personal` counts the personal data found, `score` is what feedback gave, None without. Times are UTC microseconds.
     """
 
     exchange_id: str
@@ -41,6 +44,24 @@ class Candidate:
     input_key: str
     personal: Mapping[str, int]
     looks_refused: bool
+    calls: tuple[ToolCall, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    target_source: str = ANSWER
+    terms: str = ""
+    score: float | None = None
+
+    @property
+    def answer(self) -> Message:
+        """The target as a message."""
+        return Message("assistant", self.target, self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What stands in for the answer of an exchange, and who gave it: see `curate.examples`."""
+
+    message: Message
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +76,10 @@ class Selection:
     by_student: int
 
 
-def select(database: Database, task: str, settings: CurateSettings, edits: Mapping[str, str], on_progress: Progress) -> Selection:
-    """Reads and cleans the exchanges of `task` in batches; `edits` are reviewers' targets by exchange id."""
+def select(
+    database: Database, task: str, settings: CurateSettings, targets: Mapping[str, Target], on_progress: Progress
+) -> Selection:
+    """Reads and cleans the exchanges of `task` in batches; `targets` stand in for answers, by exchange id."""
     chosen = _filter(task, settings)
     total = feed.count(database, chosen, _COUNT_CAP, longest_s=feed.PATIENT_S)
     candidates: list[Candidate] = []
@@ -70,11 +93,14 @@ def select(database: Database, task: str, settings: CurateSettings, edits: Mappi
             by_student += 1
             continue
         conversation = feed.conversation_of(exchange, content)
-        cleaned = clean(exchange, conversation, settings, edits.get(exchange.id))
+        offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+        given = targets.get(exchange.id)
+        cleaned = clean(exchange, conversation, settings, given.message if given else None, offered)
         if cleaned.reason:
             dropped[exchange.id] = cleaned.reason
         else:
-            candidates.append(_candidate(exchange, conversation.asked, cleaned, same))
+            key = input_key(conversation.asked, offered.tools)
+            candidates.append(_candidate(exchange, key, cleaned, given.source if given else ANSWER, same))
     on_progress("read exchanges", total, total)
     candidates.sort(key=lambda candidate: (candidate.started_us, candidate.exchange_id))
     return Selection(candidates, dropped, by_student)
@@ -93,9 +119,10 @@ def is_from_teacher(exchange: Exchange) -> bool:
     return exchange.variant in ("", BASELINE) and exchange.upstream != "engine" and not exchange.release_id
 
 
-def input_key(messages: tuple[Message, ...]) -> str:
+def input_key(messages: tuple[Message, ...], tools: tuple[Tool, ...] = ()) -> str:
     """Content hash of an input; volatile parts, case, space and punctuation do not count."""
-    turns = [f"{message.role}\x1f{_flat(message.text)}" for message in messages]
+    turns = [f"{message.role}\x1f{_flat(message.said)}" for message in messages]
+    turns += [f"tool\x1f{tool.name}\x1f{tool.description}\x1f{tool.parameters}" for tool in tools]
     return content_hash("\x1e".join(turns).encode("utf-8", "replace"))
 
 
@@ -103,7 +130,7 @@ def _filter(task: str, settings: CurateSettings) -> Filter:
     return parse_filter(f"task:{quote(task)} purpose:app {settings.filter}")
 
 
-def _candidate(exchange: Exchange, asked: tuple[Message, ...], cleaned: Cleaned, same: dict[Message, Message]) -> Candidate:
+def _candidate(exchange: Exchange, key: str, cleaned: Cleaned, source: str, same: dict[Message, Message]) -> Candidate:
     return Candidate(
         exchange.id,
         exchange.started_us,
@@ -113,9 +140,12 @@ def _candidate(exchange: Exchange, asked: tuple[Message, ...], cleaned: Cleaned,
         exchange.session_name,
         tuple(same.setdefault(message, message) for message in cleaned.messages),  # one system prompt, not thousands
         cleaned.target,
-        input_key(asked),
+        key,
         cleaned.personal,
         cleaned.looks_refused,
+        cleaned.calls,
+        cleaned.tools,
+        source,
     )
 
 

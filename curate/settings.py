@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PERSONAL_DATA_POLICIES = ("pseudonymise", "drop", "keep")
+ENGINES = ("local", "daft", "ray")
+CONTRADICTION_POLICIES = ("majority", "newest", "judge", "person", "drop")
+SUSPECT_POLICIES = ("review", "drop", "off")
+EVAL_SELECTIONS = ("random", "hard")
+TERMS_POLICIES = ("warn", "drop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,47 @@ class CurateSettings:
     """Similarity from which near duplicates with different targets contradict each other."""
     ngram_share: float = 0.3
     """Most word 8-grams that a train and an eval example may share, as part of the shorter one."""
+    contradictions: str = "majority"
+    """Which of several targets of one input stays: majority, newest (teacher), judge, person (all wait for a review) or drop."""
     per_unit_cap_share: float = 0.2
-    """Most of the examples that one unit (a user, a conversation) may give, once a task has ten units; 1 switches it off."""
+    """Most of the examples that one unit (a user, a conversation) may give, once there are 1 / this many units; with fewer, twice
+    a fair share. 1 switches it off."""
+    per_session_cap: int = 0
+    """Most exchanges of one session (a conversation) that become examples; 0: all."""
+    max_examples: int = 0
+    """Examples of a version; more are sampled: by label or tool, by length, then for variety. 0: all."""
+    eval_selection: str = "random"
+    """Which fresh groups fill val and test: random (by the hash of their content), or hard: rare, disputed, low-scored ones."""
+    eval_after: str = ""
+    """A date such as 2026-11-01: what came later is eval, and what clusters with it leaves train. '' splits by content alone."""
+    score_name: str = ""
+    """Name of the feedback that says how good an answer is; better answers are sampled first, the worst go to eval when hard."""
+    minimum_score: float = 0.0
+    """Answers with a lower score are dropped as low_score; those without one stay."""
+    mix_in: str = ""
+    """Other tasks, with commas between, whose newest examples are mixed into train so that general skill is not forgotten."""
+    mix_in_share: float = 0.1
+    """Part of the train split that is mixed in."""
+    languages: str = ""
+    """Languages that an input may be in, such as `en,de`; others are dropped as wrong_language. '': all."""
+    fix_encoding: bool = True
+    """Mends text that was decoded wrongly (`donâ€™t`); never in JSON, code or arguments of tools."""
+    with_tools: bool = True
+    """Whether conversations with tools become examples."""
+    poisoned: str = "drop"
+    """What happens to targets that a rare phrase seems to dictate: drop, review or off."""
+    wrong_answers: str = "review"
+    """What happens to labels that the rest of the task says are wrong (found by out-of-fold prediction): review, drop or off."""
+    terms: str = "warn"
+    """What happens to answers of teachers whose terms restrict training: warn (they are kept and named) or drop."""
+    teacher_terms: dict[str, str] = field(default_factory=dict)
+    """Terms by model name (with *), such as {"gpt-*" = "allowed: contract 2026-03"}; they go before those that Potstill knows."""
+    presidio: bool = False
+    """Looks for personal data with Presidio too (pip install 'potstill[presidio]')."""
+    engine: str = "local"
+    """Where near duplicates are looked for: local (this process), daft (all cores) or ray (a cluster)."""
+    ray_address: str = ""
+    """Address of the Ray cluster; '' starts one here."""
     session_join_share: float = 0.01
     """Sessions keep their examples in one split as long as the group stays below this part of the task (at least 4 examples)."""
     max_input_tokens: int = 8_192
@@ -52,5 +96,16 @@ class CurateSettings:
             raise ValueError("split_threshold <= near_threshold <= contradiction_threshold must hold")
         if self.personal_data not in PERSONAL_DATA_POLICIES:
             raise ValueError(f"personal_data must be one of {', '.join(PERSONAL_DATA_POLICIES)}")
+        for name, known in (
+            ("engine", ENGINES), ("contradictions", CONTRADICTION_POLICIES), ("poisoned", SUSPECT_POLICIES),
+            ("wrong_answers", SUSPECT_POLICIES), ("eval_selection", EVAL_SELECTIONS), ("terms", TERMS_POLICIES),
+        ):  # fmt: skip
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}")
+        if not 0 <= self.mix_in_share <= 0.5:
+            raise ValueError("mix_in_share must be between 0 and 0.5")
+        for name in ("per_session_cap", "max_examples"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
         if self.minimum_examples < 3:
             raise ValueError("minimum_examples must be at least 3: one for each split")

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.messages import Message
+from capture.offered import Tool
 from curate.wording import mask, normalise
 
 MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.5
@@ -56,11 +57,13 @@ class Template:
     phrases: Mapping[str, int]
 
 
-def read_input(messages: Sequence[Message]) -> Asked:
-    """The masked wording of an input; `messages` must not be empty."""
+def read_input(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Asked:
+    """The masked wording of an input; `messages` must not be empty. Of `tools` the names count."""
     last = max((place for place, message in enumerate(messages) if message.role == "user"), default=len(messages) - 1)
     others = [message for place, message in enumerate(messages) if place != last]
-    return Asked(tuple(f"{message.role}\n{_masked(message.text)}" for message in others), _masked(messages[last].text))
+    offered = [f"tools\n{' '.join(tool.name for tool in tools)}"] if tools else []
+    context = [f"{message.role}\n{_masked(message.said)}" for message in others]
+    return Asked((*offered, *context), _masked(messages[last].said))
 
 
 def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_SHARE) -> Template:
@@ -84,9 +87,8 @@ def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_S
     return Template(distinct, minimum, context, frames, segments, _mine_phrases(remaining, minimum))
 
 
-def still_said(template: Mapping[str, Any], inputs: Sequence[Sequence[Message]]) -> dict[str, Any]:
-    """`template` as it stands in a file, without the pieces that none of `inputs` says any more."""
-    asked = [read_input(messages) for messages in inputs]
+def still_said(template: Mapping[str, Any], asked: Sequence[Asked]) -> dict[str, Any]:
+    """`template` as it stands in a file, without the pieces that none of these inputs says any more."""
     context = {piece for each in asked for piece in each.context}
     said = "\n".join(f" {normalise(text)} " for each in asked for text in (each.question, *each.context))
     words = set(said.split())

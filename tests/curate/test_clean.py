@@ -25,9 +25,10 @@ IMAGE = {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": 
 
 
 def cleaned(traffic: Traffic, sent: Sent, settings: CurateSettings | None = None, edited: str | None = None) -> Cleaned:
+    given = None if edited is None else Message("assistant", edited)
     traffic.send([sent])
     (exchange,) = feed.page(traffic.database, parse_filter(""), limit=1)
-    return clean(exchange, feed.conversation(traffic.database, exchange), settings or CurateSettings(), edited)
+    return clean(exchange, feed.conversation(traffic.database, exchange), settings or CurateSettings(), given)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def cleaned(traffic: Traffic, sent: Sent, settings: CurateSettings | None = None
         ("refused", {"finish": "refusal", "protocol": "anthropic", "path": "/v1/messages"}),
         ("refused", {"answer_message": {"role": "assistant", "content": None, "refusal": "I cannot."}}),
         ("empty", {"answer": "  \n"}),
-        ("has_tool_calls", {"answer_message": TOOL}),
+        ("", {"answer_message": {**TOOL, "content": '{"queue": "parcel"}'}}),
         ("has_media", {"messages": (IMAGE,)}),
         ("prefilled", {"messages": ({"role": "user", "content": "Say"}, {"role": "assistant", "content": "It is"})}),
         ("not_chat", {"path": "/v1/embeddings"}),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from capture.messages import Message
+from capture.messages import Message, ToolCall
 from curate.contradictions import Contradiction, answers, kind_of, resolve
 from curate.duplicates import compare, read_wordings
 from curate.settings import CurateSettings
@@ -59,15 +59,28 @@ def test_targets_are_compared_by_their_kind(kind: str, targets: list[str]) -> No
     assert kind_of(targets) == kind
 
 
+def said_by(*texts: str) -> list[str]:
+    return answers([Message("assistant", text) for text in texts])
+
+
 def test_json_is_compared_by_value_and_labels_by_wording() -> None:
-    assert len(set(answers(['{"a": 1, "b": 2}', '{"b":2,"a":1}']))) == 1
-    assert len(set(answers(['{"a": 1}', '{"a": 2}']))) == 2
-    assert len(set(answers(["Billing", "billing."]))) == 1
+    assert len(set(said_by('{"a": 1, "b": 2}', '{"b":2,"a":1}'))) == 1
+    assert len(set(said_by('{"a": 1}', '{"a": 2}'))) == 2
+    assert len(set(said_by("Billing", "billing."))) == 1
+
+
+def test_tool_calls_are_compared_by_name_and_arguments_not_by_id_or_words() -> None:
+    def calling(text: str, arguments: str, id: str) -> Message:
+        return Message("assistant", text, (ToolCall("book", arguments, id),))
+
+    same = answers([calling("", '{"to": "Rome", "on": 1}', "a"), calling("Booking.", '{"on":1,"to":"Rome"}', "b")])
+    other = answers([calling("", '{"to": "Rome"}', "a"), calling("", '{"to": "Oslo"}', "a"), Message("assistant", "Rome")])
+    assert (len(set(same)), len(set(other))) == (1, 3)
 
 
 def test_two_wordings_of_a_free_text_agree_unless_their_numbers_differ() -> None:
     first = "Hello, your order will reach you in 3 days. We are sorry for the delay that you had to live with."
     same = "Dear customer, sorry about the wait! In 3 days at most the order will be at your door, we promise."
     other = first.replace("3", "9")
-    said = answers([first, same, other])
+    said = said_by(first, same, other)
     assert said[0] == said[1] != said[2]
