@@ -17,9 +17,11 @@ from curate.selection import Candidate, Selection
 from curate.settings import CurateSettings
 from curate.splits import SPLITS
 
-_FORMAT = 1
+_FORMAT = 2
 _LISTED = 20
 _CROWD = 10
+_WHERE_NOT_WHAT = ("engine", "ray_address")
+"""Settings that say where the work is done; every engine gives the same version."""
 
 
 def describe(task: str, settings: CurateSettings, selection: Selection, draft: Draft) -> tuple[dict[str, Any], dict[str, str]]:
@@ -38,10 +40,12 @@ def describe(task: str, settings: CurateSettings, selection: Selection, draft: D
     manifest = {
         "format": _FORMAT,
         "task": task,
-        "settings": asdict(settings),
+        "settings": {name: value for name, value in asdict(settings).items() if name not in _WHERE_NOT_WHAT},
         "selection": {"answered_by_student": selection.by_student},
         "bill": make_bill(len(selection.candidates) + len(selection.dropped), len(kept), dropped),
         "counts": {split: sum(example.split == split for example in examples) for split in SPLITS},
+        "with_tools": {split: sum(example.speaks_of_tools for example in examples if example.split == split) for split in SPLITS},
+        "target_sources": _sorted(Counter(example.target_source for example in examples)),
         "certificate": dict(draft.certificate),
         "contradictions": _contradictions(draft),
         "clusters": {"largest": max(draft.clusters.values(), default=1), "largest_split_group": draft.largest_group},

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from capture.errors import GateError, NotEnoughError
 from capture.ids import content_hash
 
 if TYPE_CHECKING:
-    from curate.datasets import DatasetVersion
+    from curate.datasets import DatasetVersion, Example
     from train.recipe import Recipe
 
 CERTIFICATE_KEYS = ("exact", "near", "ngram8")
@@ -23,19 +23,30 @@ def check_ready(version: DatasetVersion, recipe: Recipe) -> None:
 
 
 def check_sizes(version: DatasetVersion, recipe: Recipe) -> None:
-    """NotEnoughError when the train split is below the recipe's minimum, or val or test is empty."""
+    """NotEnoughError when the train split is below the recipe's minimum, or val or test is empty.
+
+    Examples with tools do not count: the recipes do not learn them, and a run leaves them out.
+    """
     name = f"{version.task}/v{version.number}"
-    if version.train < recipe.minimum_examples:
+    with_tools: Mapping[str, int] = version.manifest.get("with_tools", {})
+    left_out = f" beside {with_tools['train']} with tools, which recipes do not learn yet" if with_tools.get("train") else ""
+    train = version.train - with_tools.get("train", 0)
+    if train < recipe.minimum_examples:
         raise NotEnoughError(
-            f"{name} has {version.train} training examples, recipe {recipe.name} needs {recipe.minimum_examples}.",
+            f"{name} has {train} training examples{left_out}; recipe {recipe.name} needs {recipe.minimum_examples}.",
             "Capture and review more exchanges, then build a new version.",
         )
     for split, size in (("val", version.val), ("test", version.test)):
-        if size == 0:
+        if size <= with_tools.get(split, 0):
             raise NotEnoughError(
                 f"Dataset version {name} has no {split} examples, so nothing could be measured.",
                 "Capture more exchanges, then build a new version.",
             )
+
+
+def learnable(examples: Sequence[Example]) -> list[Example]:
+    """Those that recipes learn: the ones without tools."""
+    return [example for example in examples if not example.speaks_of_tools]
 
 
 def check_certificate(version: DatasetVersion) -> None:

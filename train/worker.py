@@ -27,7 +27,7 @@ from curate import datasets
 from train import adapters, evaluate, hardware, runs
 from train.formatting import FormattedSplit, format_split
 from train.progress import Heartbeat
-from train.readiness import check_ready
+from train.readiness import check_ready, learnable
 from train.recipe import settings_of
 from train.runs import Run
 from train.settings import TrainSettings
@@ -94,7 +94,9 @@ def _work(database: Database, settings: Settings, section: TrainSettings, run: R
     recipe_lines = [f"{item.name} = {item.value} ({item.source})" for item in settings_of(run.recipe)]
     sys.stdout.write("\n".join((f"recipe {run.recipe_hash}, base model {run.base_model}", *recipe_lines)) + "\n")
     sys.stdout.flush()
-    train, val, test = (datasets.load_split(version, split) for split in ("train", "val", "test"))
+    frozen = [datasets.load_split(version, split) for split in ("train", "val", "test")]
+    train, val, test = map(learnable, frozen)
+    with_tools = sum(map(len, frozen)) - len(train) - len(val) - len(test)
     device = hardware.choose_device(section.device)
     if section.threads:
         import torch
@@ -121,7 +123,7 @@ def _work(database: Database, settings: Settings, section: TrainSettings, run: R
     found = evaluate.evaluate_all(database, section, run, train, test, answers)
 
     runs.set_stage(database, run.id, runs.SAVING)
-    _save(database, settings, run, version, trained.adapter_folder, found, [*recipe_lines, *_left_out(formatted)])
+    _save(database, settings, run, version, trained.adapter_folder, found, [*recipe_lines, *_left_out(formatted, with_tools)])
 
 
 def _version(database: Database, run: Run) -> DatasetVersion:
@@ -199,8 +201,9 @@ def _save(
         raise
 
 
-def _left_out(formatted: FormattedSplit) -> list[str]:
-    return [f"{formatted.too_long} training examples were left out for their length"] if formatted.too_long else []
+def _left_out(formatted: FormattedSplit, with_tools: int) -> list[str]:
+    told = [f"{formatted.too_long} training examples were left out for their length"] if formatted.too_long else []
+    return [*told, *([f"{with_tools} examples with tools were left out of all splits"] if with_tools else [])]
 
 
 def _is_toy(base_model: str) -> bool:

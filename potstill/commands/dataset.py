@@ -6,13 +6,16 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capture import clock
 from capture.database import open_database
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun
-from potstill.output import ExitCode, Output, plain
+from potstill.output import ExitCode, Output, one_line, plain
+
+if TYPE_CHECKING:
+    from curate.version_diff import VersionDiff
 
 
 def add_commands(commands: Any) -> None:
@@ -34,6 +37,16 @@ def add_commands(commands: Any) -> None:
     )
     show.add_argument("task")
     show.add_argument("--version", type=int, help="number of the version (default: the newest)")
+    diff = add_command(
+        verbs,
+        "diff",
+        _diff,
+        help="what changed between two versions: rows that came, went or changed, and why",
+        examples="  potstill dataset diff triage\n  potstill dataset diff triage --from 1 --to 3 --json",
+    )
+    diff.add_argument("task")
+    diff.add_argument("--from", dest="older", type=int, help="number of the older version (default: the one before)")
+    diff.add_argument("--to", dest="newer", type=int, help="number of the newer version (default: the newest)")
     export = add_command(
         verbs,
         "export",
@@ -102,6 +115,42 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     else:
         print_version(version, output)
     return ExitCode.OK
+
+
+def _diff(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate import datasets
+    from curate.version_diff import compare_versions
+
+    database = open_database(settings.database_url)
+    try:
+        newer = datasets.get_version(database, arguments.task, arguments.newer)
+        older = datasets.get_version(database, arguments.task, newer.number - 1 if arguments.older is None else arguments.older)
+    finally:
+        database.close()
+    found = compare_versions(older, newer)
+    if output.as_json:
+        output.json(found)
+    else:
+        _print_diff(found, output)
+    return ExitCode.OK
+
+
+def _print_diff(found: VersionDiff, output: Output) -> None:
+    output.heading(f"{found.task}: v{found.older} to v{found.newer}   {found.same} examples are the same")
+    rows = [("added", split, count) for split, count in found.added.items()]
+    rows += [("removed", reason.replace("_", " "), count) for reason, count in found.removed.items()]
+    rows += [("moved", sides, count) for sides, count in found.moved.items()]
+    rows += [("target changed", "", found.retargeted)] if found.retargeted else []
+    output.table(("CHANGE", "WHERE OR WHY", "N"), rows or [("nothing", "", 0)], right=("N",))
+    for name, (before, after) in found.settings.items():
+        output.say(f"setting {name}: {before!r} -> {after!r}")
+    if not found.is_template_same:
+        output.say("The prompt template is another one: see potstill tasks template.")
+    for kind, changes in found.first.items():
+        for change in changes:
+            targets = " -> ".join(filter(None, (change.target_before, change.target_after)))
+            sides = " -> ".join(filter(None, (change.before, change.after)))
+            output.say(f"  {kind:<10} {change.exchange_id}   {sides}   {change.reason}   {one_line(targets, 100)}".rstrip())
 
 
 def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:

@@ -30,8 +30,17 @@ def test_a_whole_version_is_ready(version: DatasetVersion) -> None:
 
 
 def test_too_few_training_examples_are_refused_with_both_numbers(version: DatasetVersion) -> None:
-    with pytest.raises(NotEnoughError, match=r"triage/v3 has 49 training examples, recipe sft-lora needs 50.*Capture"):
+    with pytest.raises(NotEnoughError, match=r"triage/v3 has 49 training examples; recipe sft-lora needs 50.*Capture"):
         check_ready(dataclasses.replace(version, train=49), RECIPE)
+
+
+def test_examples_with_tools_do_not_count_and_are_named(version: DatasetVersion) -> None:
+    check_ready(dataclasses.replace(version, train=60, manifest={**version.manifest, "with_tools": {"train": 10}}), RECIPE)
+    many = dataclasses.replace(version, manifest={**version.manifest, "with_tools": {"train": 30, "val": 5}})
+    with pytest.raises(NotEnoughError, match="has 20 training examples beside 30 with tools"):
+        check_ready(many, RECIPE)
+    with pytest.raises(NotEnoughError, match="no val examples"):
+        check_ready(dataclasses.replace(many, train=90), RECIPE)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
