@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from capture.ids import content_hash, exchange_ids_in
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
-from curate.freeze import CARD, DROPPED, MANIFEST, TEMPLATE, hashed, to_json, version_folder
+from curate.freeze import CARD, DROPPED, GOLDEN_FILE, MANIFEST, PREFERENCES, TEMPLATE, hashed, to_json, version_folder
 from curate.history import short
 from curate.splits import SPLITS
 from curate.templates import read_input, still_said
@@ -33,6 +34,8 @@ from curate.templates import read_input, still_said
 ERASED = "erased"
 """What stands in a manifest's bill, and in the place of an id, for an exchange that was forgotten."""
 _MANY = 400
+_MORE_ROWS = (PREFERENCES, GOLDEN_FILE)
+"""Further files of a version with a row an exchange; older versions have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ class ErasedExamples:
     examples: int
     reviews: int
     split_keys: int
+    golden: int
+    relabels: int
+    audited: int
 
 
 def touched_versions(database: Database, exchange_ids: Iterable[str]) -> list[DatasetVersion]:
@@ -112,7 +118,7 @@ def erase_from_version(
     files, gone = _without(version, wanted)
     hash_before, left = version.hash, gone
     if begun is not None:
-        hash_before, gone = begun[0], {name: max(count, gone[name]) for name, count in begun[1].items()}
+        hash_before, gone = begun[0], {name: max(count, gone.get(name, 0)) for name, count in begun[1].items()}
     new_hash = version.hash
     if hash_before == version.hash or any(left.values()):
         manifest = _amended(version, files, gone if hash_before == version.hash else left, wanted, user)
@@ -129,7 +135,7 @@ def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable
 
     `inputs` are further (task, input key) of theirs, out of dataset versions.
     """
-    examples = reviews = 0
+    counts: Counter[str] = Counter()
     own = set(inputs)
     with database.write() as connection:
         for start in range(0, len(exchange_ids), _MANY):
@@ -137,14 +143,32 @@ def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable
             rows = connection.execute(
                 _among("SELECT task, input_key, target FROM examples WHERE exchange_id IN :ids"), some
             ).all()
-            examples += connection.execute(_among("DELETE FROM examples WHERE exchange_id IN :ids"), some).rowcount
-            reviews += connection.execute(_among("DELETE FROM reviews WHERE exchange_id IN :ids"), some).rowcount
-            own |= {(row[0], row[1]) for row in rows}
+            pinned = connection.execute(_among("SELECT task, input_key FROM golden WHERE exchange_id IN :ids"), some).all()
+            for table in ("examples", "reviews", "golden", "relabels", "audit_verdicts"):
+                where = "exchange_id IN :ids" + (" OR answer_exchange_id IN :ids" if table == "relabels" else "")
+                counts[table] += connection.execute(_among(f"DELETE FROM {table} WHERE {where}"), some).rowcount  # noqa: S608
+            own |= {(row[0], row[1]) for row in (*rows, *pinned)}
             _unquote(connection, rows)
+        counts["audited"] = _unsample(connection, set(exchange_ids))
         sql = """DELETE FROM splits WHERE task = :task AND input_key = :key AND NOT EXISTS
-            (SELECT 1 FROM examples WHERE examples.task = :task AND examples.input_key = :key)"""
+            (SELECT 1 FROM examples WHERE examples.task = :task AND examples.input_key = :key) AND NOT EXISTS
+            (SELECT 1 FROM golden WHERE golden.task = :task AND golden.input_key = :key)"""
         keys = sum(connection.execute(text(sql), {"task": task, "key": key}).rowcount for task, key in sorted(own))
-    return ErasedExamples(examples, reviews, keys)
+    return ErasedExamples(counts["examples"], counts["reviews"], keys, counts["golden"], counts["relabels"], counts["audited"])
+
+
+def _unsample(connection: Connection, wanted: set[str]) -> int:
+    """Takes the ids out of the samples of audits; how many there were. What is left was still drawn at random."""
+    gone = 0
+    for id, listed in connection.execute(text("SELECT id, exchange_ids FROM audits")).all():
+        sample = json.loads(listed)
+        left = [exchange_id for exchange_id in sample if exchange_id not in wanted]
+        if len(left) < len(sample):
+            values = {"id": id, "ids": json.dumps(left), "gone": len(sample) - len(left)}
+            sql = "UPDATE audits SET exchange_ids = :ids, population = population - :gone WHERE id = :id"
+            connection.execute(text(sql), values)
+            gone += len(sample) - len(left)
+    return gone
 
 
 def _unquote(connection: Connection, rows: Sequence[Any]) -> None:
@@ -161,7 +185,7 @@ def _unquote(connection: Connection, rows: Sequence[Any]) -> None:
 
 
 def _lines_about(version: DatasetVersion, wanted: set[str]) -> Iterator[str]:
-    for name in (*(f"{split}.jsonl" for split in SPLITS), DROPPED):
+    for name in (*(f"{split}.jsonl" for split in SPLITS), DROPPED, *_MORE_ROWS):
         yield from (line for line in _read(version.folder / name) if _id_of(line) in wanted)
     told = to_json(version.manifest["contradictions"]["first"])
     yield from wanted & exchange_ids_in(told)
@@ -177,6 +201,11 @@ def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str],
         left = [line for line in lines if _id_of(line) not in wanted]
         files[f"{split}.jsonl"], gone[split] = "".join(f"{line}\n" for line in left), len(lines) - len(left)
         kept += [from_line(line, version.task, split) for line in left if _id_of(line)]
+    for name in _MORE_ROWS:
+        if (version.folder / name).is_file():
+            lines = _read(version.folder / name)
+            left = [line for line in lines if wanted.isdisjoint((_id_of(line), *exchange_ids_in(line)))]
+            files[name], gone[name] = "".join(f"{line}\n" for line in left), len(lines) - len(left)
     lines = _read(version.folder / DROPPED)
     left = [line for line in lines if _id_of(line) not in wanted]
     files[DROPPED], gone[DROPPED] = "".join(f"{_without_because(line, wanted)}\n" for line in left), len(lines) - len(left)

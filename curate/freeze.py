@@ -18,6 +18,7 @@ from capture.ids import content_hash
 from curate.card import write_card
 
 MANIFEST, CARD, DROPPED, TEMPLATE = "manifest.json", "card.md", "dropped.jsonl", "template.json"
+PREFERENCES, GOLDEN_FILE = "preferences.jsonl", "golden.jsonl"
 
 
 def version_folder(data_folder: Path, task: str, number: int) -> Path:

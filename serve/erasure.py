@@ -225,6 +225,7 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
     places = {
         "exports": in_exports, "dataset_rows": sum(version.examples + version.listed for version in versions),
         "examples": rows.examples, "reviews": rows.reviews, "split_keys": rows.split_keys,
+        "golden": rows.golden, "relabels": rows.relabels, "audited": rows.audited,
         "predictions": sum(run.predictions for run in runs),
     }  # fmt: skip
     return replace(receipt, places=places, versions=tuple(versions), runs=tuple(runs), left=tuple(left))
