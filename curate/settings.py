@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 PERSONAL_DATA_POLICIES = ("pseudonymise", "drop", "keep")
 ENGINES = ("local", "daft", "ray")
@@ -102,6 +103,11 @@ class CurateSettings:
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}")
+        if self.eval_after:
+            try:
+                datetime.fromisoformat(self.eval_after)
+            except ValueError as error:
+                raise ValueError(f"eval_after must be a date such as 2026-11-01, not {self.eval_after!r}") from error
         if not 0 <= self.mix_in_share <= 0.5:
             raise ValueError("mix_in_share must be between 0 and 0.5")
         for name in ("per_session_cap", "max_examples"):

@@ -17,6 +17,7 @@ from curate.settings import CurateSettings
         "near_threshold = 0.3",
         'personal_data = "maybe"',
         "minimum_examples = 1",
+        'eval_after = "next week"',
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_the_section(line: str, tmp_path: Path) -> None:
