@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,6 +12,7 @@ CONTRADICTION_POLICIES = ("majority", "newest", "judge", "person", "drop")
 SUSPECT_POLICIES = ("review", "drop", "off")
 EVAL_SELECTIONS = ("random", "hard")
 TERMS_POLICIES = ("warn", "drop")
+TERMS_VERDICTS = ("allowed", "restricted", "forbidden", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class CurateSettings:
     """What happens to labels that the rest of the task says are wrong (found by out-of-fold prediction): review, drop or off."""
     terms: str = "warn"
     """What happens to answers of teachers whose terms restrict training: warn (they are kept and named) or drop."""
-    teacher_terms: dict[str, str] = field(default_factory=dict)
+    teacher_terms: Mapping[str, str] = field(default_factory=dict)
     """Terms by model name (with *), such as {"gpt-*" = "allowed: contract 2026-03"}; they go before those that Potstill knows."""
     presidio: bool = False
     """Looks for personal data with Presidio too (pip install 'potstill[presidio]')."""
@@ -108,6 +110,9 @@ class CurateSettings:
                 datetime.fromisoformat(self.eval_after)
             except ValueError as error:
                 raise ValueError(f"eval_after must be a date such as 2026-11-01, not {self.eval_after!r}") from error
+        for told in self.teacher_terms.values():
+            if told.partition(":")[0].strip().casefold() not in TERMS_VERDICTS:
+                raise ValueError(f"teacher_terms has {told!r}, which does not begin with one of {', '.join(TERMS_VERDICTS)}")
         if not 0 <= self.mix_in_share <= 0.5:
             raise ValueError("mix_in_share must be between 0 and 0.5")
         for name in ("per_session_cap", "max_examples"):
