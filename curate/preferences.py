@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from capture.errors import StoreError
 from capture.messages import Message
 from capture.offered import Tool
 from curate.examples import messages_of, prompt_of, tools_from, tools_of
+from curate.freeze import read_file
 
+PREFERENCES = "preferences.jsonl"
+"""The file of a version that holds its preferences; a version without any has none."""
 EDIT, REJECTION, AB, BEST_OF_N, IMPORTED = "edit", "rejection", "ab", "best_of_n", "import"
 """Who preferred: a reviewer's edit over the answer, an answer over one that was rejected, the winner of an A/B test, a judge
 among several answers, a data set of the team."""
@@ -64,3 +70,17 @@ def from_line(line: str, task: str) -> Preference:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         what = f"A line of the preferences of task {task!r} is not a preference: {error!r}."
         raise StoreError(what, "Build the dataset again.") from error
+
+
+def read_preferences(folder: Path, manifest: Mapping[str, Any], task: str) -> list[Preference]:
+    """The preferences of the version in `folder`; StoreError when the file was changed or is gone."""
+    if PREFERENCES not in manifest["files"]:
+        return []
+    return [from_line(line, task) for line in read_file(folder, manifest, PREFERENCES).split("\n") if line]
+
+
+def erased_preferences(folder: Path, task: str, exchange_ids: Iterable[str]) -> list[Preference]:
+    """The preferences in `folder` that were made of these exchanges, whether or not the file is as it was frozen."""
+    path, wanted = folder / PREFERENCES, set(exchange_ids)
+    lines = path.read_text("utf-8").split("\n") if path.is_file() else []
+    return [found for line in lines if line and (found := from_line(line, task)).exchange_id in wanted]

@@ -34,7 +34,8 @@ from curate.datasets import DatasetVersion
 from curate.datasets import versions as all_versions
 from curate.examples import Example, example_id
 from curate.forget import ErasedVersion
-from curate.formats import to_openai_lines
+from curate.formats import erasing
+from curate.preferences import Preference, erased_preferences
 from serve.release_store import list_releases
 from train import forget as forget_training
 from train.forget import ErasedRun
@@ -76,6 +77,7 @@ class _Found:
     resumed: list[str]
     versions: list[DatasetVersion]
     examples: list[Example]
+    preferences: list[Preference]
     begun: dict[str, tuple[str, dict[str, int]]]
 
     def noted(self) -> forget.Begun:
@@ -156,8 +158,9 @@ def _find(database: Database, subject: Subject) -> _Found:
     touched = {version.id for version in forget_data.touched_versions(database, ids)} | begun_versions.keys()
     versions = [version for version in all_versions(database) if version.id in touched]
     examples = [example for version in versions for example in forget_data.erased_examples(version, ids)]
+    preferences = [pair for version in versions for pair in erased_preferences(version.folder, version.task, ids)]
     in_order = [targets[number] for number in sorted(targets)]
-    return _Found(in_order, ids, sorted(sessions), letters, list(pending), versions, examples, begun_versions)
+    return _Found(in_order, ids, sorted(sessions), letters, list(pending), versions, examples, preferences, begun_versions)
 
 
 def _receipt(found: _Found, subject: Subject, who: str, *, is_dry_run: bool) -> Receipt:
@@ -200,12 +203,14 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
     """What was made of the exchanges: exported files, dataset versions, examples, predictions."""
     receipt = _with_lineage(database, found, receipt)
     left = list(receipt.left)
-    lines = to_openai_lines(found.examples)
     files = exported.exported(database)
     in_exports = 0
     for done, file in enumerate(files):
         tell("search exported files", done, len(files))
-        removed = exported.erase_from(file, found.ids, lines)
+        if erasing.is_ours(file):
+            removed = erasing.erase_from(file, found.examples, found.preferences)
+        else:
+            removed = exported.erase_from(file, found.ids, ())
         in_exports += removed or 0
         if removed is None:
             left.append(f"Exported file {file.path} cannot be rewritten: delete it.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +73,17 @@ class ImportReport:
     groups: tuple[ImportGroup, ...]
     is_dry_run: bool
 
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a file holds at a line: an exchange, or the reason why there is none. `position` counts bytes read."""
+
+    line: int
+    position: int
+    found: ImportedExchange | LineError
+
+
+Reader = Callable[[Path], Iterator[Read]]
 
 _Group = tuple[str, str]
 """Task and model."""
@@ -162,13 +173,43 @@ def import_files(
             tally.formats[str(path)] = _format_of(path, format)
             _gather_requests(path, tally.formats[str(path)], requests)
         for path in files:
-            wishes = _Wishes(tally.formats[str(path)], task, path.stat().st_mtime_ns // 1000, personal, _pattern(omit_tasks))
-            _import_file(database, prices, path, wishes, tally, requests, on_progress)
+            kind = tally.formats[str(path)]
+            wishes = _Wishes(kind, task, path.stat().st_mtime_ns // 1000, personal, _pattern(omit_tasks))
+            _import_file(database, prices, path, wishes, tally, _reads(path, kind, requests), on_progress)
+    return _reported(tally, database, "See potstill import --help.")
+
+
+def import_reads(
+    database: Database | None,
+    prices: PriceTable,
+    files: Mapping[Path, str],
+    read: Reader,
+    *,
+    source: str,
+    task: str,
+    personal: PersonalPolicy = KEEP_PERSONAL,
+    omit_tasks: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
+    next_step: str = "",
+) -> ImportReport:
+    """As `import_files`, with the exchanges that the caller's `read` finds in a file.
+
+    `files` names the format of each for the report. The upstream of the exchanges is `import:` and `source`, which goes into
+    their ids too. `next_step` is for when no line at all could be read.
+    """
+    tally = _Tally(formats={str(path): format for path, format in files.items()})
+    for path in files:
+        wishes = _Wishes(source, task, path.stat().st_mtime_ns // 1000, personal, _pattern(omit_tasks))
+        _import_file(database, prices, path, wishes, tally, read(path), on_progress)
+    return _reported(tally, database, next_step)
+
+
+def _reported(tally: _Tally, database: Database | None, next_step: str) -> ImportReport:
     report = tally.report(is_dry_run=database is None)
     if not report.read and (report.bad or not report.skipped):
         first = report.problems[0] if report.problems else None
         where = f" {first.file}, line {first.line}: {first.reason}." if first else " The files are empty."
-        raise NotEnoughError(f"Nothing could be imported: {report.bad} lines are bad.{where}", "See potstill import --help.")
+        raise NotEnoughError(f"Nothing could be imported: {report.bad} lines are bad.{where}", next_step)
     return report
 
 
@@ -229,16 +270,16 @@ def _import_file(
     path: Path,
     wishes: _Wishes,
     tally: _Tally,
-    requests: BatchRequests,
+    reads: Iterator[Read],
     on_progress: OnProgress | None,
 ) -> None:
     batch: list[tuple[_Line, SpooledExchange]] = []
     size = 0
-    for entry, imported in _parsed(path, tally, requests, on_progress):
+    for line, imported in _good(path, reads, tally, on_progress):
         group = tally.accept(wishes.task, imported)
         if database is None:
             continue
-        batch.append((_Line(entry.line, group), wishes.spool(imported)))
+        batch.append((_Line(line, group), wishes.spool(imported)))
         size += len(imported.request) + len(imported.response)
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
             _store(database, path, _derived(database, prices, path, wishes, batch, tally), tally)
@@ -250,19 +291,28 @@ def _import_file(
         on_progress(path, total, total)
 
 
-def _parsed(
-    path: Path, tally: _Tally, requests: BatchRequests, on_progress: OnProgress | None
-) -> Iterator[tuple[Entry, ImportedExchange]]:
+def _good(
+    path: Path, reads: Iterator[Read], tally: _Tally, on_progress: OnProgress | None
+) -> Iterator[tuple[int, ImportedExchange]]:
+    """The exchanges of a file with their lines; what is none is told."""
     size = path.stat().st_size
-    for number, entry in enumerate(read_entries(path)):
+    for number, read in enumerate(reads):
         if on_progress is not None and number % _BATCH == 0:
-            on_progress(path, entry.position, size)
+            on_progress(path, read.position, size)
+        if isinstance(read.found, LineError):
+            tally.reject(path, read.line, read.found)
+        else:
+            yield read.line, read.found
+
+
+def _reads(path: Path, format: str, requests: BatchRequests) -> Iterator[Read]:
+    for entry in read_entries(path):
+        found: ImportedExchange | LineError
         try:
-            if entry.problem:
-                raise LineError(entry.problem)
-            yield entry, formats.parse(tally.formats[str(path)], entry.record, requests.find)
+            found = LineError(entry.problem) if entry.problem else formats.parse(format, entry.record, requests.find)
         except LineError as error:
-            tally.reject(path, entry.line, error)
+            found = error
+        yield Read(entry.line, entry.position, found)
 
 
 def _derived(

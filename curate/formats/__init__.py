@@ -1,0 +1,5 @@
+"""Dataset versions in the formats of others, and data sets of others as rows that teach."""
+
+from __future__ import annotations
+
+from curate.formats.exporting import export_version as export_version
