@@ -1,38 +1,130 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from capture.messages import Message, ToolCall
 from curate.contradictions import Contradiction, answers, kind_of, resolve
 from curate.duplicates import compare, read_wordings
-from curate.settings import CurateSettings
+from curate.settings import CONTRADICTION_POLICIES, CurateSettings
 from curate.templates import read_input
 
 DEFAULTS = CurateSettings()
 
 
 def resolved(
-    texts: list[str], said: list[str], reviewed: tuple[int, ...] = (), newest: list[int] | None = None
-) -> list[Contradiction]:
+    texts: list[str], said: list[str], reviewed: tuple[int, ...] = (), newest: list[int] | None = None, policy: str = "majority",
+    teachers: list[str] | None = None, scores: list[float | None] | None = None,
+) -> list[Contradiction]:  # fmt: skip
     inputs = [read_input((Message("user", text),)) for text in texts]
     comparison = compare(read_wordings(inputs, said)[1], DEFAULTS)
     rows = range(len(texts))
     is_reviewed = [row in reviewed for row in rows]
-    return resolve(comparison, rows, said, rows, is_reviewed, newest or list(rows), DEFAULTS.contradiction_threshold)
+    threshold = DEFAULTS.contradiction_threshold
+    return resolve(
+        comparison, rows, said, rows, is_reviewed, newest or list(rows), threshold, policy, teachers or (), scores or ()
+    )  # fmt: skip
 
 
 def test_the_majority_wins() -> None:
-    found = resolved(["Where is it?"] * 3 + ["Cancel my plan"], ["parcel", "parcel", "billing", "account"])
-    assert found == [Contradiction(0, (2,), {0: 2, 2: 1})]
+    (found,) = resolved(["Where is it?"] * 3 + ["Cancel my plan"], ["parcel", "parcel", "billing", "account"])
+    assert (found.winner, found.losers, found.counts, found.rows) == (0, (2,), {0: 2, 2: 1}, (0, 1, 2))
+    assert (found.decided_by, found.kind) == ("majority", "variance")
 
 
 def test_a_tie_goes_to_the_newest() -> None:
-    assert resolved(["Where is it?", "where is it"], ["parcel", "billing"], newest=[5, 9])[0].losers == (0,)
+    (found,) = resolved(["Where is it?", "where is it"], ["parcel", "billing"], newest=[5, 9])
+    assert (found.losers, found.decided_by) == ((0,), "tie")
     assert resolved(["Where is it?", "where is it"], ["parcel", "billing"], newest=[9, 5])[0].losers == (1,)
 
 
-def test_a_reviewed_answer_wins_over_the_majority() -> None:
-    assert resolved(["Where is it?"] * 4, ["a", "a", "a", "b"], reviewed=(3,))[0].losers == (0, 1, 2)
+def test_a_tie_goes_to_the_teacher_that_appeared_last_not_to_the_latest_row() -> None:
+    texts = ["Cancel my plan", "Where is it?", "Where is it?"]
+    (found,) = resolved(texts, ["account", "parcel", "billing"], teachers=["old", "new", "old"])
+    assert (found.winner, found.losers, found.decided_by, found.kind) == (1, (2,), "tie", "teachers")
+
+
+def test_a_reviewed_answer_wins_over_any_policy() -> None:
+    for policy in CONTRADICTION_POLICIES:
+        (found,) = resolved(["Where is it?"] * 4, ["a", "a", "a", "b"], reviewed=(3,), policy=policy, scores=[1, 1, 1, 0])
+        assert (found.winner, found.losers, found.decided_by) == (3, (0, 1, 2), "review")
+
+
+def test_of_two_reviewed_answers_the_one_with_more_rows_wins() -> None:
+    assert resolved(["Where is it?"] * 4, ["b", "a", "a", "b"], reviewed=(0, 1), newest=[1, 2, 3, 0])[0].winner == 1
+
+
+def test_the_newest_teacher_is_asked_what_it_says_most_often() -> None:
+    said = ["a", "a", "a", "a", "b", "b", "c"]
+    (found,) = resolved(["Where is it?"] * 7, said, teachers=["old"] * 4 + ["new"] * 3, policy="newest")
+    assert (found.winner, found.losers, found.decided_by) == (4, (0, 1, 2, 3, 6), "newest")
+
+
+def test_the_judge_decides_by_mean_score_and_the_majority_where_it_is_silent() -> None:
+    texts, said = ["Where is it?"] * 3, ["a", "a", "b"]
+    (found,) = resolved(texts, said, policy="judge", scores=[0.2, 0.6, 0.5])
+    assert (found.winner, found.decided_by, found.sides[0].score) == (2, "judge", 0.5)
+    (found,) = resolved(texts, said, policy="judge", scores=[None, 0.6, 0.5])
+    assert (found.winner, found.losers) == (0, (2,))
+    (found,) = resolved(texts, said, policy="judge")
+    assert (found.winner, found.decided_by) == (0, "majority")
+
+
+@pytest.mark.parametrize("policy", ["person", "drop"])
+def test_nothing_stands_until_somebody_decides(policy: str) -> None:
+    (found,) = resolved(["Where is it?"] * 3 + ["Cancel my plan"], ["a", "a", "b", "c"], policy=policy)
+    assert (found.winner, found.losers, found.decided_by) == (None, (0, 1, 2), policy)
+
+
+def test_two_models_that_disagree_are_told_from_one_that_varies() -> None:
+    texts = ["Where is it?"] * 6
+    teachers = ["one"] * 3 + ["two"] * 3
+    assert resolved(texts, ["a", "a", "b", "a", "a", "c"], teachers=teachers)[0].kind == "variance"
+    assert resolved(texts, ["a", "a", "a", "b", "b", "b"], teachers=teachers)[0].kind == "teachers"
+    close = ["Someone stole my card in the middle of the town", "Someone stole my cards in the middle of the town"]
+    assert resolved(close, ["lost_card", "lost_phone"], teachers=["one", "one"])[0].kind == "wording"
+
+
+def test_all_sides_are_shown_with_who_said_what() -> None:
+    (found,) = resolved(
+        ["Where is it?"] * 4, ["a", "b", "b", "c"], teachers=["one", "one", "two", "two"], scores=[None, 1, 0, None]
+    )
+    assert [(side.said, side.rows, dict(side.teachers), side.newest_us, side.score) for side in found.sides] == [
+        ("b", (1, 2), {"one": 1, "two": 1}, 2, 0.5),
+        ("a", (0,), {"one": 1}, 0, None),
+        ("c", (3,), {"two": 1}, 3, None),
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("xyz"), st.sampled_from("abc"), st.sampled_from(["", "one", "two"])), min_size=2, max_size=30
+    ),
+    st.sampled_from(CONTRADICTION_POLICIES),
+    st.sets(st.integers(0, 29), max_size=2),
+)
+def test_every_row_of_a_contradiction_stands_or_goes(rows: list[tuple[str, str, str]], policy: str, reviewed: set[int]) -> None:
+    texts = [f"{'where is my parcel' if text == 'x' else 'cancel the plan' if text == 'y' else 'refund'}" for text, _, _ in rows]
+    said = [answer for _, answer, _ in rows]
+    found = resolved(texts, said, tuple(reviewed), None, policy, [teacher for _, _, teacher in rows])
+    contested = {text for text in texts if len({answer for other, answer in zip(texts, said, strict=True) if other == text}) > 1}
+    assert {texts[row] for one in found for row in one.rows} == contested
+    for one in found:
+        stays = [row for row in one.rows if row not in one.losers]
+        assert {said[row] for row in stays} == (set() if one.winner is None else {said[one.winner]})
+        assert set(one.rows) == {row for row, text in enumerate(texts) if text == texts[one.rows[0]]}
+        if reviewed & set(one.rows):
+            assert one.winner is not None and said[one.winner] in {said[row] for row in reviewed if row < len(rows)}
+
+
+def test_ten_thousand_identical_inputs_with_three_hundred_targets_are_one_contradiction() -> None:
+    said = [f"queue {number % 300 if number >= 100 else 7}" for number in range(10_000)]
+    (found,) = resolved(["Where is my parcel?"] * 10_000, said)
+    assert len(found.sides) == 300 and sum(found.counts.values()) == 10_000
+    assert said[found.winner or 0] == "queue 7"
+    assert len(found.losers) == 10_000 - len(found.sides[0].rows)
 
 
 def test_near_duplicates_contradict_only_when_very_near() -> None:
