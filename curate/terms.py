@@ -78,7 +78,7 @@ KNOWN: tuple[KnownTerms, ...] = (
     _hosted("Cohere", ("command*", "c4ai-*"), ("cohere",), "https://cohere.com/terms-of-use"),
     _hosted("Amazon Nova", ("nova-*", "amazon.nova*"), (), "https://aws.amazon.com/service-terms/"),
     _open(
-        "Mistral, open weights", ("open-mistral-*", "mistral-7b*", "mistral-nemo*", "open-mixtral-*", "mixtral-8x*"), "Apache-2.0",
+        "Mistral, open weights", ("open-mi*tral-*", "mistral-7b*", "mistral-nemo*", "mixtral-8x*"), "Apache-2.0",
         "https://mistral.ai/news/mixtral-of-experts",
     ),
     _hosted("Mistral", ("mistral*", "codestral*", "ministral*", "magistral*", "pixtral*"), ("mistral",), "https://mistral.ai/terms"),
