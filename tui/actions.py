@@ -31,6 +31,7 @@ class State:
     rows: int = 0
     targets: int = 0
     has_card: bool = False
+    alike: int = 0
     has_verdict: bool = False
     has_release: bool = False
     tasks: int = 0
@@ -90,6 +91,10 @@ def _verdict(state: State) -> str | None:
 
 def _card(state: State) -> str | None:
     return None if state.has_card else "No card is shown."
+
+
+def _bulk(state: State) -> str | None:
+    return _verdict(state) or (None if state.alike else "Nothing that waits looks like this card.")
 
 
 def _undo(state: State) -> str | None:
@@ -195,8 +200,16 @@ ACTIONS: tuple[Action, ...] = (
     Action("review.reject", ("r",), "example: reject", "Nobody should learn this answer.", _REVIEW, "", _verdict, 2),
     Action("review.edit", ("e",), "example: edit", "Write a better target: ctrl+s saves, esc leaves.", _REVIEW, "", _verdict, 3),
     Action("review.skip", ("s",), "example: skip", "Pass over the example: neither good nor bad.", _REVIEW, "", _verdict, 4),
+    Action(
+        "review.bulk", ("b",), "example: look-alikes", "Show what looks like this card, to decide all of it at once.", _REVIEW,
+        "potstill review bulk accept {task} {exchange} --show", _bulk,
+    ),
     Action("review.undo", ("u",), "example: undo", "Take the last verdict back and show its card again.", _REVIEW, "", _undo, 5),
     Action("review.expand", ("z",), "example: whole prompt", "Unfold the prompt, or fold it again.", _REVIEW, "", _card),
+    Action(
+        "pile.second", ("o",), "pile: second opinions", "With one in five of the cards that others judged, or without.", _REVIEW,
+        "potstill review next {task} --second-opinion 5",
+    ),
     *_PICKS,
     Action("share.less", ("h", "left"), "share: 1% less", "Stage 1% less for the candidate.", (ROLLOUT,), "", _stage, 1),
     Action("share.more", ("l", "right"), "share: 1% more", "Stage 1% more for the candidate.", (ROLLOUT,), "", _stage, 2),

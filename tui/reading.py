@@ -49,10 +49,11 @@ class Pile:
     progress: ReviewProgress | None = None
 
 
-def pile(database: Database, wanted: Sequence[str], limit: int) -> Pile:
-    """The next `limit` cards of the first of the tasks `wanted` that has a dataset version.
+def pile(database: Database, wanted: Sequence[str], limit: int, who: str = "", second_opinion: int = 0) -> Pile:
+    """The next `limit` cards that wait for `who` in the first of the tasks `wanted` that has a dataset version.
 
-    When none has, of the first task with a card, else of the first task.
+    When none has, of the first task with a card, else of the first task. With `second_opinion` n, one in n of those that
+    others judged is among them.
     """
     from curate import datasets, review
 
@@ -60,8 +61,9 @@ def pile(database: Database, wanted: Sequence[str], limit: int) -> Pile:
     if not tasks:
         return Pile()
     task = next((name for name in wanted if name in tasks), "")
-    task = task or next((name for name in tasks if review.queue(database, name, limit=1)), tasks[0])
-    return Pile(tasks, task, tuple(review.queue(database, task, limit=limit)), review.progress(database, task))
+    task = task or next((name for name in tasks if review.queue(database, name, 1, who, second_opinion)), tasks[0])
+    cards = review.queue(database, task, limit, who, second_opinion)
+    return Pile(tasks, task, tuple(cards), review.progress(database, task, who, second_opinion))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tui.palette import title
 from tui.screens.overlays import commands_for, help_text
 
 FULL = State(
-    "traffic", task="triage", exchange_id="ex_1", filter='task:triage "card twice"', rows=3, targets=9, has_card=True,
+    "traffic", task="triage", exchange_id="ex_1", filter='task:triage "card twice"', rows=3, targets=9, has_card=True, alike=2,
     has_verdict=True, has_release=True, tasks=2, share_bp=3_000, staged_bp=4_000,
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ Verdicts are written in the order of their keys. Should one not be written, a to
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from tui.background import in_thread
 from tui.desk import Desk
 from tui.reading import Pile
 from tui.screens import review_cards
+from tui.screens.look_alikes import LookAlikesScreen
 from tui.screens.overlays import EditScreen
 from tui.text import fit, one_line
 from tui.widgets.footer import Footer
@@ -30,19 +31,25 @@ from tui.widgets.header import Header
 from tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
-    from curate.review import Review, ReviewCard
+    from curate.review import LookAlikes, Review, ReviewCard
 
 _LOADED = 100
 _TALL = 20
 _REFILL_BELOW = 30
+SECOND_OPINION = 5
+"""One in so many of the cards that others judged is shown with second opinions on."""
 _PAST = {"accept": "accepted", "reject": "rejected", "edit": "edited", "skip": "skipped"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
+    """A verdict on `count` examples: on this card, and for look-alikes on others, of which those in `also` were loaded."""
+
     card: ReviewCard
     verdict: str
     at_us: int
+    count: int = 1
+    also: tuple[ReviewCard, ...] = ()
 
 
 class ReviewScreen(Screen[None], inherit_bindings=False):
@@ -61,6 +68,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         self._counts: dict[str, int] = {}
         self._is_whole = False
         self._is_loaded = False
+        self._second_opinion = 0
         self._shown: tuple[str, bool] | None = None
 
     def compose(self) -> ComposeResult:
@@ -97,6 +105,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             rows=len(self._cards),
             targets=len(self._targets),
             has_card=bool(self._cards),
+            alike=self._cards[0].alike if self._cards else 0,
             has_verdict=bool(self._given),
             tasks=len(self._pile.tasks),
         )
@@ -116,9 +125,11 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             "review.reject": lambda: self._give("reject"),
             "review.skip": lambda: self._give("skip"),
             "review.edit": self._edit,
+            "review.bulk": self._show_look_alikes,
             "review.undo": self._undo,
             "review.expand": self._expand,
             **{f"review.pick{place}": partial(self._pick, place) for place in range(1, 10)},
+            "pile.second": self._switch_second_opinions,
             "task.next": self._next_task,
             "app.back": self._leave,
         }
@@ -130,7 +141,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
     def _load(self, *wanted: str) -> None:
         """Reads the pile of the first of these tasks that has one, after all verdicts given so far are written."""
-        work = partial(reading.pile, self._desk.database, wanted, _LOADED)
+        work = partial(reading.pile, self._desk.database, wanted, _LOADED, self._desk.who, self._second_opinion)
         in_thread(self, "pile", work, self._loaded, lock=self._desk.writes)
 
     def _loaded(self, pile: Pile) -> None:
@@ -139,7 +150,8 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             self._cards.clear()
             self._targets = review_cards.frequent_targets(card.target for card in pile.cards)
         self._pile, self._is_loaded = pile, True
-        known = {card.exchange_id for card in self._cards} | {given.card.exchange_id for given in self._given}
+        judged = (card for given in self._given for card in (given.card, *given.also))
+        known = {card.exchange_id for card in (*self._cards, *judged)}
         self._cards.extend(card for card in pile.cards if card.exchange_id not in known)
         if pile.progress is not None and not self._given:
             self._waiting = pile.progress.waiting
@@ -152,22 +164,60 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
     def _give(self, verdict: str, target: str = "") -> None:
         card = self._cards.popleft()
-        self._given.append(_Given(card, verdict, clock.now_us()))
-        self._waiting -= 1
-        self._counts[verdict] = self._counts.get(verdict, 0) + 1
+        self._given_to(_Given(card, verdict, clock.now_us()), (card.exchange_id,), target)
+
+    def _given_to(self, given: _Given, exchange_ids: Sequence[str], target: str = "") -> None:
+        self._given.append(given)
+        self._waiting -= given.count
+        self._counts[given.verdict] = self._counts.get(given.verdict, 0) + given.count
         self._is_whole = False
         self._draw()
+        task, verdict = given.card.task, given.verdict
 
-        def work() -> Review:
+        def work() -> list[Review]:
             from curate import review
 
-            return review.record(
-                self._desk.database, card.task, card.exchange_id, verdict, target=target, reviewer=self._desk.who
+            desk = self._desk
+            return review.record_many(
+                desk.database, task, exchange_ids, verdict, target=target, reviewer=desk.who, personal=desk.personal
             )
 
         in_thread(self, "verdicts", work, lambda _: None, failed=self._start_anew, lock=self._desk.writes)
         if len(self._cards) < _REFILL_BELOW and self._waiting > len(self._cards):
-            self._load(card.task)
+            self._load(task)
+
+    def _show_look_alikes(self) -> None:
+        card = self._cards[0]
+
+        def work() -> LookAlikes:
+            from curate import review
+
+            return review.look_alikes(self._desk.database, card.task, card.exchange_id, self._desk.who)
+
+        def read(found: LookAlikes) -> None:
+            if not (self._cards and self._cards[0] is card and self.app.screen is self):
+                return
+
+            def chosen(verdict: str | None) -> None:
+                if verdict and self._cards and self._cards[0] is card:
+                    self._give_many(found, verdict)
+
+            self.app.push_screen(LookAlikesScreen(found), chosen)
+
+        in_thread(self, "look-alikes", work, read, lock=self._desk.writes)
+
+    def _give_many(self, found: LookAlikes, verdict: str) -> None:
+        card = self._cards.popleft()
+        decided = set(found.exchange_ids)
+        also = tuple(other for other in self._cards if other.exchange_id in decided)
+        self._cards = deque(other for other in self._cards if other.exchange_id not in decided)
+        self._given_to(_Given(card, verdict, clock.now_us(), len(found.exchange_ids), also), found.exchange_ids)
+
+    def _switch_second_opinions(self) -> None:
+        self._second_opinion = 0 if self._second_opinion else SECOND_OPINION
+        with_or_without = f"With one in {SECOND_OPINION}" if self._second_opinion else "Without any"
+        self.app.notify(f"{with_or_without} of the cards that others judged.", markup=False)
+        self._start_anew()
 
     def _start_anew(self) -> None:
         self._is_loaded = False
@@ -175,12 +225,12 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
     def _undo(self) -> None:
         given = self._given.pop()
-        self._cards.appendleft(given.card)
-        self._waiting += 1
-        self._counts[given.verdict] -= 1
+        self._cards.extendleft((*reversed(given.also), given.card))
+        self._waiting += given.count
+        self._counts[given.verdict] -= given.count
         self._draw()
 
-        def work() -> Review | None:
+        def work() -> list[Review]:
             from curate import review
 
             return review.undo(self._desk.database, given.card.task, self._desk.who)
@@ -189,22 +239,25 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
     def _pick(self, place: int) -> None:
         target = self._targets[place - 1]
-        if target == self._cards[0].target:
+        if target == self._cards[0].target and not self._cards[0].calls:
             self._give("accept")
         else:
             self._give("edit", target)
 
     def _edit(self) -> None:
+        from curate.review import as_text
+
         card = self._cards[0]
+        before = as_text(card.answer)
 
         def edited(target: str | None) -> None:
             if target is not None and self._cards and self._cards[0] is card:
-                if target == card.target:
+                if target == before:
                     self._give("accept")
                 else:
                     self._give("edit", target)
 
-        self.app.push_screen(EditScreen(card.target, _as_target), edited)
+        self.app.push_screen(EditScreen(before, _as_target), edited)
 
     def _expand(self) -> None:
         self._is_whole = not self._is_whole
@@ -231,12 +284,12 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         card = self._cards[0]
         if self._shown != (card.exchange_id, self._is_whole):
             self._shown = (card.exchange_id, self._is_whole)
-            self.query_one("#card", TextView).show_blocks(review_cards.prompt_blocks(card.messages, is_whole=self._is_whole))
-            self.query_one("#output", TextView).show(card.target)
-        where = f"dropped by the last build: {card.reason}" if card.reason else f"in split {card.split}"
+            blocks = review_cards.prompt_blocks(card.messages, card.tools, is_whole=self._is_whole)
+            self.query_one("#card", TextView).show_blocks(blocks)
+            self.query_one("#output", TextView).show_blocks(review_cards.output_blocks(card))
         lines = {
             "#progress": review_cards.progress_line(card.task, sum(self._counts.values()), self._waiting, width),
-            "#output-rule": f" -- target, {one_line(where, max(width - 16, 8))} " + "-" * width,
+            "#output-rule": f" -- {one_line(review_cards.where_line(card), max(width - 8, 8))} " + "-" * width,
             "#why": f" why      {one_line(card.note, width - 11)}" if card.note else "",
             "#targets": "\n".join(self._target_lines(width)),
             "#last": self._last_line(),
@@ -258,7 +311,8 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         if not self._given:
             return f" reviewing as {one_line(self._desk.who, 30)}"
         last = self._given[-1]
-        return f" last: {_PAST[last.verdict]} {last.card.exchange_id}   [u] takes it back"
+        what = last.card.exchange_id if last.count == 1 else f"{last.count:,} look-alikes"
+        return f" last: {_PAST[last.verdict]} {what}   [u] takes it back"
 
     def _empty_lines(self) -> list[str]:
         task = one_line(self._pile.task, 40)
@@ -280,4 +334,10 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
 
 def _as_target(text: str) -> str | None:
+    from curate.review import ReviewError, as_message
+
+    try:
+        as_message(text)
+    except ReviewError as error:
+        return str(error)
     return None if text.strip() else "A target cannot be empty; reject the example instead."
