@@ -5,7 +5,6 @@ Keys come from the environment. The relay's response cache is passed by, so that
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ import httpx
 from capture import feed
 from capture.assemble import ANTHROPIC, OPENAI, assemble
 from capture.database import Database
+from capture.encoding import decode
 from capture.errors import NotFoundError, UpstreamError
-from capture.loose_json import parse
+from capture.exchange import Content
+from capture.loose_json import as_object, parse
 from capture.messages import Message, ToolCall, Usage
 from capture.offered import Tool
 from capture.subject import COPY_TAG
@@ -78,11 +79,17 @@ def protocol_of(model: str, captured: str) -> str:
 def captured_request(database: Database, exchange_id: str) -> dict[str, Any]:
     """The body of the request behind `exchange_id`; empty when it is gone with its retention or is no JSON object."""
     try:
-        exchange = feed.get(database, exchange_id)
-        body = json.loads(feed.content(database, exchange).request_body)
-    except (NotFoundError, ValueError):
+        return parameters_of(feed.content(database, feed.get(database, exchange_id)))
+    except NotFoundError:
         return {}
-    return body if isinstance(body, dict) else {}
+
+
+def parameters_of(content: Content) -> dict[str, Any]:
+    """The body of a captured request; empty where it is no JSON object."""
+    try:
+        return as_object(parse(decode(content.request_body, content.request_headers.get("content-encoding", "")).data))
+    except ValueError:
+        return {}
 
 
 def request_of(question: Question, captured: Mapping[str, Any], captured_protocol: str = "") -> tuple[str, dict[str, Any]]:

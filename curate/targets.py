@@ -1,0 +1,80 @@
+"""Which message stands in for each answer: a reviewer's edit, else the newest demonstration, else the chosen relabel.
+
+What people said goes before what models say. The answer itself stays in the store, and preferences are made of the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import bindparam, text
+
+from capture import feedback
+from capture.database import Database
+from capture.messages import Message
+from capture.offered import Tool
+from curate.examples import ANSWER, DEMONSTRATION, EDIT, RELABEL
+from curate.relabel_store import relabels
+from curate.review import EDIT as EDITED
+from curate.review import standing_verdicts
+from curate.selection import Candidate, Target
+
+
+def read_targets(database: Database, task: str, *, with_relabels: bool = True) -> dict[str, Target]:
+    """What stands in for the answers of `task`, by exchange id. Without relabels only what people said."""
+    found: dict[str, Target] = {}
+    if with_relabels:
+        chosen = ((row.exchange_id, row) for rows in relabels(database, task).values() for row in rows if row.is_chosen)
+        found |= {exchange_id: Target(row.answer, RELABEL) for exchange_id, row in chosen if not row.is_original}
+    shown = feedback.demonstrations(database, _demonstrated(database, task))
+    found |= {exchange_id: Target(message, DEMONSTRATION) for exchange_id, message in shown.items()}
+    edited = [review for review in standing_verdicts(database, task) if review.verdict == EDITED]
+    return found | {review.exchange_id: Target(Message("assistant", review.target), EDIT) for review in edited}
+
+
+def relabelled_by(database: Database, task: str) -> dict[str, str]:
+    """The model whose answer was chosen, by exchange id: whose terms hold for a target that is a relabel."""
+    rows = (row for of_exchange in relabels(database, task).values() for row in of_exchange)
+    return {row.exchange_id: row.model for row in rows if row.is_chosen and not row.is_original}
+
+
+def spread(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """`candidates` where the very same input has the target that stands in for the answer of another exchange with it.
+
+    Otherwise the answers that were given before would outvote the better one, one input being asked about once. Where several
+    stand in, the best source counts and of it the newest.
+    """
+    worth = {RELABEL: 1, DEMONSTRATION: 2, EDIT: 3}
+    best: dict[tuple[tuple[Message, ...], tuple[Tool, ...]], Candidate] = {}
+
+    def rank(candidate: Candidate) -> tuple[int, int, str]:
+        return worth[candidate.target_source], candidate.started_us, candidate.exchange_id
+
+    for candidate in candidates:
+        key = (candidate.messages, candidate.tools)
+        if candidate.target_source in worth and (key not in best or rank(candidate) > rank(best[key])):
+            best[key] = candidate
+    return [_with_target(candidate, best.get((candidate.messages, candidate.tools))) for candidate in candidates]
+
+
+def _with_target(candidate: Candidate, better: Candidate | None) -> Candidate:
+    if better is None or candidate.target_source != ANSWER:
+        return candidate
+    return replace(candidate, target=better.target, calls=better.calls, target_source=better.target_source, terms=better.terms)
+
+
+def _demonstrated(database: Database, task: str) -> list[str]:
+    """Exchanges with a demonstration that may belong to `task`: tagged so, or by another of its names, or not tagged."""
+    with database.read() as connection:
+        aliases = connection.execute(text("SELECT alias FROM task_aliases WHERE task = :task"), {"task": task}).scalars().all()
+        statement = text(
+            """SELECT DISTINCT f.exchange_id FROM feedback AS f JOIN exchanges AS e ON e.id = f.exchange_id
+            WHERE f.kind = 'demonstration' AND e.task IN :tasks ORDER BY f.exchange_id"""
+        ).bindparams(bindparam("tasks", expanding=True))
+        return list(connection.execute(statement, {"tasks": [task, "", *aliases]}).scalars())
+
+
+def person_settled(targets: Mapping[str, Target]) -> set[str]:
+    """The exchanges whose target a person wrote: no model needs to be asked about them, and none outvotes them."""
+    return {exchange_id for exchange_id, target in targets.items() if target.source in (EDIT, DEMONSTRATION)}
