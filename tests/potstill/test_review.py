@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,12 @@ from proxy.tickets import make_tickets
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store with 150 tickets of task triage, in the current folder."""
+    """A store with 60 tickets of task triage, in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("POTSTILL_CONFIG", raising=False)
     settings = load_settings(environ={})
     spool = SpoolWriter(settings.data_folder / "spool")
-    for ticket in make_tickets(3, 150):
+    for ticket in make_tickets(3, 60):
         raw_id = ids.new_raw_id()
         messages = [{"role": "system", "content": ticket.system_prompt}, {"role": "user", "content": ticket.user_prompt}]
         body = json.dumps({"model": "gpt-4.1-mini", "messages": messages}).encode()
@@ -83,3 +85,58 @@ def test_an_example_that_does_not_exist_is_named(house: Path, capsys: pytest.Cap
     said(capsys, "dataset", "build", "triage")
     assert run_command(["review", "accept", "triage", "ex_nosuch"]) == 1
     assert "ex_nosuch" in capsys.readouterr().err
+
+
+def test_an_example_with_many_look_alikes_is_decided_at_once(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "dataset", "build", "triage")
+    alike = [card["exchange_id"] for card in said(capsys, "review", "next", "triage", "--limit", "3")]
+    with contextlib.closing(sqlite3.connect(house / ".potstill" / "potstill.db")) as store, store:
+        store.executemany("UPDATE examples SET look_alike = 'g1.a' WHERE exchange_id = ?", [(id,) for id in alike])
+    assert said(capsys, "review", "bulk", "accept", "triage", alike[0], "--show")["exchange_ids"] == alike
+    assert said(capsys, "review", "progress", "triage")["accepted"] == 0
+    made = said(capsys, "review", "bulk", "edit", "triage", alike[0], "--target", "other")
+    assert [(one["exchange_id"], one["target"]) for one in made] == [(id, "other") for id in alike]
+    assert said(capsys, "review", "undo", "triage")["taken_back"] == alike
+    assert run_command(["review", "next", "triage"]) == 0
+    assert f"2 look-alikes: potstill review bulk accept triage {alike[0]}" in capsys.readouterr().out
+
+
+def test_agreement_of_two_people_has_a_kappa_and_a_way_to_get_one(
+    house: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(capsys, "dataset", "build", "triage")
+    cards = [card["exchange_id"] for card in said(capsys, "review", "next", "triage", "--limit", "12")]
+    assert run_command(["review", "agreement", "triage"]) == 0
+    assert "--second-opinion 5" in capsys.readouterr().out
+    for person in ("ann", "bob"):
+        monkeypatch.setenv("USER", person)
+        monkeypatch.setenv("LOGNAME", person)
+        for place, exchange_id in enumerate(cards):
+            verdict = "reject" if place < 4 and (person == "ann" or place) else "accept"
+            said(capsys, "review", verdict, "triage", exchange_id)
+    found = said(capsys, "review", "agreement", "triage")
+    assert (found["reviewers"], found["examples_shared"]) == (["ann", "bob"], 12)
+    assert found["overall"]["value"] == pytest.approx(0.8)
+    assert said(capsys, "review", "progress", "triage")["disputed"] == 1
+    assert run_command(["review", "agreement", "triage"]) == 0
+    assert "Cohen's kappa: 0.80" in capsys.readouterr().out
+
+
+def test_an_audit_is_drawn_judged_and_reported(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["review", "audit", "start", "triage"]) == 1
+    version = said(capsys, "dataset", "build", "triage")
+    assert run_command(["review", "audit", "next", "triage"]) == 1
+    assert "potstill review audit start triage" in capsys.readouterr().err
+    drawn = said(capsys, "review", "audit", "start", "triage", "--size", "9")
+    assert (len(drawn["exchange_ids"]), drawn["population"]) == (9, version["train"] + version["val"] + version["test"])
+    for place in range(9):
+        (example,) = said(capsys, "review", "audit", "next", "triage")
+        assert example["exchange_id"] == drawn["exchange_ids"][place]
+        step = "wrong" if place == 7 else "right"
+        assert said(capsys, "review", "audit", step, "triage", example["exchange_id"], "--note", "seen")["verdict"] == step
+    assert said(capsys, "review", "audit", "next", "triage") == []
+    found = said(capsys, "review", "audit", "report", "triage")
+    assert (found["overall"]["wrong"], found["overall"]["judged"], found["waiting"]) == (1, 9, 0)
+    assert found["sentence"].startswith("1 of 9 judged examples are wrong: with 95% confidence between ")
+    assert run_command(["review", "audit", "report", "triage"]) == 0
+    assert found["sentence"] in capsys.readouterr().out
