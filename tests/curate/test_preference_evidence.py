@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from capture import feedback
+from capture.messages import Message
+from capture.records import Note
+from curate import datasets, review
+from curate.preference_evidence import collect_pairs, figures
+from curate.preference_pairs import Pairs
+from curate.relabel_store import Verdict, new_relabel, store
+from curate.selection import Candidate, select
+from curate.settings import CurateSettings
+from curate.targets import read_targets
+from tests.curate.sending import Sent, Traffic, mails
+
+SETTINGS = CurateSettings(minimum_examples=3, score_name="stars")
+QUESTION = "where is my parcel"
+
+
+def candidates(traffic: Traffic) -> list[Candidate]:
+    targets = read_targets(traffic.database, "mail")
+    return select(traffic.database, "mail", SETTINGS, targets, lambda stage, done, total: None).candidates
+
+
+def collect(traffic: Traffic, train: Sequence[str], settings: CurateSettings = SETTINGS) -> Pairs:
+    """The pairs when these exchanges are the train split and everything else was dropped."""
+    found = candidates(traffic)
+    kept = [each for each in found if each.exchange_id in train]
+    return collect_pairs(traffic.database, "mail", kept, [each for each in found if each not in kept], settings)
+
+
+def say(traffic: Traffic, exchange_id: str, value: float, *, name: str = "feedback", who: str = "", source: str = "api") -> None:
+    kind = "boolean" if name == "feedback" else "float"
+    id = f"fb_{exchange_id}_{name}_{who}_{source}"
+    note = Note(kind=kind, name=name, value=value, exchange_id=exchange_id, id=id, who=who, created_us=1, source=source)
+    feedback.add(traffic.database, [note])
+
+
+def show(traffic: Traffic, exchange_id: str, answer: str) -> None:
+    note = Note(kind="demonstration", name="demo", text=answer, exchange_id=exchange_id, id=f"fb_{exchange_id}", created_us=1)
+    feedback.add(traffic.database, [note])
+
+
+def sides(pairs: Pairs) -> list[tuple[str, str, str]]:
+    return [(pair.source, pair.chosen.text, pair.rejected.text) for pair in pairs.pairs]
+
+
+def by_student(answer: str, question: str = QUESTION) -> Sent:
+    return Sent(question, answer, upstream="engine", variant="candidate", release_id="rel_1", user="u1")
+
+
+def test_a_demonstration_stands_against_the_answer_as_it_was_captured(both_traffic: Traffic) -> None:
+    traffic = both_traffic
+    first, second = traffic.send([Sent(QUESTION, "billing"), Sent("who are you", "account")])
+    show(traffic, first, "parcel")
+    assert [each.target for each in candidates(traffic)] == ["parcel", "account"], "the target is the demonstration"
+    found = collect(traffic, [first, second])
+    assert sides(found) == [("edit", "parcel", "billing")]
+    assert figures(found) == {"pairs": 1, "sources": {"edit": 1}, "left_out": {}}
+
+
+def test_bad_feedback_and_a_better_relabel_make_a_pair(traffic: Traffic) -> None:
+    first, second = traffic.send([Sent(QUESTION, "billing"), Sent("who are you", "account")])
+    for exchange_id in (first, second):
+        row = new_relabel("mail", exchange_id, "ex_other", "m", Message("assistant", "parcel"))
+        store(traffic.database, [row], Verdict(exchange_id, "", {}, row.id))
+    say(traffic, first, 0)
+    say(traffic, second, 1)
+    assert sides(collect(traffic, [first, second])) == [("rejection", "parcel", "billing")]
+
+
+def test_the_best_and_the_worst_of_what_one_judge_scored_make_a_pair(traffic: Traffic) -> None:
+    (sent,) = traffic.send([Sent(QUESTION, "billing")])
+    original = new_relabel("mail", sent, sent, "t", Message("assistant", "billing"))
+    rows = [new_relabel("mail", sent, f"ex_{said}", "m", Message("assistant", said)) for said in ("parcel", "account")]
+    scores = dict(zip([row.id for row in (original, *rows)], (5.0, 9.0, 1.0), strict=True))
+    store(traffic.database, [original, *rows], Verdict(sent, "j/judge-1", scores, rows[0].id))
+    found = collect(traffic, [sent])
+    assert sides(found) == [("best_of_n", "parcel", "account")]
+    assert found.pairs[0].note == "scored 9 and 1 of 10"
+
+
+def test_a_student_that_lost_is_the_worse_side(both_traffic: Traffic) -> None:
+    traffic = both_traffic
+    teacher, student = traffic.send([Sent(QUESTION, "parcel"), by_student("billing")])
+    assert collect(traffic, [teacher]).pairs == (), "nobody said anything yet"
+    say(traffic, student, 0)
+    found = collect(traffic, [teacher])
+    assert sides(found) == [("ab", "parcel", "billing")]
+    assert student in found.pairs[0].note
+
+
+def test_scores_under_the_name_of_the_settings_decide_between_teacher_and_student(traffic: Traffic) -> None:
+    teacher, student = traffic.send([Sent(QUESTION, "parcel"), by_student("billing")])
+    say(traffic, student, 2, name="stars")
+    say(traffic, teacher, 5, name="other")
+    assert collect(traffic, [teacher]).pairs == (), "they have no name in common"
+    say(traffic, teacher, 4, name="stars")
+    assert sides(collect(traffic, [teacher])) == [("ab", "parcel", "billing")]
+
+
+def test_a_student_is_preferred_only_where_a_person_said_so(traffic: Traffic) -> None:
+    teacher, student = traffic.send([Sent(QUESTION, "billing"), by_student("parcel")])
+    say(traffic, teacher, 0)
+    say(traffic, student, 1, who="nightly-judge")
+    assert collect(traffic, [teacher]).pairs == ()
+    say(traffic, student, 1, who="u1")
+    assert sides(collect(traffic, [teacher])) == [("ab", "parcel", "billing")], "u1 is the very user"
+
+
+def test_another_input_of_a_student_proves_nothing(traffic: Traffic) -> None:
+    teacher, student = traffic.send([Sent(QUESTION, "parcel"), by_student("billing", "where is my other parcel")])
+    say(traffic, student, 0)
+    assert collect(traffic, [teacher]).pairs == ()
+
+
+def test_inputs_outside_of_train_give_nothing_unless_a_train_input_is_the_very_same(traffic: Traffic) -> None:
+    kept, double, other = traffic.send([Sent(QUESTION, "parcel"), Sent(QUESTION, "billing"), Sent("who are you", "account")])
+    show(traffic, double, "parcel")
+    show(traffic, other, "person")
+    assert sides(collect(traffic, [kept])) == [("edit", "parcel", "billing")]
+    assert collect(traffic, []).pairs == ()
+
+
+def test_secrets_are_in_no_pair_and_personal_data_is_hidden_on_both_sides(traffic: Traffic) -> None:
+    question = "I am ada@example.org"
+    first, second = traffic.send([Sent(question, "Dear ada@example.org"), Sent(QUESTION, "billing")])
+    show(traffic, first, "Hello ada@example.org, or bob@example.org")
+    row = new_relabel("mail", second, "ex_2", "m", Message("assistant", "the key is sk-" + "a1" * 20))
+    store(traffic.database, [row], Verdict(second, "", {}, row.id))
+    say(traffic, second, 0)
+    both = [Candidate(each, 0, "openai", "t", "", "", asked, "", "", {}, False) for each, asked in _inputs(first, second)]
+    found = collect_pairs(traffic.database, "mail", both, [], SETTINGS)
+    assert sides(found) == [("edit", "Hello <EMAIL_1>, or <EMAIL_2>", "Dear <EMAIL_1>")]
+    assert found.pairs[0].messages[-1].text == "I am <EMAIL_1>"
+    assert found.left_out == {"unusable_secret": 1}
+
+
+def _inputs(first: str, second: str) -> list[tuple[str, tuple[Message, ...]]]:
+    return [(first, (Message("user", "I am <EMAIL_1>"),)), (second, (Message("user", QUESTION),))]
+
+
+def test_a_reviewers_edit_makes_a_pair_and_a_rejection_alone_does_not(traffic: Traffic, tmp_path: Path) -> None:
+    sent = traffic.send(mails(12))
+    version = datasets.build(traffic.database, tmp_path / "data", "mail", SETTINGS)
+    edited, rejected, *_ = [example.exchange_id for example in datasets.load_split(version, "train")]
+    review.record(traffic.database, "mail", edited, "edit", "by hand", "ada")
+    review.record(traffic.database, "mail", rejected, "reject", "", "ada")
+    (pair,) = collect(traffic, sent).pairs
+    assert (pair.exchange_id, pair.source, pair.chosen.text) == (edited, "edit", "by hand")
