@@ -1,30 +1,29 @@
 """Traffic without a task, grouped by what the app wrote and not its users: what it might be called.
 
-The fingerprint of a prompt's template is made from the opening words of the system prompt, or of the first question where that
-says little. Numbers, dates and identifiers in it are masked, so that a template filled in anew stays the same.
+Two apps with the same opening words and different bodies are two; a prompt that is filled in anew, with other names, dates or
+examples, stays one. See `curate.prompt_groups`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from capture import feed
 from capture.database import Database
 from capture.exchange import Exchange
 from capture.filters import parse_filter
-from capture.ids import content_hash
 from capture.messages import Message
-from curate.wording import mask, normalise
+from curate.prompt_groups import Group, group_prompts
+from curate.prompts import SYSTEM, TALK, Prompt, read_prompt, segments_of, texts_of
 
 UNTAGGED = "-has:task purpose:app"
 """The exchanges that are looked at, as a filter."""
-_OPENING, _LITTLE, _QUESTION = 24, 8, 5
 _BATCH = 200
-_DIGITS = re.compile(r"\d+")
 _NAME_WORDS, _LONGEST_NAME = 3, 40
+_OPENING = 200
 _SAYS_NOTHING = frozenset(
     (
         *("a", "an", "and", "are", "as", "assistant", "be", "by", "can", "expert", "following", "for", "from", "given"),
@@ -32,6 +31,8 @@ _SAYS_NOTHING = frozenset(
         *("should", "task", "that", "the", "their", "this", "to", "who", "will", "with", "you", "your"),
     )
 )
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +60,42 @@ class Untagged:
     suggestions: tuple[Suggestion, ...]
 
 
-@dataclass(slots=True)
-class _Group:
-    words: tuple[str, ...]
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A group of untagged exchanges that were sent to one path, the newest first."""
+
+    path: str
+    group: Group
+    exchanges: tuple[Exchange, ...]
     opening: str
-    exchanges: list[Exchange] = field(default_factory=list)
+    said: tuple[tuple[str, ...], ...]
+    """The words of the newest one that the app wrote, one entry for each segment."""
 
 
-def suggest_tasks(database: Database, *, newest: int, least: int) -> Untagged:
+def suggest_tasks(database: Database, *, newest: int, least: int, on_progress: Progress | None = None) -> Untagged:
     """The groups of at least `least` among the `newest` exchanges without a task, the largest first."""
-    groups: dict[tuple[str, tuple[str, ...]], _Group] = {}
-    looked_at = 0
-    untagged = feed.page(database, parse_filter(UNTAGGED), limit=newest)
-    for start in range(0, len(untagged), _BATCH):
-        some = untagged[start : start + _BATCH]
-        contents = feed.contents(database, some)
-        for exchange in some:
-            if exchange.number not in contents:
-                continue
-            looked_at += 1
-            asked = feed.conversation_of(exchange, contents[exchange.number]).asked
-            words, opening = opening_of(asked)
-            if words:
-                groups.setdefault((exchange.path, words), _Group(words, opening)).exchanges.append(exchange)
-    large = sorted((each for each in groups.values() if len(each.exchanges) >= least), key=lambda each: -len(each.exchanges))
-    names = _distinct([name_of(group.words) for group in large])
-    found = tuple(_suggestion(group, name) for group, name in zip(large, names, strict=True))
+    looked_at, templates = find_templates(database, newest=newest, least=least, on_progress=on_progress)
+    names = _distinct(templates)
+    found = tuple(_suggestion(template, name) for template, name in zip(templates, names, strict=True))
     return Untagged(looked_at, looked_at - sum(each.exchanges for each in found), found)
 
 
-def opening_of(asked: Sequence[Message]) -> tuple[tuple[str, ...], str]:
-    """The words that a template is known by, and the text that they open; nothing where nothing readable was asked."""
-    system = next((each.text for each in asked if each.role == "system" and each.text.strip()), "")
-    question = next((each.text for each in asked if each.role == "user" and each.text.strip()), "")
-    words = _words(system)[:_OPENING]
-    if len(words) < _LITTLE:
-        return (*words, *_words(question)[:_QUESTION]), system if len(words) > _QUESTION else question
-    return words, system
+def find_templates(
+    database: Database, *, newest: int, least: int, on_progress: Progress | None = None
+) -> tuple[int, list[Template]]:
+    """How many exchanges were looked at, and the templates of at least `least` of them, the largest first."""
+    read = list(_read(database, newest, on_progress or _tell_nobody))
+    by_path: dict[str, list[tuple[Exchange, Prompt]]] = defaultdict(list)
+    for exchange, prompt in read:
+        by_path[exchange.path].append((exchange, prompt))
+    found = [
+        (group, tuple(rows[place][0] for place in group.members))
+        for path, rows in sorted(by_path.items())
+        for group in group_prompts([prompt for _, prompt in rows], path)
+        if len(group.members) >= least
+    ]
+    found.sort(key=lambda each: (-len(each[1]), each[0].fingerprint))
+    return len(read), [_template(database, group, exchanges) for group, exchanges in found]
 
 
 def name_of(words: Iterable[str]) -> str:
@@ -104,31 +104,66 @@ def name_of(words: Iterable[str]) -> str:
     return "-".join([word for word in telling if len(word) > 1][:_NAME_WORDS])[:_LONGEST_NAME].strip("-")
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(_DIGITS.sub("0", normalise(mask(text[:4_000]))).split())
+def _read(database: Database, newest: int, tell: Progress) -> Iterator[tuple[Exchange, Prompt]]:
+    untagged = feed.page(database, parse_filter(UNTAGGED), limit=newest)
+    for start in range(0, len(untagged), _BATCH):
+        tell("read prompts", start, len(untagged))
+        some = untagged[start : start + _BATCH]
+        contents = feed.contents(database, some)
+        for exchange in some:
+            if exchange.number in contents:
+                yield exchange, read_prompt(feed.conversation_of(exchange, contents[exchange.number]).asked)
+    tell("read prompts", len(untagged), len(untagged))
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    used: defaultdict[str, int] = defaultdict(int)
+def _template(database: Database, group: Group, exchanges: tuple[Exchange, ...]) -> Template:
+    asked = feed.conversation(database, exchanges[0]).asked
+    core = group.core[SYSTEM] | group.core[TALK]
+    said = []
+    for part in (SYSTEM, TALK):
+        for text in texts_of(asked, (), part):
+            for segment in segments_of(text, part):
+                covered = {place + step for place, piece in enumerate(segment.pieces) if piece in core for step in range(4)}
+                said.append(tuple(word for place, word in enumerate(segment.words) if place in covered))
+    return Template(exchanges[0].path, group, exchanges, _opening(asked), tuple(words for words in said if words))
+
+
+def _opening(asked: Sequence[Message]) -> str:
+    """The text that the template opens: the instructions, or the first question where those say hardly anything."""
+    texts = [texts[0] for part in (SYSTEM, TALK) if (texts := texts_of(asked, (), part))]
+    return texts[0] if texts and (len(texts) == 1 or len(texts[0].split()) > 5) else texts[-1] if texts else ""
+
+
+def _distinct(templates: Sequence[Template]) -> list[str]:
+    """A name for each; those whose openings are the same are named after what only they say."""
+    names = [name_of(word for words in template.said for word in words) or "task" for template in templates]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    said = Counter(words for template in templates for words in set(template.said))
+    used: Counter[str] = Counter()
     found = []
-    for name in names:
-        name = name or "task"
+    for template, name in zip(templates, names, strict=True):
+        if name in shared:
+            name = name_of(word for words in template.said if said[words] == 1 for word in words) or name
         used[name] += 1
         found.append(name if used[name] == 1 else f"{name}-{used[name]}")
     return found
 
 
-def _suggestion(group: _Group, name: str) -> Suggestion:
-    exchanges = group.exchanges
+def _suggestion(template: Template, name: str) -> Suggestion:
+    exchanges = template.exchanges
     return Suggestion(
         name,
-        content_hash(" ".join((exchanges[0].path, *group.words)).encode())[3:15],
+        template.group.fingerprint,
         len(exchanges),
-        exchanges[0].path,
+        template.path,
         tuple(sorted({each.model_asked for each in exchanges if each.model_asked})),
         min(each.started_us for each in exchanges),
         max(each.started_us for each in exchanges),
         sum(each.cost_microusd or 0 for each in exchanges),
-        " ".join(group.opening.split())[:200],
+        " ".join(template.opening.split())[:_OPENING],
         max(exchanges, key=lambda each: each.number).id,
     )
+
+
+def _tell_nobody(stage: str, done: int, total: int) -> None:
+    pass

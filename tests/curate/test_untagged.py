@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.messages import Message
-from curate.untagged import name_of, opening_of, suggest_tasks
+from curate.untagged import name_of, suggest_tasks
 from tests.curate.sending import Sent, Traffic
 
 TRIAGE = "You are a support agent who sorts tickets of parcel {number} from {day}. Choose one queue and say nothing else at all."
@@ -58,10 +57,8 @@ def test_a_name_is_made_of_words_that_say_something(words: tuple[str, ...], name
     assert name_of(words) == name
 
 
-@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text(max_size=80)), max_size=3))
-def test_any_conversation_has_an_opening_and_a_usable_name(turns: list[tuple[str, str]]) -> None:
-    words, _ = opening_of([Message(role, text) for role, text in turns])
+@given(st.lists(st.text(max_size=80), max_size=30))
+def test_any_words_give_a_usable_name(words: list[str]) -> None:
     name = name_of(words)
-    assert len(words) <= 24
     assert len(name) <= 40
     assert name.replace("-", "").isalnum() or name == ""
