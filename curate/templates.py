@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -30,6 +30,7 @@ many users: it tells nothing where texts are compared loosely, and everything wh
 _LEAST = 5
 _FRAME_SHARE, _RUNNING_SHARE, _AGREEING_SHARE = 0.5, 0.8, 0.9
 _SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
+_WORDS = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -55,6 +56,15 @@ class Template:
     frames: Mapping[str, frozenset[str]]
     segments: Mapping[str, int]
     phrases: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a message by `role` that the app wrote (`is_app`), or that varies; None while that is undecided."""
+
+    role: str
+    text: str
+    is_app: bool | None
 
 
 def read_input(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Asked:
@@ -122,15 +132,50 @@ class Stripper:
         shorter = self._without_phrases(left)
         return shorter if _has_words(shorter) else left
 
+    def marks(self, asked: Asked) -> list[Span]:
+        """`asked` in order, word by word, with who wrote it; unlike `variable_part` every step is taken.
+
+        Numbers of a framing line are the user's, whatever stands around them is the app's.
+        """
+        spans: list[Span] = []
+        for piece in asked.context:
+            role, _, text = piece.partition("\n")
+            spans += [Span(role, text, True)] if piece in self._template.context else self._marked(role, text)
+        spans += self._marked("user", asked.question)
+        open_places = [place for place, span in enumerate(spans) if span.is_app is None]
+        covered = self._covered([spans[place].text.strip() for place in open_places]) or set()
+        inside = {open_places[place] for place in covered}
+        return [replace(span, is_app=place in inside) if span.is_app is None else span for place, span in enumerate(spans)]
+
+    def _marked(self, role: str, text: str) -> list[Span]:
+        """The words of `text`, undecided where neither frames nor segments of the template hold them."""
+        found: list[Span] = []
+        for line in text.splitlines(keepends=True):
+            if _is_frame(line, self._template.frames):
+                found += [Span(role, word, not _is_number(word)) for word in _WORDS.findall(line)]
+                continue
+            start = 0
+            for end in [*(match.end() for match in _SEGMENT_END.finditer(line)), len(line)]:
+                segment, start = line[start:end], end
+                if not segment.strip() or _flat(segment.strip()) in self._template.segments:
+                    found.append(Span(role, segment, True))
+                else:
+                    found += [Span(role, word, None if word.strip() else True) for word in _WORDS.findall(segment)]
+        return found
+
     def _without_phrases(self, text: str) -> str:
         words = text.split()
+        covered = self._covered(words)
+        return text if covered is None else " ".join(word for place, word in enumerate(words) if place not in covered)
+
+    def _covered(self, words: Sequence[str]) -> set[int] | None:
+        """The places of `words` that stand inside a phrase of the template; None where there can be none."""
         places = [place for place, word in enumerate(words) if _key(word)]
         hashes = _phrase_hashes([_key(words[place]) for place in places])
         if not len(hashes) or not len(self._phrases):
-            return text
+            return None
         found = np.searchsorted(self._phrases, hashes).clip(max=len(self._phrases) - 1)
-        covered = {places[start + step] for start in np.flatnonzero(self._phrases[found] == hashes).tolist() for step in range(4)}
-        return " ".join(word for place, word in enumerate(words) if place not in covered)
+        return {places[start + step] for start in np.flatnonzero(self._phrases[found] == hashes).tolist() for step in range(4)}
 
 
 @lru_cache(maxsize=4096)
@@ -247,14 +292,14 @@ def _is_running(lines: Sequence[Sequence[str]]) -> bool:
 def _without_frames(text: str, frames: Mapping[str, frozenset[str]]) -> str:
     if not frames:
         return text
-    kept = []
-    for line in text.split("\n"):
-        words = normalise(line).split()
-        known = frames.get(words[0]) if words else None
-        if known is None or not all(_is_number(word) or word in known for word in words):
-            kept.append(line)
-    left = "\n".join(kept)
+    left = "\n".join(line for line in text.split("\n") if not _is_frame(line, frames))
     return left if left.strip() else text
+
+
+def _is_frame(line: str, frames: Mapping[str, frozenset[str]]) -> bool:
+    words = normalise(line).split() if frames else []
+    known = frames.get(words[0]) if words else None
+    return known is not None and all(_is_number(word) or word in known for word in words)
 
 
 def _carry_nothing(questions: Mapping[str, str], frames: Mapping[str, frozenset[str]]) -> bool:
