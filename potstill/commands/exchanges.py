@@ -1,4 +1,4 @@
-"""`potstill exchanges list|show|tail` and `potstill tasks`: reading what was captured; sums and exports stand beside."""
+"""`potstill exchanges list|show|tail`: reading what was captured; sums and exports stand beside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from capture.errors import SettingsError
 from capture.exchange import OMITTED, Exchange
 from capture.messages import Message
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun, exchange_reports, whole_number
+from potstill.commands import add_command, add_noun, exchange_reports, tasks, whole_number
 from potstill.commands.exchange_reports import add_filter, chosen_by
 from potstill.output import ExitCode, Output, one_line, plain
 
@@ -68,7 +68,7 @@ def add_commands(commands: Any) -> None:
     add_filter(tail)
     tail.add_argument("--limit", type=whole_number, default=0, help="end after so many (default: never)")
     exchange_reports.add_verbs(verbs)
-    add_command(commands, "tasks", _tasks, help="the tasks that traffic was tagged with", examples="  potstill tasks --json")
+    tasks.add_commands(commands)
 
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
@@ -175,19 +175,6 @@ def _print_one(exchange: Exchange, output: Output) -> None:
         output.json(exchange)
     else:
         output.say("  ".join(_row(exchange)))
-
-
-def _tasks(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    with closing(open_database(settings.database_url)) as database:
-        found = feed.tasks(database)
-    if output.as_json:
-        output.json(found)
-    elif not found:
-        output.say(_NOTHING)
-    else:
-        rows = [(task.task or "(no task)", task.exchanges, clock.iso(task.first_us), clock.iso(task.last_us)) for task in found]
-        output.table(("TASK", "EXCHANGES", "FIRST", "LAST"), rows, right=("EXCHANGES",))
-    return ExitCode.OK
 
 
 def _moment(us: int) -> str:
