@@ -7,6 +7,7 @@ drift with every new exchange. Otherwise what was mined becomes the next version
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +23,11 @@ from capture.filters import parse_filter, quote
 from capture.ids import content_hash
 from capture.offered import read_offered
 from curate.task_aliases import expand
-from curate.templates import Asked, Span, Stripper, Template, read_input, still_said
+from curate.templates import MINED_SHARE, Asked, Span, Stripper, Template, read_input, still_said
 from curate.wording import normalise
 
-_SENTENCE, _MANY_INPUTS = 8, 0.1
+_SENTENCE, _MANY_INPUTS, _MOST_INPUTS = 8, 0.1, 5_000
+_LEAST, _ENOUGH = 5, 100
 _BATCH = 200
 _SHOWN = 20
 _MASKS = re.compile("§[itu]")
@@ -62,12 +64,15 @@ def settle_template(
 ) -> tuple[Template, int, Change | None]:
     """The template to use for these inputs of `task`, its version, and what changed when that is a new one.
 
-    The newest stored version stays while it explains the inputs: while fewer than a minable number of them keep a sentence that
-    `mined` takes away, and no tenth of them keeps anything. A template that was there before gets its old number again.
+    The newest stored version stays while it explains the inputs: see `explains`. One that was mined from few inputs may hold
+    no piece that `mined` does not, once there are twice as many: five people's words may have looked like the app's. A template
+    that was there before gets its old number again.
     """
     stored = template_versions(database, task)
     if stored and explains(stored[-1].template, mined, inputs):
-        return stored[-1].template, stored[-1].number, None
+        is_young = stored[-1].distinct_inputs < _ENOUGH and mined.distinct >= 2 * stored[-1].distinct_inputs
+        if not (is_young and compare(stored[-1].template, mined).removed):
+            return stored[-1].template, stored[-1].number, None
     mark = template_fingerprint(mined)
     same = next((version for version in stored if version.fingerprint == mark), None)
     change = compare(stored[-1].template, mined, stored[-1].number, stored[-1].number + 1) if stored else None
@@ -86,12 +91,18 @@ def settle_template(
 
 
 def explains(kept: Template, mined: Template, inputs: Sequence[Asked]) -> bool:
-    """Whether `kept` takes away from the inputs (nearly) all that `mined` does."""
+    """Whether `kept` takes away from the inputs (nearly) all that `mined` does.
+
+    It does while fewer of them than a template is mined from keep a sentence that `mined` takes away, and at most a tenth keeps
+    any word. Of many inputs some thousands are looked at.
+    """
     distinct = list(dict.fromkeys(inputs))
+    distinct = distinct[:: 1 + len(distinct) // _MOST_INPUTS]
     old, new = Stripper(kept), Stripper(mined)
     more = [_left(old, asked) - _left(new, asked) for asked in distinct]
     sentences = sum(words >= _SENTENCE for words in more)
-    return sentences < max(mined.minimum, 1) and sum(words > 0 for words in more) <= _MANY_INPUTS * len(distinct)
+    few = max(_LEAST, math.ceil(MINED_SHARE * len(distinct)))
+    return sentences < few and sum(words > 0 for words in more) <= _MANY_INPUTS * len(distinct)
 
 
 def template_versions(database: Database, task: str) -> list[TemplateVersion]:

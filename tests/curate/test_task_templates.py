@@ -73,6 +73,19 @@ def test_a_prompt_that_was_changed_makes_a_version_and_the_old_one_comes_back_un
     assert [version.number for version in template_versions(database, "mail")] == [1, 2, 3]
 
 
+def test_what_five_people_said_is_no_template_for_ever(database: Database) -> None:
+    said = "where is the parcel that i was promised for today"
+    few = [read_input((Message("user", f"{form(n)}\n{said}." if n < 5 else form(n)),)) for n in range(30)]
+    many = [*few, *(read_input((Message("user", form(n)),)) for n in range(100, 500))]
+    assert said in mined(few).segments
+    assert settle_template(database, "mail", mined(few), few)[1] == 1
+    template, number, change = settle_template(database, "mail", mined(many), many)
+    assert (number, said in template.segments) == (2, False)
+    assert change is not None
+    assert f"segment: {said}" in change.removed
+    assert settle_template(database, "mail", mined(few), [*few, *few])[1:] == (2, None)
+
+
 def test_versions_that_are_not_there_are_named(database: Database) -> None:
     with pytest.raises(NotFoundError, match="has no template yet"):
         get_template(database, "mail")
