@@ -153,7 +153,8 @@ def revision(database: Database) -> int:
         (SELECT MAX(revision) FROM flag_changes), (SELECT MAX(heartbeat_us) FROM runs), (SELECT MAX(ended_us) FROM runs),
         (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM dataset_versions), (SELECT COUNT(*) FROM adapters),
         (SELECT MAX(created_us) FROM releases), (SELECT COUNT(*) FROM evaluations),
-        (SELECT MAX(number) FROM feedback)"""
+        (SELECT MAX(number) FROM feedback), (SELECT COUNT(*) FROM task_names), (SELECT COUNT(*) FROM task_aliases),
+        (SELECT value FROM meta WHERE name = 'task_names:applied')"""
     with database.read() as connection:
         marks = tuple(connection.execute(text(sql)).one())
     return int.from_bytes(blake2b(repr(marks).encode(), digest_size=7).digest(), "big")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import re
+from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from curate.new_prompts import NewPrompt
     from curate.task_templates import Change
     from curate.templates import Span
+    from curate.untagged import Suggestion
 
 _NOTHING = "No exchange is stored yet. Point an app at the relay: potstill up --help"
 _STYLES = {"+": "green", "-": "red"}
@@ -174,9 +176,11 @@ def _show_news(task: str, found: list[NewPrompt], output: Output) -> None:
 
 
 def _suggest(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate.task_names import rules
     from curate.untagged import suggest_tasks
 
     with closing(open_database(settings.database_url)) as database, output.stages() as on_progress:
+        named = {rule.fingerprint: rule.task for rule in rules(database)}
         found = suggest_tasks(database, newest=max(1, arguments.newest), least=max(1, arguments.least), on_progress=on_progress)
     if output.as_json:
         output.json(found)
@@ -185,7 +189,14 @@ def _suggest(arguments: argparse.Namespace, settings: Settings, output: Output) 
         output.say("Every exchange has a task.")
         return ExitCode.OK
     rows = [
-        (each.fingerprint, each.name, each.exchanges, _money(each.cost_microusd), each.example_id, one_line(each.opening, 50))
+        (
+            each.fingerprint,
+            _name_of(each, named),
+            each.exchanges,
+            _money(each.cost_microusd),
+            each.example_id,
+            one_line(each.opening, 50),
+        )
         for each in found.suggestions
     ]
     if rows:
@@ -193,9 +204,17 @@ def _suggest(arguments: argparse.Namespace, settings: Settings, output: Output) 
         output.table(columns, rows, right=("EXCHANGES", "COST"))
     looked_at = counted(found.looked_at, "exchange")
     output.say(f"{looked_at} without a task; {found.apart} of them in no group of at least {arguments.least}.")
-    if rows:
-        output.say(f"Next: potstill tasks name {rows[0][0]} {rows[0][1]}   or send header x-potstill-task: {rows[0][1]}")
+    if any(each.fingerprint in named for each in found.suggestions):
+        output.say("Some came after their template was named: potstill tasks name --apply")
+    fresh = next((each for each in found.suggestions if each.fingerprint not in named), None)
+    if fresh is not None:
+        output.say(f"Next: potstill tasks name {fresh.fingerprint} {fresh.name}   or send header x-potstill-task: {fresh.name}")
     return ExitCode.OK
+
+
+def _name_of(suggestion: Suggestion, named: Mapping[str, str]) -> str:
+    task = named.get(suggestion.fingerprint)
+    return suggestion.name if task is None else f"{task} (named)"
 
 
 def _money(microusd: int) -> str:

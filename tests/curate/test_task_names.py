@@ -42,7 +42,9 @@ def test_a_template_gets_a_task_what_comes_later_too_and_all_of_it_is_undone(bot
     names = by_opening(traffic)
     assert len(names) == 2
     (first, second) = names.values()  # the larger group comes first
+    unseen = feed.revision(traffic.database)
     assert name_task(traffic.database, first, "triage", who="ada") == Named(15, {"triage": 9})
+    assert feed.revision(traffic.database) != unseen
     assert tasks(traffic) == {"": 6, "triage": 10}
     assert [(rule.task, rule.who) for rule in rules(traffic.database)] == [("triage", "ada")]
     assert apply_names(traffic.database) == Named(0, {})  # nothing is looked at twice

@@ -59,10 +59,12 @@ def test_untagged_traffic_is_suggested_named_and_unnamed(traffic: Traffic, run: 
     (task,) = as_json(run("--json"))
     assert (task["task"], task["exchanges"], task["named_templates"]) == ("triage", 8, [mark])
     assert mark in run()
-    traffic.send([Sent("one more", "x", task="")])
-    assert run("name", "--apply") == "1 exchange now of task triage.\n"
+    traffic.send([Sent(mail.question, "x", task="") for mail in mails(5, 90)])
+    assert "triage (named)" in (again := run("suggest"))
+    assert "potstill tasks name --apply" in again
+    assert run("name", "--apply") == "5 exchanges now of task triage.\n"
     assert run("name", "--apply") == "Nothing new has a template with a name.\n"
-    assert run("unname", mark) == "8 exchanges no longer of task triage.\n"
+    assert run("unname", mark) == "12 exchanges no longer of task triage.\n"
     assert "potstill tasks suggest" in run()
     assert "Give a template and a task" in run("name", mark, code=1)
     assert "Give a template and a task" in run("name", code=1)
