@@ -47,7 +47,7 @@ def erase_from(file: Exported, examples: Sequence[Example], preferences: Sequenc
 
 def _without(file: Exported, format: str, examples: Sequence[Example], preferences: Sequence[Preference]) -> tuple[bytes, int]:
     if format == known.CSV:
-        return _without_cells(file.path.read_text("utf-8"), examples)
+        return _without_cells(file.path.read_bytes().decode(), examples)
     if format == known.ARGILLA:
         wrong = {example.id for example in examples}
         records = json.loads(file.path.read_bytes())

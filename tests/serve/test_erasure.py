@@ -23,8 +23,9 @@ from capture.settings import Settings, load_settings
 from capture.spool import SpoolWriter
 from capture.subject import Subject
 from capture.verify import verify
-from curate import datasets, formats, review
+from curate import datasets, review
 from curate.damage import find_damage
+from curate.formats import exporting
 from curate.settings import CurateSettings
 from serve.erasure import Receipt, erase, receipts
 from tests.capture.planting import MARK, answer, chat, drain, everything, raw_bytes, write
@@ -37,6 +38,8 @@ ROOT = Path(__file__).parents[2]
 
 USER = f"user-{MARK}"
 CURATE = CurateSettings(minimum_examples=3)
+DATASET_FORMATS = ("openai", "csv", "hf", "argilla")
+"""One of lines, one of cells, one of columns, one of records."""
 
 
 @dataclass
@@ -259,13 +262,14 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     card = next(card for card in review.queue(house.database, "mail", 1000) if card.exchange_id in own)
     review.record(house.database, "mail", card.exchange_id, review.EDIT, target=f"{MARK} better", note=MARK)
     out = house.settings.folder / "out"
-    formats.export_version(house.database, first, out)
+    for format in DATASET_FORMATS:
+        exporting.export(house.database, first, out / format, format)
     files = [house.settings.folder / name for name in ("all.jsonl", "raw.jsonl", "spans.jsonl")]
     for file, format in zip(files, (export.JSONL, export.JSONL, export.OTLP), strict=True):
         wanted = export.Wanted(parse_filter("task:mail"), format, with_raw=file.name.startswith("raw"))
         export.to_file(house.database, wanted, file, lambda *_: None)
     exported.remember(house.database, house.settings.folder / "gone.jsonl", exported.JSONL, f"user:{USER}")
-    assert MARK.encode() in b"".join(path.read_bytes() for path in out.iterdir())
+    assert MARK.encode() in raw_bytes(out)
 
     with (first.folder.parent / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -276,7 +280,7 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     receipt = house.forget(user=USER)
     assert MARK.encode() not in house.bytes() and MARK not in everything(house.database)
     assert [(version.number, version.examples) for version in receipt.versions] == [(1, len(taught))]
-    assert receipt.places["reviews"] == 1 and receipt.places["exports"] == 3 * len(own) + len(taught)
+    assert receipt.places["reviews"] == 1 and receipt.places["exports"] == 3 * len(own) + len(DATASET_FORMATS) * len(taught)
     assert [len(file.read_bytes().splitlines()) for file in files[:2]] == [300 - len(own)] * 2
     spans = json.loads(files[2].read_text("utf-8").splitlines()[0])["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert 0 < len(spans) <= 300 - len(own)
@@ -396,7 +400,7 @@ def test_an_erasure_that_was_cut_short_anywhere_tells_all_that_it_touched(
 ) -> None:
     own = fill(house, 300)
     first = datasets.build(house.database, house.settings.data_folder, "mail", CURATE)
-    formats.export_version(house.database, first, house.settings.folder / "out")
+    exporting.export(house.database, first, house.settings.folder / "out")
     taught = [one for split in ("train", "val", "test") for one in datasets.load_split(first, split) if one.exchange_id in own]
     run = runs.create_run(
         house.database, first, load_recipe("sft-lora", {"minimum_examples": 50}), "base", house.settings.data_folder
