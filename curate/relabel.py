@@ -26,12 +26,14 @@ from curate.selection import Candidate, Progress, require_task, select
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
 from curate.targets import person_settled, read_targets
+from curate.terms import goes, terms_of
 
 FILTER, IN_TRAIN, IN_REVIEW = "filter", "train", "review"
 ONLY = (FILTER, IN_TRAIN, IN_REVIEW)
 """Which inputs: all that the filter selects, those in the train split of the latest version, those that wait for a review."""
 
-EVAL, BY_A_PERSON, SAME_INPUT, DONE, BEYOND = "eval", "settled_by_a_person", "same_input", "done", "beyond_limit"
+EVAL, BY_A_PERSON, SAME_INPUT, DONE = "eval", "settled_by_a_person", "same_input", "done"
+CANNOT_TEACH, BEYOND = "cannot_teach", "beyond_limit"
 _MANY = 400
 _MOST_QUEUED = 100_000
 _JUDGE_PROMPT_TOKENS, _JUDGE_TOKENS_PER_ANSWER = 300, 12
@@ -85,8 +87,9 @@ class Input:
 class Plan:
     """What a relabel would do: `questions` to the model, at most `judgements` of two questions each, and what it may cost.
 
-    `skipped` counts candidates by why they are not asked about. `cost_microusd` is an estimate from the tokens of the captured
-    requests, None where a price is unknown; `cost_basis` says whose prices.
+    `skipped` counts exchanges by why they are not asked about; those that cleaning drops cannot teach. `cost_microusd` is an
+    estimate from the tokens of the captured requests, None where a price is unknown; `cost_basis` says whose prices. `terms` are
+    those of the model's answers, as a dataset would carry them.
     """
 
     task: str
@@ -97,16 +100,26 @@ class Plan:
     judgements: int
     cost_microusd: int | None
     cost_basis: str
+    terms: str
 
 
 def make_plan(
     database: Database, task: str, settings: CurateSettings, options: RelabelOptions, prices: PriceTable, on_progress: Progress
 ) -> Plan:
-    """Looks which inputs of `task` are to be asked about; asks nobody. NotFoundError for an unknown task."""
+    """Looks which inputs of `task` are to be asked about; asks nobody.
+
+    NotFoundError for an unknown task, RelabelError where the terms of the model would drop all its answers from a dataset.
+    """
     require_task(database, task)
+    terms = terms_of(options.model, teacher_terms=settings.teacher_terms)
+    if goes(terms, settings.terms):
+        raise RelabelError(
+            f"The answers of {options.model!r} would be dropped from every dataset ({terms.words}): {terms.why}.",
+            "Ask another model, or say in [curate] teacher_terms what your contract allows.",
+        )
     people = read_targets(database, task, with_relabels=False)
     selection = select(database, task, settings, people, on_progress)
-    skipped: Counter[str] = Counter()
+    skipped: Counter[str] = Counter({CANNOT_TEACH: len(selection.dropped)} if selection.dropped else {})
     candidates = _wanted(database, task, options, selection.candidates, person_settled(people), skipped)
     candidates = _one_each(candidates, _kept(database, task), skipped)
     stored = relabels(database, task, [candidate.exchange_id for candidate in candidates])
@@ -124,7 +137,7 @@ def make_plan(
     questions = sum(each.missing for each in inputs)
     cost, basis = _estimate(database, options, inputs, prices)
     judgements = len(inputs) if options.judge else 0
-    return Plan(task, options, tuple(inputs), dict(sorted(skipped.items())), questions, judgements, cost, basis)
+    return Plan(task, options, tuple(inputs), dict(sorted(skipped.items())), questions, judgements, cost, basis, terms.words)
 
 
 def _wanted(

@@ -268,6 +268,13 @@ def test_the_plan_says_before_what_it_may_cost_or_that_it_does_not_know(traffic:
     assert plan_of(traffic, RelabelOptions("nobody-knows")).cost_microusd is None
 
 
+def test_a_model_whose_answers_would_all_be_dropped_for_their_terms_is_not_asked(traffic: Traffic) -> None:
+    traffic.send(mails(3))
+    assert plan_of(traffic, RelabelOptions("gpt-4.1")).terms == "restricted: OpenAI"
+    with pytest.raises(RelabelError, match="restricted: OpenAI"):
+        plan_of(traffic, RelabelOptions("gpt-4.1"), CurateSettings(terms="drop"))
+
+
 async def test_a_model_of_another_maker_is_asked_in_its_own_protocol(traffic: Traffic, tmp_path: Path) -> None:
     traffic.send([Sent("where is it", BILLING)])
     seen: list[tuple[str, dict[str, Any]]] = []
