@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, text
 from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
-from capture.exchange import BASELINE
+from capture.exchange import BASELINE, Content, Exchange
 from capture.feedback import BY_COMMAND, BY_SCREEN
 from capture.feedback_forms import BOOLEAN, DEFAULT_NAME
 from capture.messages import Message
@@ -23,9 +23,11 @@ from capture.offered import Tool, read_offered
 from curate.clean import Cleaned, clean
 from curate.preference_pairs import Evidence, Pairs, Rival, Scored, make_pairs
 from curate.relabel_store import Relabel, relabels
-from curate.review import EDIT, REJECT, standing_verdicts
+from curate.review import EDIT, REJECT, as_message, standing_verdicts
 from curate.selection import Candidate
 from curate.settings import CurateSettings
+from curate.terms import DROPPED, row_terms, terms_of
+from curate.uploads import PREFERENCE, REJECTED
 
 _MANY = 400
 _STUDENT = "engine"
@@ -42,12 +44,13 @@ class _Opinion:
 
 def collect_pairs(
     database: Database, task: str, train: Sequence[Candidate], others: Sequence[Candidate], settings: CurateSettings,
-    most_each: int = 1,
+    most_each: int = 1, forced: str = "",
 ) -> Pairs:  # fmt: skip
     """The pairs for the inputs of `train`, candidates whose input may be trained on.
 
-    `others` (dropped duplicates, losers of contradictions, rejected ones) count only where their input is the very same as one of
-    `train`: anything else might be near an eval example. Reasons for which a side could not be used are counted with the rest.
+    `others` (dropped duplicates, losers of contradictions, rejected ones) count only where their input is the very same as one
+    of `train`: anything else might be near an eval example. Reasons for which a side could not be used are counted with the
+    rest. Other teachers' answers go by their terms as examples do, unless `forced` says why they stay.
     """
     allowed: dict[_Input, str] = {}
     for candidate in train:
@@ -62,9 +65,9 @@ def collect_pairs(
     evidence = []
     for exchange_id, candidate in sorted(wanted.items()):
         verdict = verdicts.get(exchange_id)
-        edited = verdict.target if verdict is not None and verdict.verdict == EDIT else None
+        edited = as_message(verdict.target) if verdict is not None and verdict.verdict == EDIT else None
         is_rejected = (verdict is not None and verdict.verdict == REJECT) or _is_bad(opinions.get(exchange_id, ()))
-        rows = told.get(exchange_id, [])
+        rows = _under_terms(told.get(exchange_id, ()), settings, forced, unusable)
         found = rivals.get((candidate.messages, candidate.tools), ())
         if not (edited is not None or exchange_id in shown or rows or found):
             continue
@@ -73,9 +76,10 @@ def collect_pairs(
         evidence.append(
             Evidence(
                 exchange_id, candidate.messages, candidate.tools, cleaner.answer(),
-                cleaner.given(Message("assistant", edited)) if edited is not None else None,
+                cleaner.given(edited) if edited is not None else None,
                 cleaner.given(shown[exchange_id]) if exchange_id in shown else None,
                 is_rejected, cleaner.given(chosen) if chosen is not None else None, _scored(rows, cleaner), tuple(found),
+                cleaner.is_imported_pair,
             )
         )  # fmt: skip
     pairs = make_pairs(task, evidence, most_each)
@@ -94,6 +98,14 @@ class _Cleaner:
     def __init__(self, database: Database, exchange_id: str, settings: CurateSettings, unusable: Counter[str]) -> None:
         self._settings, self._unusable = settings, unusable
         self._read = _read(database, exchange_id)
+
+    @property
+    def is_imported_pair(self) -> bool:
+        """Whether the captured answer is the worse side of a pair in a data set of the team."""
+        if self._read is None:
+            return False
+        exchange = self._read[0]
+        return exchange.upstream.startswith("import:") and exchange.tags.get(PREFERENCE) == REJECTED
 
     def answer(self) -> Message | None:
         """The answer that was captured."""
@@ -123,12 +135,22 @@ class _Cleaner:
         return clean(exchange, feed.conversation_of(exchange, content), self._settings, given, offered)
 
 
-def _read(database: Database, exchange_id: str) -> tuple[Any, Any] | None:
+def _read(database: Database, exchange_id: str) -> tuple[Exchange, Content] | None:
     try:
         exchange = feed.get(database, exchange_id)
         return exchange, feed.content(database, exchange)
     except NotFoundError:
         return None
+
+
+def _under_terms(rows: Sequence[Relabel], settings: CurateSettings, forced: str, unusable: Counter[str]) -> list[Relabel]:
+    kept = []
+    for row in rows:
+        if row_terms(terms_of(row.model, teacher_terms=settings.teacher_terms), settings.terms, forced) is None:
+            unusable[DROPPED] += 1
+        else:
+            kept.append(row)
+    return kept
 
 
 def _scored(rows: Sequence[Relabel], cleaner: _Cleaner) -> tuple[Scored, ...]:

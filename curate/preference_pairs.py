@@ -51,7 +51,7 @@ class Evidence:
     """What is known about the answers to one input; every message is clean, None where there is none or it cannot be used.
 
     `is_rejected`: a reviewer or a user said that the answer is bad. `relabel` is the chosen answer of another teacher, `scored`
-    are all answers that one judge compared. `imported_worse` is the worse side that a data set of the team gave.
+    are all answers that one judge compared. `is_imported`: the demonstration is the better side of a team's own pair.
     """
 
     exchange_id: str
@@ -64,7 +64,7 @@ class Evidence:
     relabel: Message | None = None
     scored: tuple[Scored, ...] = ()
     rivals: tuple[Rival, ...] = ()
-    imported_worse: Message | None = None
+    is_imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +121,10 @@ def _pairs_of(task: str, each: Evidence) -> list[Preference]:
     if each.answer is not None and each.edit is not None:
         found.append((EDIT, each.edit, each.answer, "a reviewer's edit"))
     elif each.answer is not None and each.demonstration is not None:
-        source = REJECTION if each.is_rejected else EDIT
-        found.append((source, each.demonstration, each.answer, "a demonstration from feedback"))
+        source = IMPORTED if each.is_imported else REJECTION if each.is_rejected else EDIT
+        found.append((source, each.demonstration, each.answer, "" if each.is_imported else "a demonstration from feedback"))
     elif each.answer is not None and each.is_rejected and each.relabel is not None:
         found.append((REJECTION, each.relabel, each.answer, "another teacher's answer"))
-    if each.imported_worse is not None and each.answer is not None:
-        found.append((IMPORTED, better or each.answer, each.imported_worse, ""))
     found += [pair for rival in each.rivals for pair in _against(rival, better or each.answer, each.is_rejected)]
     found += _best_of(each.scored)
     counts: Counter[str] = Counter()

@@ -12,13 +12,15 @@ from sqlalchemy import bindparam, text
 
 from capture import feedback
 from capture.database import Database
+from capture.feedback import BY_IMPORT
 from capture.messages import Message
 from capture.offered import Tool
-from curate.examples import ANSWER, DEMONSTRATION, EDIT, RELABEL
+from curate.examples import ANSWER, DEMONSTRATION, EDIT, IMPORTED, RELABEL
 from curate.relabel_store import relabels
 from curate.review import EDIT as EDITED
-from curate.review import standing_verdicts
+from curate.review import as_message, standing_verdicts
 from curate.selection import Candidate, Target
+from curate.uploads import PREFERENCE
 
 
 def read_targets(database: Database, task: str, *, with_relabels: bool = True) -> dict[str, Target]:
@@ -27,10 +29,11 @@ def read_targets(database: Database, task: str, *, with_relabels: bool = True) -
     if with_relabels:
         chosen = ((row.exchange_id, row) for rows in relabels(database, task).values() for row in rows if row.is_chosen)
         found |= {exchange_id: Target(row.answer, RELABEL) for exchange_id, row in chosen if not row.is_original}
-    shown = feedback.demonstrations(database, _demonstrated(database, task))
-    found |= {exchange_id: Target(message, DEMONSTRATION) for exchange_id, message in shown.items()}
+    sources = _demonstrated(database, task)
+    shown = feedback.demonstrations(database, list(sources))
+    found |= {exchange_id: Target(message, sources[exchange_id]) for exchange_id, message in shown.items()}
     edited = [review for review in standing_verdicts(database, task) if review.verdict == EDITED]
-    return found | {review.exchange_id: Target(Message("assistant", review.target), EDIT) for review in edited}
+    return found | {review.exchange_id: Target(as_message(review.target), EDIT) for review in edited}
 
 
 def relabelled_by(database: Database, task: str) -> dict[str, str]:
@@ -45,7 +48,7 @@ def spread(candidates: Sequence[Candidate]) -> list[Candidate]:
     Otherwise the answers that were given before would outvote the better one, one input being asked about once. Where several
     stand in, the best source counts and of it the newest.
     """
-    worth = {RELABEL: 1, DEMONSTRATION: 2, EDIT: 3}
+    worth = {RELABEL: 1, IMPORTED: 1, DEMONSTRATION: 2, EDIT: 3}
     best: dict[tuple[tuple[Message, ...], tuple[Tool, ...]], Candidate] = {}
 
     def rank(candidate: Candidate) -> tuple[int, int, str]:
@@ -64,15 +67,20 @@ def _with_target(candidate: Candidate, better: Candidate | None) -> Candidate:
     return replace(candidate, target=better.target, calls=better.calls, target_source=better.target_source, terms=better.terms)
 
 
-def _demonstrated(database: Database, task: str) -> list[str]:
-    """Exchanges with a demonstration that may belong to `task`: tagged so, or by another of its names, or not tagged."""
+def _demonstrated(database: Database, task: str) -> dict[str, str]:
+    """Where the demonstrations come from, of exchanges that may belong to `task`: tagged so, or by another of its names, or not.
+
+    The better side of a pair in a team's data set is one as well, and came by import.
+    """
     with database.read() as connection:
         aliases = connection.execute(text("SELECT alias FROM task_aliases WHERE task = :task"), {"task": task}).scalars().all()
         statement = text(
-            """SELECT DISTINCT f.exchange_id FROM feedback AS f JOIN exchanges AS e ON e.id = f.exchange_id
-            WHERE f.kind = 'demonstration' AND e.task IN :tasks ORDER BY f.exchange_id"""
+            """SELECT f.exchange_id, MIN(CASE WHEN f.name = :pair AND f.source = :by_import THEN 1 ELSE 0 END)
+            FROM feedback AS f JOIN exchanges AS e ON e.id = f.exchange_id
+            WHERE f.kind = 'demonstration' AND e.task IN :tasks GROUP BY f.exchange_id ORDER BY f.exchange_id"""
         ).bindparams(bindparam("tasks", expanding=True))
-        return list(connection.execute(statement, {"tasks": [task, "", *aliases]}).scalars())
+        asked = {"tasks": [task, "", *aliases], "pair": PREFERENCE, "by_import": BY_IMPORT}
+        return {row[0]: IMPORTED if row[1] else DEMONSTRATION for row in connection.execute(statement, asked)}
 
 
 def person_settled(targets: Mapping[str, Target]) -> set[str]:

@@ -126,18 +126,19 @@ def terms_of(
 ) -> Terms:
     """The terms of a target that `teacher_model` gave through `upstream`. Pure.
 
-    A target that a person wrote (an edit, a demonstration) is theirs. Then counts what the team says (`teacher_terms`, by model
-    name with *; the first that matches), the tag `terms` of an imported exchange, then what is known here. The tag of any
-    other exchange came with a request and can only make things stricter.
+    A target that a person wrote (an edit, or a demonstration that no import brought) is theirs. Then counts what the team says
+    (`teacher_terms`, by model name with *; the first that matches), the tag `terms` of an imported exchange, then what is known
+    here. The tag of any other exchange came with a request and can only make things stricter.
     """
     model = _plain(teacher_model)
-    if target_source in (EDIT, DEMONSTRATION):
+    is_import = teacher_model.startswith(_IMPORTED_MODEL)
+    if target_source == EDIT or (target_source == DEMONSTRATION and not is_import):
         return _PERSON
     for pattern, told in (teacher_terms or {}).items():
         if fnmatchcase(teacher_model.casefold(), pattern.casefold()) or fnmatchcase(model, pattern.casefold()):
             return read_terms(told, "the team's own word in [curate] teacher_terms")
     tagged = (tags or {}).get(TERMS_TAG, "").strip()[:200]
-    if teacher_model.startswith(_IMPORTED_MODEL):
+    if is_import:
         return read_terms(tagged, "as the import said") if tagged else Terms("import", UNKNOWN, "the import did not say")
     known = _known(model, upstream.casefold())
     said = read_terms(tagged, "as a tag of the request said")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from capture import feedback
 from capture.messages import Message
+from capture.pricing import PriceTable
 from capture.records import Note
 from curate import datasets, review
 from curate.preference_evidence import collect_pairs, figures
@@ -13,6 +15,7 @@ from curate.relabel_store import Verdict, new_relabel, store
 from curate.selection import Candidate, select
 from curate.settings import CurateSettings
 from curate.targets import read_targets
+from curate.uploads import Upload, import_dataset
 from tests.curate.sending import Sent, Traffic, mails
 
 SETTINGS = CurateSettings(minimum_examples=3, score_name="stars")
@@ -80,6 +83,18 @@ def test_the_best_and_the_worst_of_what_one_judge_scored_make_a_pair(traffic: Tr
     found = collect(traffic, [sent])
     assert sides(found) == [("best_of_n", "parcel", "account")]
     assert found.pairs[0].note == "scored 9 and 1 of 10"
+
+
+def test_answers_under_terms_that_drop_them_are_in_no_pair_unless_forced(traffic: Traffic) -> None:
+    (sent,) = traffic.send([Sent(QUESTION, "billing")])
+    row = new_relabel("mail", sent, "ex_2", "claude-x", Message("assistant", "parcel"))
+    store(traffic.database, [row], Verdict(sent, "", {}, row.id))
+    say(traffic, sent, 0)
+    strict = CurateSettings(teacher_terms={"claude*": "forbidden: counsel"})
+    train = candidates(traffic)
+    found = collect_pairs(traffic.database, "mail", train, [], strict)
+    assert (found.pairs, found.left_out) == ((), {"unusable_terms": 1})
+    assert len(collect_pairs(traffic.database, "mail", train, [], strict, forced="counsel agreed").pairs) == 1
 
 
 def test_a_student_that_lost_is_the_worse_side(both_traffic: Traffic) -> None:
@@ -150,3 +165,15 @@ def test_a_reviewers_edit_makes_a_pair_and_a_rejection_alone_does_not(traffic: T
     review.record(traffic.database, "mail", rejected, "reject", "", "ada")
     (pair,) = collect(traffic, sent).pairs
     assert (pair.exchange_id, pair.source, pair.chosen.text) == (edited, "edit", "by hand")
+
+
+def test_a_pair_of_a_teams_data_set_is_one_here_and_its_better_side_the_target(traffic: Traffic, tmp_path: Path) -> None:
+    asked = {"messages": [{"role": "user", "content": QUESTION}], "tools": []}
+    sides_of = {"preferred": "parcel", "non_preferred": "billing"}
+    row = {"input": asked} | {f"{name}_output": [{"role": "assistant", "content": answer}] for name, answer in sides_of.items()}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(row) + "\n", "utf-8")
+    assert import_dataset(traffic.database, PriceTable({}, 0.0), [path], Upload("mail", teacher="us")).pairs == 1
+    ((exchange_id, target),) = read_targets(traffic.database, "mail").items()
+    assert (target.message.text, target.source) == ("parcel", "import")
+    assert sides(collect(traffic, [exchange_id])) == [("import", "parcel", "billing")]

@@ -42,7 +42,7 @@ def sides(pair: Preference) -> tuple[str, str, str]:
         (replace(BASE, demonstration=said("parcel")), (EDIT, "parcel", "billing")),
         (replace(BASE, demonstration=said("parcel"), is_rejected=True), (REJECTION, "parcel", "billing")),
         (replace(BASE, relabel=said("parcel"), is_rejected=True), (REJECTION, "parcel", "billing")),
-        (replace(BASE, imported_worse=said("parcel")), (IMPORTED, "billing", "parcel")),
+        (replace(BASE, demonstration=said("parcel"), is_imported=True), (IMPORTED, "parcel", "billing")),
         (replace(BASE, rivals=(rival(0.0),)), (AB, "billing", "account")),
         (replace(BASE, rivals=(rival(0.5, 1.0),)), (AB, "billing", "account")),
         (replace(BASE, rivals=(rival(2.0, 4.0, yes_or_no=False),)), (AB, "billing", "account")),
@@ -135,7 +135,7 @@ evidences = st.builds(
     Evidence, st.sampled_from([f"ex_{number}" for number in range(9)]), st.sampled_from([BASE.messages, (Message("user", "b"),)]),
     answer=optional, edit=optional, demonstration=optional, is_rejected=st.booleans(), relabel=optional,
     scored=st.lists(st.builds(Scored, st.builds(said, words), st.floats(0, 10)), max_size=3).map(tuple),
-    rivals=st.lists(rivals, max_size=2).map(tuple), imported_worse=optional,
+    rivals=st.lists(rivals, max_size=2).map(tuple), is_imported=st.booleans(),
 )  # fmt: skip
 
 

@@ -67,6 +67,11 @@ def test_what_a_person_wrote_is_theirs_whoever_answered_first(source: str) -> No
     assert terms_of("gpt-4o", target_source=source).words == "allowed: a person"
 
 
+def test_what_an_import_brought_as_the_better_answer_comes_under_the_terms_of_the_import() -> None:
+    for source in ("demonstration", "import", "answer"):
+        assert terms_of("import:us", tags={"terms": "CC-BY-4.0"}, target_source=source).words == "allowed: CC-BY-4.0"
+
+
 def test_forbidden_rows_always_go_restricted_ones_by_policy_and_a_reason_keeps_both() -> None:
     forbidden, restricted, unknown = (read_terms(f"{verdict}: X", "") for verdict in ("forbidden", "restricted", "unknown"))
     assert [goes(terms, "warn") for terms in (forbidden, restricted, unknown)] == [True, False, False]
