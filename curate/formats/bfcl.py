@@ -1,7 +1,7 @@
 """Berkeley's function calling leaderboard: questions with functions in one file, the calls that answer them in another.
 
 Format: https://github.com/ShishirPatil/gorilla (bfcl_eval/data). Of the values that a gold call accepts the first counts; a
-parameter that may be left out is left out where that stands first. Types and names that are no JSON Schema, or no
+parameter that may be left out is left out where that stands first and its function does not require it. Types and names that are no JSON Schema, or no
 function name for OpenAI, become such, as the leaderboard itself does it.
 """
 
@@ -36,23 +36,33 @@ def read(record: Mapping[str, Any], gold: Mapping[str, Sequence[Any]]) -> Row:
     if len(rounds) != 1 or not isinstance(rounds[0], list):
         raise LineError(f"has {len(rounds)} rounds of questions, and gold calls answer one")
     asked = tuple(turn(message) for message in rounds[0])
-    made = [_call(given, place) for place, given in enumerate(calls)]
+    required = {
+        as_text(each.get("name")): as_list(as_object(each.get("parameters")).get("required"))
+        for each in map(as_object, as_list(record.get("function")))
+    }
+    made = [_call(given, place, required) for place, given in enumerate(calls)]
     tools = tuple(_tool(each) for each in as_list(record.get("function")))
     return Row((Taught(asked, {"role": ASSISTANT, "content": "", "tool_calls": made}),), tools, id=id)
 
 
-def _call(given: object, place: int) -> dict[str, Any]:
+def _call(given: object, place: int, required: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     named = as_object(given)
     if len(named) != 1:
         raise LineError("has a gold call that is not one name with its arguments")
     ((name, arguments),) = named.items()
-    return call(_name(name), _first_of(as_object(arguments)), f"call_{place}")
+    return call(_name(name), _first_of(as_object(arguments), required.get(name, ())), f"call_{place}")
 
 
-def _first_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _first_of(arguments: Mapping[str, Any], required: Sequence[Any] = ()) -> dict[str, Any]:
     """The first accepted value of each argument; '' is the sign for one that may be left out."""
-    firsts = {name: values[0] if isinstance(values, list) and values else values for name, values in arguments.items()}
+    firsts = {name: _first(values, name in required) for name, values in arguments.items()}
     return {name: _value(value) for name, value in firsts.items() if value != ""}
+
+
+def _first(values: Any, is_required: bool) -> Any:
+    if not isinstance(values, list) or not values:
+        return values
+    return next((value for value in values if value != ""), "") if is_required else values[0]
 
 
 def _value(value: Any) -> Any:

@@ -69,8 +69,8 @@ def export(
 ) -> ExportReport:
     """Writes `version` into folder `out`, a file for each split; the store remembers each, so that an erasure reaches it.
 
-    GateError when the format cannot carry some examples, unless they are to be left out (`skip`). NotEnoughError when the
-    version has no preferences and these are asked for.
+    GateError when the format cannot carry some examples, unless they are to be left out (`skip`). NotEnoughError when it can
+    carry none, or when preferences are asked for and the version has none.
     """
     if format not in FORMATS:
         raise SettingsError(f"There is no format {format!r}.", f"Formats: {', '.join(FORMATS)}.")
@@ -160,6 +160,11 @@ def _carried(version: DatasetVersion, format: str, *, skip: bool) -> tuple[dict[
         raise GateError(
             f"{format} cannot carry {left_out.total()} of the {total} examples of {version.task}/v{version.number}: {told}.",
             f"Export them as {OPENAI}, {TRL} or {HF}, or leave them out with --skip.",
+        )
+    if left_out and not any(splits.values()):
+        raise NotEnoughError(
+            f"{format} can carry none of the {total} examples of {version.task}/v{version.number}.",
+            f"Export them as {OPENAI}, {TRL} or {HF}.",
         )
     return splits, dict(left_out)
 

@@ -64,9 +64,11 @@ def preference(number: int = 1, tools: Sequence[Tool] = ()) -> Preference:
     return Preference(f"pr_{number}_edit_1", f"ex_{number}", "mail", (ASKED,), tuple(tools), chosen, rejected, "edit")
 
 
-def frozen(folder: Path, examples: Sequence[Example], preferences: Sequence[Preference] = ()) -> DatasetVersion:
-    """A version whose train split has `examples`, and whose val and test have one more each."""
-    splits = {"train": list(examples), "val": [VAL], "test": [TEST]}
+def frozen(
+    folder: Path, examples: Sequence[Example], preferences: Sequence[Preference] = (), *, val: Example = VAL, test: Example = TEST
+) -> DatasetVersion:
+    """A version whose train split has `examples`."""
+    splits = {"train": list(examples), "val": [val], "test": [test]}
     files = {f"{split}.jsonl": "".join(f"{to_line(each)}\n" for each in splits[split]) for split in SPLITS}
     if preferences:
         files[PREFERENCES] = "".join(f"{preference_line(each)}\n" for each in preferences)

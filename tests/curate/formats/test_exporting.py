@@ -135,6 +135,13 @@ def test_alpaca_is_refused_with_a_count_or_leaves_out_with_a_count(database: Dat
     assert json.loads(line) == {"instruction": ASKED.text, "input": "", "output": "21 degrees"}
 
 
+def test_a_format_that_can_carry_nothing_writes_nothing(database: Database, tmp_path: Path) -> None:
+    version = frozen(tmp_path / "v1", mixed()[2:3], val=mixed()[3], test=mixed()[3])
+    with pytest.raises(NotEnoughError, match="alpaca can carry none of the 3 examples of mail/v1"):
+        export(database, version, tmp_path / "out", "alpaca", skip=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_format_is_refused(database: Database, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="There is no format 'xml'"):
         export(database, frozen(tmp_path / "v1", mixed()), tmp_path / "out", "xml")

@@ -155,15 +155,16 @@ def test_gold_calls_of_bfcl_take_the_first_value_and_leave_out_what_may_be_missi
             "type": "dict",
             "properties": {
                 "artist": {"type": "string"}, "loud": {"type": "float", "default": "dict"},
-                "type": {"type": "tuple", "items": {"type": "any"}},
+                "type": {"type": "tuple", "items": {"type": "any"}}, "speed": {"type": "integer"},
             },
+            "required": ["artist", "speed"],
         },
     }  # fmt: skip
     record = {"id": "a", "question": [[USER]], "function": [function]}
-    gold = [{"spotify.play": {"artist": ["Ada", "ADA"], "loud": ["", 0.5], "type": [[{"x": [1, 2]}]]}}]
+    gold = [{"spotify.play": {"artist": ["Ada", "ADA"], "loud": ["", 0.5], "type": [[{"x": [1, 2]}]], "speed": ["", 3]}}]
     row = read_row("bfcl", record, {"a": gold})
     (call,) = row.taught[0].answer["tool_calls"]
-    assert call["function"] == {"name": "spotify_play", "arguments": '{"artist":"Ada","type":[{"x":1}]}'}
+    assert call["function"] == {"name": "spotify_play", "arguments": '{"artist":"Ada","type":[{"x":1}],"speed":3}'}
     schema = row.tools[0]["function"]["parameters"]
     assert schema["type"] == "object" and schema["properties"]["loud"] == {"type": "number", "default": "dict"}
     assert schema["properties"]["type"] == {"type": "array", "items": {"type": "string"}}
