@@ -68,8 +68,8 @@ class Template:
     group: Group
     exchanges: tuple[Exchange, ...]
     opening: str
-    said: tuple[tuple[str, ...], ...]
-    """The words of the newest one that the app wrote, one entry for each segment."""
+    said: tuple[tuple[int, tuple[str, ...]], ...]
+    """What of the newest one the app wrote: the words of each segment, and which part of the prompt it is of."""
 
 
 def suggest_tasks(database: Database, *, newest: int, least: int, on_progress: Progress | None = None) -> Untagged:
@@ -124,8 +124,8 @@ def _template(database: Database, group: Group, exchanges: tuple[Exchange, ...])
         for text in texts_of(asked, (), part):
             for segment in segments_of(text, part):
                 covered = {place + step for place, piece in enumerate(segment.pieces) if piece in core for step in range(4)}
-                said.append(tuple(word for place, word in enumerate(segment.words) if place in covered))
-    return Template(exchanges[0].path, group, exchanges, _opening(asked), tuple(words for words in said if words))
+                said.append((part, tuple(word for place, word in enumerate(segment.words) if place in covered)))
+    return Template(exchanges[0].path, group, exchanges, _opening(asked), tuple(each for each in said if each[1]))
 
 
 def _opening(asked: Sequence[Message]) -> str:
@@ -135,15 +135,15 @@ def _opening(asked: Sequence[Message]) -> str:
 
 
 def _distinct(templates: Sequence[Template]) -> list[str]:
-    """A name for each; those whose openings are the same are named after what only they say."""
-    names = [name_of(word for words in template.said for word in words) or "task" for template in templates]
+    """A name for each; those whose instructions give the same name are named after the form that only their users' turns have."""
+    names = [name_of(word for _, words in template.said for word in words) or "task" for template in templates]
     shared = {name for name, count in Counter(names).items() if count > 1}
     said = Counter(words for template in templates for words in set(template.said))
     used: Counter[str] = Counter()
     found = []
     for template, name in zip(templates, names, strict=True):
         if name in shared:
-            name = name_of(word for words in template.said if said[words] == 1 for word in words) or name
+            name = name_of(word for each in template.said if each[0] == TALK and said[each] == 1 for word in each[1]) or name
         used[name] += 1
         found.append(name if used[name] == 1 else f"{name}-{used[name]}")
     return found

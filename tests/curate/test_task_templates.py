@@ -83,7 +83,7 @@ def test_what_five_people_said_is_no_template_for_ever(database: Database) -> No
     assert (number, said in template.segments) == (2, False)
     assert change is not None
     assert f"segment: {said}" in change.removed
-    assert settle_template(database, "mail", mined(few), [*few, *few])[1:] == (2, None)
+    assert settle_template(database, "mail", mined(many), many)[1:] == (2, None)
 
 
 def test_versions_that_are_not_there_are_named(database: Database) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.untagged import name_of, suggest_tasks
-from tests.curate.sending import Sent, Traffic
+from tests.curate.sending import Sent, Traffic, mails
 
 TRIAGE = "You are a support agent who sorts tickets of parcel {number} from {day}. Choose one queue and say nothing else at all."
 SUMMARY = "Summarise the following article in three sentences, in the language in which it was written, without an opinion."
@@ -37,6 +37,14 @@ def test_traffic_without_a_task_is_grouped_by_what_the_app_wrote(both_traffic: T
     assert len({each.fingerprint for each in found.suggestions}) == 3
     newest = suggest_tasks(both_traffic.database, newest=6, least=4)
     assert [(each.name, each.exchanges) for each in newest.suggestions] == [("translate-into-french", 4)]
+
+
+def test_forms_under_one_system_prompt_are_named_after_the_form(traffic: Traffic) -> None:
+    forms = ("Translate the sentence for our catalogue of tools", "Rate the review of a customer from one to five stars")
+    mail = mails(20)
+    traffic.send([Sent(f"{forms[n % 2]}:\n{mail[n].question}", "x", task="", system=SUMMARY) for n in range(20)])
+    found = suggest_tasks(traffic.database, newest=100, least=4)
+    assert {each.name for each in found.suggestions} == {"translate-sentence-catalogue", "rate-review-customer"}
 
 
 def test_where_everything_has_a_task_nothing_is_suggested(traffic: Traffic) -> None:
