@@ -1,8 +1,8 @@
 """Berkeley's function calling leaderboard: questions with functions in one file, the calls that answer them in another.
 
 Format: https://github.com/ShishirPatil/gorilla (bfcl_eval/data). Of the values that a gold call accepts the first counts; a
-parameter that may be left out is left out where that stands first and its function does not require it. Types and names that are no JSON Schema, or no
-function name for OpenAI, become such, as the leaderboard itself does it.
+parameter that may be left out is left out where that stands first and its function does not require it. Types and names that
+are no JSON Schema, or no function name for OpenAI, become such, as the leaderboard itself does it.
 """
 
 from __future__ import annotations
