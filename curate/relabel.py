@@ -19,6 +19,7 @@ from capture.errors import PotstillError
 from capture.messages import Message
 from capture.offered import Tool
 from capture.pricing import PriceTable
+from curate.bad_answers import badly_answered
 from curate.judging import MOST_ANSWERS, judge_name
 from curate.relabel_store import Relabel, relabels
 from curate.review import queue
@@ -28,9 +29,10 @@ from curate.splits import TRAIN
 from curate.targets import person_settled, read_targets
 from curate.terms import goes, terms_of
 
-FILTER, IN_TRAIN, IN_REVIEW = "filter", "train", "review"
-ONLY = (FILTER, IN_TRAIN, IN_REVIEW)
-"""Which inputs: all that the filter selects, those in the train split of the latest version, those that wait for a review."""
+FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS = "filter", "train", "review", "bad-answers"
+ONLY = (FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS)
+"""Which inputs: all that the filter selects, those in the train split of the latest version, those of which the review queue
+says why a person should look, or those that cannot teach for their answer alone (see `curate.bad_answers`)."""
 
 EVAL, BY_A_PERSON, SAME_INPUT, DONE = "eval", "settled_by_a_person", "same_input", "done"
 CANNOT_TEACH, BEYOND = "cannot_teach", "beyond_limit"
@@ -76,9 +78,13 @@ class RelabelOptions:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input to ask about: its captured answer, what is stored of other answers, and how many of the model's are missing."""
+    """One input to ask about: what is stored of other answers, and how many of the model's are missing.
+
+    `original` is the captured answer, None where that cannot teach.
+    """
 
     candidate: Candidate
+    original: Message | None
     stored: tuple[Relabel, ...]
     missing: int
 
@@ -120,7 +126,11 @@ def make_plan(
     people = read_targets(database, task, with_relabels=False)
     selection = select(database, task, settings, people, on_progress)
     skipped: Counter[str] = Counter({CANNOT_TEACH: len(selection.dropped)} if selection.dropped else {})
-    candidates = _wanted(database, task, options, selection.candidates, person_settled(people), skipped)
+    is_bad = options.only == BAD_ANSWERS
+    found = list(badly_answered(database, selection.dropped, settings)) if is_bad else selection.candidates
+    if is_bad:
+        skipped = Counter({CANNOT_TEACH: len(selection.dropped) - len(found)})
+    candidates = _wanted(database, task, options, found, person_settled(people), skipped)
     candidates = _one_each(candidates, _kept(database, task), skipped)
     stored = relabels(database, task, [candidate.exchange_id for candidate in candidates])
     inputs = []
@@ -128,7 +138,7 @@ def make_plan(
         rows = tuple(stored.get(candidate.exchange_id, ()))
         missing = max(0, options.n - sum(row.model == options.model and not row.is_original for row in rows))
         if missing or (options.judge and any(row.judge != judge_name(options.judge) for row in rows)):
-            inputs.append(Input(candidate, rows, missing))
+            inputs.append(Input(candidate, None if is_bad else candidate.answer, rows, missing))
         else:
             skipped[DONE] += 1
     if options.limit and len(inputs) > options.limit:
@@ -137,7 +147,17 @@ def make_plan(
     questions = sum(each.missing for each in inputs)
     cost, basis = _estimate(database, options, inputs, prices)
     judgements = len(inputs) if options.judge else 0
-    return Plan(task, options, tuple(inputs), dict(sorted(skipped.items())), questions, judgements, cost, basis, terms.words)
+    return Plan(
+        task,
+        options,
+        tuple(inputs),
+        {reason: count for reason, count in sorted(skipped.items()) if count},
+        questions,
+        judgements,
+        cost,
+        basis,
+        terms.words,
+    )
 
 
 def _wanted(

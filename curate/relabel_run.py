@@ -203,53 +203,60 @@ def _ask(
 
 def _decide(client: httpx.Client, plan: Plan, each: Input, done: _Work) -> None:
     """Chooses among the original and all answers that are stored; an input without other answers stays as it is."""
-    original = each.candidate.answer
+    exchange_id, original = each.candidate.exchange_id, each.original
     others = [row for row in (*each.stored, *done.rows) if not row.is_original]
     if not others:
         return
     judge = judging.judge_name(plan.options.judge) if plan.options.judge else ""
-    distinct: dict[str, Message] = {answer_key(original): original}
+    distinct: dict[str, Message] = {} if original is None else {answer_key(original): original}
     for row in reversed(others):
         if len(distinct) < judging.MOST_ANSWERS:
             distinct.setdefault(answer_key(row.answer), row.answer)
     if len(distinct) == 1:
         done.is_same = True
-        done.verdict = Verdict(each.candidate.exchange_id, judge)
+        done.verdict = Verdict(exchange_id, judge, {}, others[0].id if original is None else "")
     elif not judge:
         chosen = most_frequent(original, [row for row in others if row.model == plan.options.model])
-        done.verdict = Verdict(each.candidate.exchange_id, judge, {}, chosen)
-    else:
-        scores = _judge(client, plan, each, list(distinct.values()), done)
-        if scores is not None:
-            first = next((row for row in each.stored if row.is_original), None)
-            if first is None:
-                teacher = each.candidate.teacher_model
-                exchange_id = each.candidate.exchange_id
-                first = new_relabel(plan.task, exchange_id, exchange_id, teacher, original, "the captured answer")
-                done.rows.append(first)
-            told = dict(zip(distinct, scores, strict=True))
-            by_row = {row.id: told[answer_key(row.answer)] for row in others if answer_key(row.answer) in told}
-            by_row[first.id] = scores[0]
-            done.verdict = Verdict(each.candidate.exchange_id, judge, by_row, best(scores[0], others, by_row))
+        done.verdict = Verdict(exchange_id, judge, {}, chosen)
+    elif (scores := _judge(client, plan, each, list(distinct.values()), done)) is not None:
+        told = dict(zip(distinct, scores, strict=True))
+        by_row = {row.id: told[answer_key(row.answer)] for row in others if answer_key(row.answer) in told}
+        chosen = best(None if original is None else scores[0], others, by_row)
+        if original is not None:
+            by_row[_row_of_original(plan, each, original, done)] = scores[0]
+        done.verdict = Verdict(exchange_id, judge, by_row, chosen)
 
 
-def most_frequent(original: Message, rows: Sequence[Relabel]) -> str:
+def _row_of_original(plan: Plan, each: Input, original: Message, done: _Work) -> str:
+    """The id of the row that carries the original's score; a new one where it was never judged."""
+    stored = next((row.id for row in each.stored if row.is_original), "")
+    if stored:
+        return stored
+    candidate = each.candidate
+    row = new_relabel(
+        plan.task, candidate.exchange_id, candidate.exchange_id, candidate.teacher_model, original, "the captured answer"
+    )
+    done.rows.append(row)
+    return row.id
+
+
+def most_frequent(original: Message | None, rows: Sequence[Relabel]) -> str:
     """The id of a row with the answer that one teacher gave most often; '' where that is the original, or nothing leads."""
     counts = Counter(answer_key(row.answer) for row in rows)
     if not counts:
         return ""
     most = max(counts.values())
     leading = [key for key, count in counts.items() if count == most]
-    if len(leading) > 1 or leading[0] == answer_key(original):
+    if len(leading) > 1 or (original is not None and leading[0] == answer_key(original)):
         return ""
     return next(row.id for row in rows if answer_key(row.answer) == leading[0])
 
 
-def best(original_score: float, rows: Sequence[Relabel], scores: Mapping[str, float]) -> str:
-    """The id of the row with the highest score, the first of equals; '' where none is above the original's."""
+def best(original_score: float | None, rows: Sequence[Relabel], scores: Mapping[str, float]) -> str:
+    """The id of the row with the highest score, the first of equals; '' where none is above the original's, if there is one."""
     scored = [row for row in rows if row.id in scores]
     top = max(scored, key=lambda row: scores[row.id], default=None)
-    return top.id if top is not None and scores[top.id] > original_score else ""
+    return top.id if top is not None and (original_score is None or scores[top.id] > original_score) else ""
 
 
 def _judge(client: httpx.Client, plan: Plan, each: Input, answers: Sequence[Message], done: _Work) -> tuple[float, ...] | None:

@@ -12,7 +12,7 @@ from capture.settings import Settings
 from potstill.commands import add_command, whole_number
 from potstill.output import ExitCode, Output, counted
 
-_ONLY = ("filter", "train", "review")
+_ONLY = ("filter", "train", "review", "bad-answers")
 _SHOWN = 5
 
 
@@ -26,6 +26,7 @@ def add_commands(verbs: Any) -> None:
         examples=(
             "  potstill dataset relabel triage --model gpt-4.1 --dry-run\n"
             "  potstill dataset relabel triage --model claude-sonnet-4-5 --n 4 --judge gpt-4.1 --only review --yes\n"
+            "  potstill dataset relabel triage --model gpt-4.1 --only bad-answers --yes\n"
             "  potstill dataset relabel triage --model gpt-4.1 --limit 50 --json --yes     again for the next 50"
         ),
     )
@@ -39,7 +40,8 @@ def add_commands(verbs: Any) -> None:
         "--only",
         choices=_ONLY,
         default="filter",
-        help="all that the filter selects, the train split of the latest version, or what waits for a review (default: filter)",
+        help="all that the filter selects (default), the train split of the latest version, what the review queue points at, or "
+        "what was answered badly: failed, cut off, refused, invalid, low score",
     )
     relabel.add_argument("--filter", default="", help="only exchanges that match this filter")
     relabel.add_argument("--limit", type=whole_number, default=0, help="inputs at most, the newest first (default: all)")

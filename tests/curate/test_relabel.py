@@ -20,6 +20,7 @@ from curate.examples import RELABEL
 from curate.relabel import Plan, RelabelError, RelabelOptions, make_plan
 from curate.relabel_run import Report, best, most_frequent, run
 from curate.relabel_store import Relabel, new_relabel, relabels
+from curate.selection import select
 from curate.settings import CurateSettings
 from curate.targets import read_targets, relabelled_by
 from tests.curate.answering import Reply, relaying_to
@@ -326,6 +327,50 @@ async def test_a_new_judgement_looks_at_all_teachers_answers_and_only_one_stands
     assert len(rows) == 3
     with traffic.database.read() as connection:
         assert connection.execute(text("SELECT COUNT(*) FROM relabels WHERE is_chosen = 1")).scalar_one() == 1
+
+
+async def test_what_was_answered_badly_is_answered_by_another_teacher_and_teaches_then(traffic: Traffic, tmp_path: Path) -> None:
+    failed, refused, good = traffic.send([
+        Sent("one", status=500), Sent("two", "no", finish="content_filter"), Sent("three", BILLING),
+    ])  # fmt: skip
+    secret = traffic.send([Sent("my key is sk-" + "a1" * 20, status=500)])
+    asked: list[str] = []
+
+    def reply(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        asked.append(body["messages"][-1]["content"])
+        return 200, PARCEL
+
+    report = await relabel(traffic, tmp_path / "relay", reply, only="bad-answers")
+    assert sorted(asked) == ["one", "two"]
+    assert (report.answered, report.relabelled) == (2, 2)
+    targets = read_targets(traffic.database, "mail")
+    selection = select(traffic.database, "mail", SETTINGS, targets, quiet)
+    assert {each.exchange_id: (each.target, each.target_source) for each in selection.candidates} == {
+        failed: (PARCEL, RELABEL), refused: (PARCEL, RELABEL), good: (BILLING, "answer"),
+    }  # fmt: skip
+    assert list(selection.dropped) == secret
+    assert plan_of(traffic, RelabelOptions("better-1", only="bad-answers")).inputs == ()
+
+
+async def test_a_judge_compares_the_answers_to_what_was_answered_badly_without_the_bad_one(
+    traffic: Traffic, tmp_path: Path
+) -> None:
+    (sent,) = traffic.send([Sent("one", "I am not whole", finish="length")])
+    points = {PARCEL: 3.0, BILLING: 5.0}
+    reply = judging(points.__getitem__, in_turn(PARCEL, BILLING))
+    report = await relabel(traffic, tmp_path / "relay", reply, only="bad-answers", n=2, judge="judge-1")
+    assert (report.judged, report.relabelled) == (1, 1)
+    assert read_targets(traffic.database, "mail")[sent].message.text == BILLING
+
+
+async def test_only_what_the_review_queue_points_at_is_asked_where_that_is_wanted(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send([*mails(12), *[Sent("the same thing again", answer) for answer in (BILLING, BILLING, PARCEL)]])
+    datasets.build(traffic.database, tmp_path / "data", "mail", SETTINGS)
+    pointed = {card.exchange_id for card in review.queue(traffic.database, "mail", 100) if card.note}
+    asked = plan_of(traffic, RelabelOptions("better-1", only="review", include_eval=True)).inputs
+    assert {each.candidate.exchange_id for each in asked} <= pointed
+    assert "the same thing again" in {each.candidate.messages[-1].text for each in asked}
+    assert len(asked) < 13
 
 
 def test_without_a_judge_the_most_frequent_answer_is_chosen_and_nothing_where_none_leads() -> None:
