@@ -22,6 +22,7 @@ from capture.errors import NotFoundError, StoreError
 from capture.filters import parse_filter, quote
 from capture.ids import content_hash
 from capture.offered import read_offered
+from capture.personal_data import pseudonymise
 from curate.task_aliases import expand
 from curate.templates import MINED_SHARE, Asked, Span, Stripper, Template, read_input, still_said
 from curate.wording import normalise
@@ -137,7 +138,10 @@ def show_template(database: Database, version: TemplateVersion) -> list[Span]:
         asked = feed.conversation_of(exchange, content).asked
         if asked:
             offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-            return _merged(Stripper(version.template).marks(read_input(asked, offered.tools)))
+            hidden, _ = pseudonymise([message.text for message in asked])  # as in the examples that it was mined from
+            ways = (asked, [replace(message, text=said) for message, said in zip(asked, hidden, strict=True)])
+            marked = [Stripper(version.template).marks(read_input(way, offered.tools)) for way in ways]
+            return _merged(max(marked, key=lambda spans: sum(len(span.text) for span in spans if span.is_app)))
     return []
 
 

@@ -129,6 +129,14 @@ def test_a_prompt_is_shown_as_what_the_app_wrote_and_marks_for_what_varies(traff
     assert {span.text.strip() for span in spans if not span.is_app} == {"{variable}"}
 
 
+def test_a_template_whose_personal_data_was_taken_out_still_knows_the_apps_words(traffic: Traffic) -> None:
+    asked = inputs(0, 20, "Sort the mail that was sent to <EMAIL_1> into one queue.")
+    settle_template(traffic.database, "mail", mined(asked), asked)
+    traffic.send([Sent(form(77), "x", system="Sort the mail that was sent to ada@example.com into one queue.")])
+    first, *_ = show_template(traffic.database, get_template(traffic.database, "mail"))
+    assert (first.text, first.is_app) == ("Sort the mail that was sent to <EMAIL_1> into one queue.", True)
+
+
 def test_marks_agree_with_what_is_compared() -> None:
     asked = inputs(0, 60)
     stripper = Stripper(mined(asked))

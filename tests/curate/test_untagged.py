@@ -40,7 +40,10 @@ def test_traffic_without_a_task_is_grouped_by_what_the_app_wrote(both_traffic: T
 
 
 def test_forms_under_one_system_prompt_are_named_after_the_form(traffic: Traffic) -> None:
-    forms = ("Translate the sentence for our catalogue of tools", "Rate the review of a customer from one to five stars")
+    forms = (
+        "Translate the sentence for our catalogue of garden tools into French",
+        "Rate the review of a customer from one to five stars",
+    )
     mail = mails(20)
     traffic.send([Sent(f"{forms[n % 2]}:\n{mail[n].question}", "x", task="", system=SUMMARY) for n in range(20)])
     found = suggest_tasks(traffic.database, newest=100, least=4)
