@@ -111,8 +111,9 @@ def queue(database: Database, task: str, limit: int = 50, reviewer: str = "", se
     example alone, so everybody gets the same. What is disputed comes first.
     """
     with database.read() as connection:
-        waiting = _waiting(connection, task, reviewer, second_opinion)
-        return _cards(connection, task, list(waiting)[: max(limit, 0)], waiting)
+        reviews = _read(connection, task)
+        waiting = _waiting(connection, task, reviews, reviewer, second_opinion)
+        return _cards(connection, task, list(waiting)[: max(limit, 0)], waiting, reviews)
 
 
 def look_alikes(database: Database, task: str, exchange_id: str, reviewer: str = "", limit: int = 50) -> LookAlikes:
@@ -124,18 +125,19 @@ def look_alikes(database: Database, task: str, exchange_id: str, reviewer: str =
     with database.read() as connection:
         _require(connection, task, [exchange_id])
         mark = str(connection.execute(sql, {"exchange_id": exchange_id}).scalar_one())
-        waiting = _waiting(connection, task, reviewer, 0)
+        reviews = _read(connection, task)
+        waiting = _waiting(connection, task, reviews, reviewer, 0)
         others = [other for other, its in waiting.items() if mark and its == mark and other != exchange_id]
         chosen = (exchange_id, *others)
-        return LookAlikes(chosen, tuple(_cards(connection, task, chosen[: max(limit, 0)], waiting)))
+        return LookAlikes(chosen, tuple(_cards(connection, task, chosen[: max(limit, 0)], waiting, reviews)))
 
 
-def _waiting(connection: Connection, task: str, reviewer: str, second_opinion: int) -> dict[str, str]:
+def _waiting(connection: Connection, task: str, reviews: Iterable[Review], reviewer: str, second_opinion: int) -> dict[str, str]:
     """The look-alike mark of each example that waits, in the order of the queue."""
     sql = text("SELECT exchange_id, look_alike FROM examples WHERE task = :task ORDER BY priority, id")
     rows = connection.execute(sql, {"task": task}).all()
     marks = {str(row.exchange_id): str(row.look_alike) for row in rows}
-    return {chosen: marks[chosen] for chosen in line_up(list(marks), _read(connection, task), reviewer, second_opinion)}
+    return {chosen: marks[chosen] for chosen in line_up(marks, reviews, reviewer, second_opinion)}
 
 
 def line_up(exchange_ids: Iterable[str], reviews: Iterable[Review], reviewer: str = "", second_opinion: int = 0) -> list[str]:
@@ -168,7 +170,9 @@ def _number(exchange_id: str) -> int:
     return int.from_bytes(blake2b(exchange_id.encode(), digest_size=8).digest(), "big")
 
 
-def _cards(connection: Connection, task: str, exchange_ids: Sequence[str], waiting: Mapping[str, str]) -> list[ReviewCard]:
+def _cards(
+    connection: Connection, task: str, exchange_ids: Sequence[str], waiting: Mapping[str, str], reviews: Iterable[Review]
+) -> list[ReviewCard]:
     sql = text("""SELECT exchange_id, messages, target, split, reason, note, priority, tools, answer, target_source, look_alike,
         stands_for FROM examples WHERE exchange_id IN :ids""").bindparams(bindparam("ids", expanding=True))
     found: dict[str, Row[Any]] = {}
@@ -179,7 +183,7 @@ def _cards(connection: Connection, task: str, exchange_ids: Sequence[str], waiti
     for mark in waiting.values():
         alike[mark] += 1
     sides = read_sides(connection, task, (row.look_alike for row in found.values()))
-    verdicts = by_example(standing(_read(connection, task)))
+    verdicts = by_example(standing(review for review in reviews if review.exchange_id in found))
     cards = []
     for exchange_id in exchange_ids:
         row = found[exchange_id]
@@ -297,8 +301,9 @@ def undo(database: Database, task: str, reviewer: str) -> list[Review]:
 def progress(database: Database, task: str, reviewer: str = "", second_opinion: int = 0) -> ReviewProgress:
     """Where the review of `task` stands; what waits is counted as `queue` counts it."""
     with database.read() as connection:
-        waiting = len(_waiting(connection, task, reviewer, second_opinion))
-        given = by_example(standing(_read(connection, task)))
+        reviews = _read(connection, task)
+        waiting = len(_waiting(connection, task, reviews, reviewer, second_opinion))
+    given = by_example(standing(reviews))
     settled = [settle(verdicts) for verdicts in given.values()]
     counts = [sum(review is not None and review.verdict == verdict for review in settled) for verdict in VERDICTS]
     accepted, rejected, edited, skipped = counts

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from capture.errors import NotFoundError
 from capture.messages import Message, ToolCall
 from capture.pseudonyms import PersonalPolicy
-from curate import look_alikes, review
+from curate import review
 from curate.datasets import build
 from curate.review import Review, ReviewError, ReviewProgress
 from curate.settings import CurateSettings
@@ -238,7 +238,7 @@ def test_a_card_shows_the_other_answers_to_its_question(small: Traffic) -> None:
     parcel, billing = small.ids[11:]
     mark(small, {parcel: "g1.a", billing: "g1.b", small.ids[0]: "g2.a"})
     card = next(card for card in review.queue(small.database, "mail", 99) if card.exchange_id == billing)
-    assert card.sides == (look_alikes.Side(parcel, QUESTION.answer, (), 1),)
+    assert [(side.exchange_id, side.target) for side in card.sides] == [(parcel, QUESTION.answer)]
     assert review.queue(small.database, "mail", 99)[-1].sides == ()
 
 
