@@ -60,35 +60,49 @@ class Change:
     removed: tuple[str, ...]
 
 
-def settle_template(
-    database: Database, task: str, mined: Template, inputs: Sequence[Asked], *, first_us: int = 0
-) -> tuple[Template, int, Change | None]:
-    """The template to use for these inputs of `task`, its version, and what changed when that is a new one.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The template that is used for some inputs of `task`: version `number`, not stored yet when it `is_new`.
+
+    `change` says what is not as in the version before, when it is another one.
+    """
+
+    task: str
+    template: Template
+    number: int
+    is_new: bool
+    change: Change | None
+
+
+def settle_template(stored: Sequence[TemplateVersion], task: str, mined: Template, inputs: Sequence[Asked]) -> Settled:
+    """Which template to use for these inputs of `task`: one of those `stored` (oldest first), or the one just `mined`. Pure.
 
     The newest stored version stays while it explains the inputs: see `explains`. One that was mined from few inputs may hold
     no piece that `mined` does not, once there are twice as many: five people's words may have looked like the app's. A template
     that was there before gets its old number again.
     """
-    stored = template_versions(database, task)
     if stored and explains(stored[-1].template, mined, inputs):
         is_young = stored[-1].distinct_inputs < _ENOUGH and mined.distinct >= 2 * stored[-1].distinct_inputs
         if not (is_young and compare(stored[-1].template, mined).removed):
-            return stored[-1].template, stored[-1].number, None
+            return Settled(task, stored[-1].template, stored[-1].number, False, None)
     mark = template_fingerprint(mined)
     same = next((version for version in stored if version.fingerprint == mark), None)
-    change = compare(stored[-1].template, mined, stored[-1].number, stored[-1].number + 1) if stored else None
-    if same is not None:
-        return same.template, same.number, None if change is None else replace(change, after=same.number)
-    number = stored[-1].number + 1 if stored else 1
+    number = same.number if same is not None else stored[-1].number + 1 if stored else 1
+    change = compare(stored[-1].template, mined, stored[-1].number, number) if stored else None
+    return Settled(task, mined if same is None else same.template, number, same is None, change)
+
+
+def keep_template(connection: Connection, settled: Settled, first_us: int = 0) -> None:
+    """Stores a new version; one that is stored already stays as it is. `first_us` is when its first input was asked."""
+    if not settled.is_new:
+        return
     values = {
-        "task": task, "version": number, "fingerprint": mark, "template": to_json(mined), "inputs": mined.distinct,
-        "first": first_us, "us": clock.now_us(),
+        "task": settled.task, "version": settled.number, "fingerprint": template_fingerprint(settled.template),
+        "template": to_json(settled.template), "inputs": settled.template.distinct, "first": first_us, "us": clock.now_us(),
     }  # fmt: skip
     sql = """INSERT INTO task_templates (task, version, fingerprint, template, distinct_inputs, first_us, created_us)
         VALUES (:task, :version, :fingerprint, :template, :inputs, :first, :us)"""
-    with database.write() as connection:
-        connection.execute(text(sql), values)
-    return mined, number, change
+    connection.execute(text(sql), values)
 
 
 def explains(kept: Template, mined: Template, inputs: Sequence[Asked]) -> bool:

@@ -18,13 +18,13 @@ from curate.task_templates import (
     forget_templates,
     from_json,
     get_template,
-    settle_template,
     show_template,
     template_fingerprint,
     template_versions,
     to_json,
 )
 from curate.templates import Asked, Stripper, Template, mine, read_input
+from tests.curate.keeping import settled
 from tests.curate.sending import Sent, Traffic, mails
 
 SYSTEM = "You sort mail. Choose one queue."
@@ -47,29 +47,29 @@ def mined(asked: list[Asked]) -> Template:
 
 def test_the_first_template_is_kept_and_used_again_while_it_explains_what_comes(database: Database) -> None:
     few, many = inputs(0, 40), inputs(0, 300)
-    assert settle_template(database, "mail", mined(few), few, first_us=7) == (mined(few), 1, None)
-    kept, number, change = settle_template(database, "mail", mined(many), many)
+    assert settled(database, "mail", mined(few), few, first_us=7) == (mined(few), 1, None)
+    kept, number, change = settled(database, "mail", mined(many), many)
     assert (kept, number, change) == (mined(few), 1, None)
     (version,) = template_versions(database, "mail")
     assert (version.distinct_inputs, version.first_us, version.template) == (40, 7, mined(few))
-    assert settle_template(database, "other", mined(few), few)[1] == 1
+    assert settled(database, "other", mined(few), few)[1] == 1
 
 
 def test_a_prompt_that_was_changed_makes_a_version_and_the_old_one_comes_back_under_its_number(database: Database) -> None:
     old, new = inputs(0, 60), inputs(100, 60, NEW_SYSTEM)
-    settle_template(database, "mail", mined(old), old)
+    settled(database, "mail", mined(old), old)
     both = [*old, *new]
-    template, number, change = settle_template(database, "mail", mined(both), both)
+    template, number, change = settled(database, "mail", mined(both), both)
     assert number == 2
     assert template == mined(both)
     assert change is not None
     assert (change.before, change.after, change.removed) == (1, 2, ())
     assert change.added == (f"message (system): {NEW_SYSTEM}",)
     only_new = inputs(200, 60, NEW_SYSTEM)
-    assert settle_template(database, "mail", mined(only_new), only_new)[1:] == (2, None)
+    assert settled(database, "mail", mined(only_new), only_new)[1:] == (2, None)
     quiet = [read_input((Message("user", form(n).replace("Customer wrote", "They say")),)) for n in range(60)]
-    assert settle_template(database, "mail", mined(quiet), quiet)[1] == 3
-    assert settle_template(database, "mail", mined(both), both)[1] == 2
+    assert settled(database, "mail", mined(quiet), quiet)[1] == 3
+    assert settled(database, "mail", mined(both), both)[1] == 2
     assert [version.number for version in template_versions(database, "mail")] == [1, 2, 3]
 
 
@@ -78,18 +78,18 @@ def test_what_five_people_said_is_no_template_for_ever(database: Database) -> No
     few = [read_input((Message("user", f"{form(n)}\n{said}." if n < 5 else form(n)),)) for n in range(30)]
     many = [*few, *(read_input((Message("user", form(n)),)) for n in range(100, 500))]
     assert said in mined(few).segments
-    assert settle_template(database, "mail", mined(few), few)[1] == 1
-    template, number, change = settle_template(database, "mail", mined(many), many)
+    assert settled(database, "mail", mined(few), few)[1] == 1
+    template, number, change = settled(database, "mail", mined(many), many)
     assert (number, said in template.segments) == (2, False)
     assert change is not None
     assert f"segment: {said}" in change.removed
-    assert settle_template(database, "mail", mined(many), many)[1:] == (2, None)
+    assert settled(database, "mail", mined(many), many)[1:] == (2, None)
 
 
 def test_versions_that_are_not_there_are_named(database: Database) -> None:
     with pytest.raises(NotFoundError, match="has no template yet"):
         get_template(database, "mail")
-    settle_template(database, "mail", mined(inputs(0, 9)), inputs(0, 9))
+    settled(database, "mail", mined(inputs(0, 9)), inputs(0, 9))
     assert get_template(database, "mail").number == get_template(database, "mail", 1).number == 1
     with pytest.raises(NotFoundError, match="no version 2") as unknown:
         get_template(database, "mail", 2)
@@ -118,7 +118,7 @@ def test_what_is_no_template_is_refused(given: str) -> None:
 
 def test_a_prompt_is_shown_as_what_the_app_wrote_and_marks_for_what_varies(traffic: Traffic) -> None:
     asked = inputs(0, 60)
-    settle_template(traffic.database, "mail", mined(asked), asked)
+    settled(traffic.database, "mail", mined(asked), asked)
     version = get_template(traffic.database, "mail")
     assert show_template(traffic.database, version) == []
     traffic.send([Sent(form(77), "x", system=SYSTEM)])
@@ -131,7 +131,7 @@ def test_a_prompt_is_shown_as_what_the_app_wrote_and_marks_for_what_varies(traff
 
 def test_a_template_whose_personal_data_was_taken_out_still_knows_the_apps_words(traffic: Traffic) -> None:
     asked = inputs(0, 20, "Sort the mail that was sent to <EMAIL_1> into one queue.")
-    settle_template(traffic.database, "mail", mined(asked), asked)
+    settled(traffic.database, "mail", mined(asked), asked)
     traffic.send([Sent(form(77), "x", system="Sort the mail that was sent to ada@example.com into one queue.")])
     first, *_ = show_template(traffic.database, get_template(traffic.database, "mail"))
     assert (first.text, first.is_app) == ("Sort the mail that was sent to <EMAIL_1> into one queue.", True)
@@ -151,7 +151,7 @@ def test_a_template_forgets_what_only_the_erased_said(traffic: Traffic) -> None:
     traffic.send([Sent(question, "x") for question in (*others, *erased)])
     add_alias(traffic.database, "whole", "mail")
     asked = [read_input((Message("system", SYSTEM), Message("user", question))) for question in (*others, *erased)]
-    settle_template(traffic.database, "whole", mined(asked), asked)
+    settled(traffic.database, "whole", mined(asked), asked)
     before = to_json(get_template(traffic.database, "whole").template)
     assert "zero one two three" in before
     stages: list[str] = []

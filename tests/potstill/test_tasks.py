@@ -13,9 +13,9 @@ import pytest
 from capture.database import open_database
 from capture.messages import Message
 from capture.settings import load_settings
-from curate.task_templates import settle_template
 from curate.templates import mine, read_input
 from potstill.cli import run_command
+from tests.curate.keeping import settled
 from tests.curate.sending import SYSTEM, Sent, Traffic, mails
 
 Run = Callable[..., str]
@@ -87,7 +87,7 @@ def test_a_template_is_shown_with_marks_and_hostile_text_stays_text(traffic: Tra
     changed = [read_input((Message("system", SYSTEM), Message("user", question))) for question in questions]
     assert "has no template yet" in run("template", "mail", code=1)
     for version in (asked, changed):
-        settle_template(traffic.database, "mail", mine(version, [str(n) for n in range(30)]), version)
+        settled(traffic.database, "mail", mine(version, [str(n) for n in range(30)]), version)
     traffic.send([Sent(questions[0], "x", system=hostile)])
     shown = run("template", "mail", "--version", "1")
     assert "Mail:\n{variable}\nOne word only, please." in shown
