@@ -26,8 +26,8 @@ from curate.relabel_store import Relabel, relabels
 from curate.review import EDIT, REJECT, as_message, standing_verdicts
 from curate.selection import Candidate
 from curate.settings import CurateSettings
+from curate.targets import PAIR, WORSE
 from curate.terms import DROPPED, row_terms, terms_of
-from curate.uploads import PREFERENCE, REJECTED
 
 _MANY = 400
 _STUDENT = "engine"
@@ -105,7 +105,7 @@ class _Cleaner:
         if self._read is None:
             return False
         exchange = self._read[0]
-        return exchange.upstream.startswith("import:") and exchange.tags.get(PREFERENCE) == REJECTED
+        return exchange.upstream.startswith("import:") and exchange.tags.get(PAIR) == WORSE
 
     def answer(self) -> Message | None:
         """The answer that was captured."""

@@ -20,7 +20,9 @@ from curate.relabel_store import relabels
 from curate.review import EDIT as EDITED
 from curate.review import as_message, standing_verdicts
 from curate.selection import Candidate, Target
-from curate.uploads import PREFERENCE
+
+PAIR, WORSE = "preference", "rejected"
+"""How an import marks a pair of answers: feedback named so holds the better side, a tag with this value is on the worse one."""
 
 
 def read_targets(database: Database, task: str, *, with_relabels: bool = True) -> dict[str, Target]:
@@ -64,7 +66,10 @@ def spread(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _with_target(candidate: Candidate, better: Candidate | None) -> Candidate:
     if better is None or candidate.target_source != ANSWER:
         return candidate
-    return replace(candidate, target=better.target, calls=better.calls, target_source=better.target_source, terms=better.terms)
+    return replace(
+        candidate, target=better.target, calls=better.calls, target_source=better.target_source, terms=better.terms,
+        teacher_model=better.teacher_model,
+    )  # fmt: skip
 
 
 def _demonstrated(database: Database, task: str) -> dict[str, str]:
@@ -79,7 +84,7 @@ def _demonstrated(database: Database, task: str) -> dict[str, str]:
             FROM feedback AS f JOIN exchanges AS e ON e.id = f.exchange_id
             WHERE f.kind = 'demonstration' AND e.task IN :tasks GROUP BY f.exchange_id ORDER BY f.exchange_id"""
         ).bindparams(bindparam("tasks", expanding=True))
-        asked = {"tasks": [task, "", *aliases], "pair": PREFERENCE, "by_import": BY_IMPORT}
+        asked = {"tasks": [task, "", *aliases], "pair": PAIR, "by_import": BY_IMPORT}
         return {row[0]: IMPORTED if row[1] else DEMONSTRATION for row in connection.execute(statement, asked)}
 
 
