@@ -8,19 +8,26 @@ small differences do not swallow each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from curate.engine import LOCAL, Engine
+from curate.near import leaders as leaders
+from curate.near import similar_pairs
 from curate.settings import CurateSettings
-from curate.similarity import Pairs, jaccard, shingles, similar_pairs
+from curate.similarity import Pairs, arrow_texts
 from curate.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine
 from curate.wording import Critical, critical, normalise
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
 CROWD_SHARE = 0.01
 """One cluster above this part of a task deserves a warning."""
+
+
+Settle = Callable[[Template, Sequence[Asked]], Template]
+"""Takes the template that was mined of these inputs, and gives the one that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Comparison:
     """Rows grouped into nodes of equal wording, and pairs of nodes that are similar.
 
     `loose` pairs must share a split; `near` pairs, a subset, are near duplicates. `crowded` counts buckets that were too
-    full to be compared completely.
+    full to be compared completely, `largest` the rows of the largest cluster: equal, or connected by near duplicates.
     """
 
     rows: list[list[int]]
@@ -45,6 +52,7 @@ class Comparison:
     loose: Pairs
     near: Pairs
     crowded: int
+    largest: int
 
     def best_rows(self, alive: Iterable[int], rank: Sequence[int]) -> dict[int, int]:
         """For every node with a row in `alive` the row of lowest rank."""
@@ -61,9 +69,13 @@ class Removal:
     kept: int
 
 
-def read_wordings(inputs: Sequence[Asked], answers: Sequence[str]) -> tuple[Template, list[Wording]]:
-    """The task's template and the wording of each input without it."""
+def read_wordings(
+    inputs: Sequence[Asked], answers: Sequence[str], settle: Settle | None = None
+) -> tuple[Template, list[Wording]]:
+    """The task's template, as mined or as `settle` decides, and the wording of each input without it."""
     template = mine(inputs, answers, MINED_SHARE)
+    if settle is not None:
+        template = settle(template, inputs)
     universal = replace(mine(inputs, answers, UNIVERSAL_SHARE), context=template.context)
     varying, own = Stripper(template), Stripper(universal)
     found: dict[Asked, Wording] = {}
@@ -74,53 +86,29 @@ def read_wordings(inputs: Sequence[Asked], answers: Sequence[str]) -> tuple[Temp
     return template, [found[asked] for asked in inputs]
 
 
-def compare(wordings: Sequence[Wording], settings: CurateSettings) -> Comparison:
-    """All similar pairs; the result does not depend on the order of rows with equal wording."""
+def compare(wordings: Sequence[Wording], settings: CurateSettings, engine: Engine = LOCAL) -> Comparison:
+    """All similar pairs; the result depends neither on the order of rows with equal wording nor on the engine."""
     nodes: dict[Wording, list[int]] = {}
     for row, wording in enumerate(wordings):
         nodes.setdefault(wording, []).append(row)
     distinct = list(nodes)
-    loose = similar_pairs([wording.varying for wording in distinct], settings.split_threshold)
-    near = loose.where(loose.similarity >= settings.near_threshold)
-    agreeing = [
-        distinct[left].critical == distinct[right].critical for left, right in zip(near.a.tolist(), near.b.tolist(), strict=True)
-    ]
-    near = near.where(np.array(agreeing, dtype=np.bool_))
-    return Comparison(list(nodes.values()), distinct, loose, _similar_as_a_whole(near, distinct, settings), loose.crowded)
-
-
-def leaders(count: int, pairs: Pairs, order: Iterable[int]) -> list[int]:
-    """For each of `count` nodes the kept node that explains it; a kept node leads itself, a node outside `order` has -1.
-
-    `order` begins with what is most worth keeping. A node that goes is explained by the kept node most similar to it.
-    """
-    neighbours: list[list[tuple[float, int]]] = [[] for _ in range(count)]
-    for left, right, similarity in zip(pairs.a.tolist(), pairs.b.tolist(), pairs.similarity.tolist(), strict=True):
-        neighbours[left].append((-similarity, right))
-        neighbours[right].append((-similarity, left))
-    leader = [-1] * count
-    kept: set[int] = set()
-    gone: set[int] = set()
-    for node in order:
-        if node not in gone:
-            kept.add(node)
-            leader[node] = node
-            gone.update(other for _, other in neighbours[node])
-    for node in gone:
-        leader[node] = min(neighbour for neighbour in neighbours[node] if neighbour[1] in kept)[1]
-    return leader
+    guards = {guard: number for number, guard in enumerate({wording.critical: 0 for wording in distinct})}
+    guard = np.array([guards[wording.critical] for wording in distinct], dtype=np.int64)
+    varying, own = (arrow_texts([getattr(wording, name) for wording in distinct]) for name in ("varying", "own"))
+    loose, near = similar_pairs(varying, None if varying.equals(own) else own, guard, settings, engine)
+    rows = list(nodes.values())
+    return Comparison(rows, distinct, loose, near, loose.crowded, _largest(near, [len(members) for members in rows]))
 
 
 def find_duplicates(comparison: Comparison, alive: Sequence[int], said: Sequence[str], rank: Sequence[int]) -> dict[int, Removal]:
     """Which of the rows `alive` go, and for whom. Near duplicates whose answers differ both stay."""
     best = comparison.best_rows(alive, rank)
     near = comparison.near
-    same = [
-        left in best and right in best and said[best[left]] == said[best[right]]
-        for left, right in zip(near.a.tolist(), near.b.tolist(), strict=True)
-    ]
+    answers = {answer: number for number, answer in enumerate({said[row]: 0 for row in best.values()})}
+    answer = np.array([answers[said[best[node]]] if node in best else -1 for node in range(len(comparison.rows))], dtype=np.int64)
+    same = (answer[near.a] == answer[near.b]) & (answer[near.a] >= 0)
     order = sorted(best, key=lambda node: rank[best[node]])
-    leader = leaders(len(comparison.rows), near.where(np.array(same, dtype=np.bool_)), order)
+    leader = leaders(len(comparison.rows), near.where(same), order).tolist()
     living = set(alive)
     out: dict[int, Removal] = {}
     for node, kept in best.items():
@@ -142,11 +130,12 @@ def disagreements(comparison: Comparison, kept: Mapping[int, int], said: Sequenc
     return [(left, right) for left, right in pairs if said[left] != said[right]]
 
 
-def _similar_as_a_whole(near: Pairs, distinct: Sequence[Wording], settings: CurateSettings) -> Pairs:
-    involved = sorted({*near.a.tolist(), *near.b.tolist()})
-    if not involved:
-        return near
-    place = np.full(len(distinct), -1, dtype=np.int64)
-    place[involved] = np.arange(len(involved))
-    rows = shingles([distinct[node].own for node in involved])
-    return near.where(jaccard(rows, place[near.a], place[near.b]) >= settings.near_threshold)
+def _largest(near: Pairs, sizes: Sequence[int]) -> int:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    if not sizes:
+        return 0
+    links = coo_matrix((np.ones(len(near.a), np.int8), (near.a, near.b)), shape=(len(sizes), len(sizes)))
+    _, labels = connected_components(links, directed=False)
+    return int(np.bincount(labels, weights=np.array(sizes)).max())

@@ -10,7 +10,20 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d
 _IDENTIFIER = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b|\b[A-Z]{1,4}-?\d{6,}\b", re.IGNORECASE)
 _NOT_WORD = re.compile(r"[^\w§]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_NEGATION = re.compile(r"\b(?:not|no|never|without|cannot|cant|dont|doesnt|isnt|wont|nicht|kein|keine|nie|ohne)\b")
+_NEGATIONS = (
+    "not no never without cannot neither nor none nobody nothing nowhere cant dont doesnt didnt isnt arent wasnt werent wont"
+    " wouldnt couldnt shouldnt mustnt hasnt havent hadnt neednt aint",
+    "nicht nichts nie niemals niemand ohne weder kein keine keinen keinem keiner keines",
+    "pas jamais rien aucun aucune sans non",
+    "nunca jamás nada nadie ningún ninguno ninguna tampoco sin ni",
+    "mai nessun nessuno nessuna niente nulla senza né",
+    "não nem jamais ninguém nenhum nenhuma sem",
+    "niet niets nooit niemand zonder geen",
+)
+"""English, German, French, Spanish, Italian, Portuguese, Dutch. All count in every text: a word that negates in one of these
+languages and is rare or means nothing in the others costs at most a near duplicate that stays. So what is said all the time
+in another sense is left out: French `ne` (Italian `ne`, `of it`; `pas` stands beside it anyway), `plus`, `personne`."""
+_NEGATION = re.compile(rf"\b(?:{'|'.join(sorted({word for words in _NEGATIONS for word in words.split()}))})\b")
 
 Critical = tuple[tuple[str, ...], int]
 
@@ -34,7 +47,7 @@ def numbers(text: str) -> tuple[str, ...]:
 def critical(text: str) -> Critical:
     """What must agree before two similar texts count as one: the sorted numbers and how often something is negated.
 
-    The words of negation are English and German; other languages are guarded by their numbers alone.
+    Words of negation are known in seven languages (see `_NEGATIONS`); others are guarded by their numbers alone.
     """
-    plain = text.casefold().replace("’", "'").replace("'", "")
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("'", "")
     return numbers(text), len(_NEGATION.findall(plain))
