@@ -97,6 +97,10 @@ def _bulk(state: State) -> str | None:
     return _verdict(state) or (None if state.alike else "Nothing that waits looks like this card.")
 
 
+def _audit(state: State) -> str | None:
+    return _write(state) or (None if state.task else "No task has a dataset version yet.")
+
+
 def _undo(state: State) -> str | None:
     return _write(state) or (None if state.has_verdict else "There is no verdict of this session to undo.")
 
@@ -206,6 +210,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("review.undo", ("u",), "example: undo", "Take the last verdict back and show its card again.", _REVIEW, "", _undo, 5),
     Action("review.expand", ("z",), "example: whole prompt", "Unfold the prompt, or fold it again.", _REVIEW, "", _card),
+    Action(
+        "review.audit", ("A",), "audit: right or wrong", "Judge the random sample of a version, for its error rate.", _REVIEW,
+        "potstill review audit next {task}", _audit,
+    ),
     Action(
         "pile.second", ("o",), "pile: second opinions", "With one in five of the cards that others judged, or without.", _REVIEW,
         "potstill review next {task} --second-opinion 5",

@@ -14,6 +14,7 @@ from capture.feedback import Feedback
 from capture.filters import parse_filter, quote
 
 if TYPE_CHECKING:
+    from curate.examples import Example
     from curate.review import ReviewCard, ReviewProgress
     from serve.experiments import Comparison
     from serve.flag_store import FlagChange
@@ -64,6 +65,30 @@ def pile(database: Database, wanted: Sequence[str], limit: int, who: str = "", s
     task = task or next((name for name in tasks if review.queue(database, name, 1, who, second_opinion)), tasks[0])
     cards = review.queue(database, task, limit, who, second_opinion)
     return Pile(tasks, task, tuple(cards), review.progress(database, task, who, second_opinion))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPile:
+    """The examples of the newest audit of `task` that wait for a finding, and its result so far. `number` 0: there is none."""
+
+    task: str
+    number: int = 0
+    examples: tuple[Example, ...] = ()
+    sentence: str = ""
+
+
+def audit_pile(database: Database, task: str, who: str) -> AuditPile:
+    """What waits of the audit of the newest version of `task` that has one."""
+    from curate import audit, datasets
+    from curate.splits import SPLITS
+
+    for version in reversed(datasets.versions(database, task)):
+        if (found := audit.latest_audit(database, task, version.number)) is not None:
+            by_id = {each.exchange_id: each for split in SPLITS for each in datasets.load_split(version, split)}
+            waiting = audit.next_up(database, task, version.number, who, limit=len(found.audit.exchange_ids))
+            chosen = tuple(by_id[exchange_id] for exchange_id in waiting if exchange_id in by_id)
+            return AuditPile(task, version.number, chosen, found.sentence)
+    return AuditPile(task)
 
 
 @dataclass(frozen=True, slots=True)

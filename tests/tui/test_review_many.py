@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from curate import review
+from curate import audit, datasets, review
+from curate.splits import SPLITS
 from tui.screens.review import SECOND_OPINION
 
 CALLED = {
@@ -101,6 +102,25 @@ async def test_second_opinions_come_and_go_with_one_key(pile: Any, seat: Any) ->
         await someone.press("r", "o")
         assert "Nothing waits in triage" in someone.text
     assert len(review.disputed(pile.database, "triage")) == 1
+
+
+async def test_review_80x24_audit(pile: Any, seat: Any, snapshot: Any) -> None:
+    """One key an example; a finding can be given again, and the interval is shown."""
+    version = datasets.get_version(pile.database, "triage")
+    ids = [example.exchange_id for split in SPLITS for example in datasets.load_split(version, split)]
+    async with seat(keys=("3", "A")) as someone:
+        assert someone.told()[-1] == "No audit is begun: potstill review audit start triage"
+        begun = audit.start(pile.database, "triage", version.number, ids, version_hash=version.hash, size=4)
+        await someone.press("A")
+        snapshot(someone)
+        await someone.press("a", "r", "a", "u", "r", "a", "a")
+        assert "The sample is judged." in someone.text
+        assert "2 of 4 judged examples are wrong" in someone.text
+        await someone.press("escape")
+        assert someone.app.screen.state().screen == "review"
+    found = audit.latest_audit(pile.database, "triage", version.number)
+    assert found is not None
+    assert (found.audit, found.judges, found.waiting, found.overall.wrong) == (begun, ("ana",), 0, 2)
 
 
 async def test_hostile_calls_tools_and_sides_are_shown_as_text(pile: Any, seat: Any) -> None:

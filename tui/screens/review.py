@@ -21,8 +21,9 @@ from tui import actions, reading
 from tui.actions import REVIEW, TRAFFIC, State
 from tui.background import in_thread
 from tui.desk import Desk
-from tui.reading import Pile
+from tui.reading import AuditPile, Pile
 from tui.screens import review_cards
+from tui.screens.audit import AuditScreen
 from tui.screens.look_alikes import LookAlikesScreen
 from tui.screens.overlays import EditScreen
 from tui.text import fit, one_line
@@ -126,6 +127,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             "review.skip": lambda: self._give("skip"),
             "review.edit": self._edit,
             "review.bulk": self._show_look_alikes,
+            "review.audit": self._show_audit,
             "review.undo": self._undo,
             "review.expand": self._expand,
             **{f"review.pick{place}": partial(self._pick, place) for place in range(1, 10)},
@@ -212,6 +214,18 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         also = tuple(other for other in self._cards if other.exchange_id in decided)
         self._cards = deque(other for other in self._cards if other.exchange_id not in decided)
         self._given_to(_Given(card, verdict, clock.now_us(), len(found.exchange_ids), also), found.exchange_ids)
+
+    def _show_audit(self) -> None:
+        task = self._pile.task
+
+        def read(pile: AuditPile) -> None:
+            if not pile.number:
+                self.app.notify(f"No audit is begun: potstill review audit start {task}", severity="warning", markup=False)
+            elif self.app.screen is self:
+                self.app.push_screen(AuditScreen(self._desk, pile))
+
+        work = partial(reading.audit_pile, self._desk.database, task, self._desk.who)
+        in_thread(self, "audit", work, read, lock=self._desk.writes)
 
     def _switch_second_opinions(self) -> None:
         self._second_opinion = 0 if self._second_opinion else SECOND_OPINION
