@@ -167,7 +167,8 @@ def _place_hard(
     rows_there = sum(len(rows) for _, rows in fresh)
     for _, rows in fresh:
         _give(rows, TRAIN, splits)
-    hardest = sorted(fresh, key=lambda group: (-max(hardness[row] for row in group[1]), group[0]))
+    # Equally hard groups come in an order of their own: those of the lowest positions would all be picked below.
+    hardest = sorted(fresh, key=lambda group: (-max(hardness[row] for row in group[1]), group[0] * 2**24 % 1))
     pool: list[tuple[float, list[int]]] = []
     pooled = 0
     for group in hardest:

@@ -167,6 +167,14 @@ def test_eval_is_taken_from_the_hardest_and_train_keeps_as_many_of_them() -> Non
     assert assign(keys, groups, known, DEFAULTS, hardness=[1 - one for one in hard]) == splits
 
 
+def test_the_hardest_few_are_drawn_as_often_as_those_that_fill_the_pool() -> None:
+    keys = [f"b2:{number}" for number in range(2_000)]
+    splits = assign(keys, list(range(2_000)), {}, DEFAULTS, hardness=[float(number < 200) for number in range(2_000)])
+    held_out = [split != TRAIN for split in splits]
+    assert sum(held_out) == 400
+    assert 75 < sum(held_out[:200]) < 125
+
+
 @given(grouped_rows(), st.randoms(use_true_random=False))
 def test_hard_eval_keeps_groups_whole_and_shares(rows: tuple[list[str], list[int]], rng: random.Random) -> None:
     keys, groups = rows
