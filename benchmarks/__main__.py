@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks import conditions, curate, report, spool, writer
+from benchmarks import conditions, report, spool, writer
+from benchmarks.curate import build
 from benchmarks.figures import Result, Tell
 from benchmarks.processes import busy_seconds, own_seconds
 
@@ -26,7 +27,7 @@ class Benchmark:
 BENCHMARKS: Mapping[str, Benchmark] = {
     "spool": Benchmark(7, lambda rounds, scale, tell: spool.measure(rounds, spool.Counts().scaled(scale), tell)),
     "writer": Benchmark(5, lambda rounds, scale, tell: writer.measure(rounds, writer.Counts().scaled(scale), tell)),
-    "curate": Benchmark(3, lambda rounds, scale, tell: curate.measure(rounds, curate.Counts().scaled(scale), tell)),
+    "curate": Benchmark(3, lambda rounds, scale, tell: build.measure(rounds, build.Counts().scaled(scale), tell)),
 }
 
 

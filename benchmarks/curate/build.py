@@ -1,6 +1,6 @@
 """CPU time to build a dataset from captured support tickets. Every build has a fresh store and a process of its own.
 
-    python -m benchmarks.curate STORE_FOLDER
+    python -m benchmarks.curate.build STORE_FOLDER
 
 builds once and prints its CPU seconds, kept examples and peak memory in MiB; the benchmark itself calls that.
 """
@@ -28,7 +28,7 @@ from curate.datasets import build
 from curate.settings import CurateSettings
 from proxy.tickets import make_tickets
 
-_TASK = "triage"
+TASK = "triage"
 _SEED = 7
 
 
@@ -49,7 +49,7 @@ def measure(rounds: int, counts: Counts, tell: Tell) -> Result:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         stores = {
-            count: _capture(Path(name) / f"store-{index}", count) for index, count in enumerate((counts.small, counts.large))
+            count: capture(Path(name) / f"store-{index}", count) for index, count in enumerate((counts.small, counts.large))
         }
         found: dict[int, list[tuple[float, int, float]]] = {count: [] for count in stores}
         for number in range(rounds):
@@ -67,7 +67,7 @@ def measure(rounds: int, counts: Counts, tell: Tell) -> Result:
 
 
 def _tickets(count: int) -> Iterator[Made]:
-    for number, ticket in enumerate(make_tickets(_SEED, count, _TASK)):
+    for number, ticket in enumerate(make_tickets(_SEED, count, TASK)):
         messages = [{"role": "system", "content": ticket.system_prompt}, {"role": "user", "content": ticket.user_prompt}]
         message = {"role": "assistant", "content": ticket.gold, "refusal": None}
         answer = {
@@ -80,10 +80,10 @@ def _tickets(count: int) -> Iterator[Made]:
         }
         request = {"model": "gpt-4o-mini", "messages": messages, "temperature": 0}
         parts = (json.dumps(answer).encode(),)
-        yield Made(_TASK, ticket.user, json.dumps(request).encode(), parts, session=ticket.session)
+        yield Made(TASK, ticket.user, json.dumps(request).encode(), parts, session=ticket.session)
 
 
-def _capture(folder: Path, count: int) -> Path:
+def capture(folder: Path, count: int) -> Path:
     """A store with `count` exchanges, filled through spool and store writer."""
     spool_exchanges(folder / "spool", _tickets(count))
     database = open_database(f"sqlite:///{folder / 'potstill.db'}", is_checkpointer=True)
@@ -100,7 +100,7 @@ def _build_apart(store: Path, work: Path) -> tuple[float, int, float]:
     """CPU seconds, kept examples and peak MiB of a build in a new process on a copy of `store`."""
     shutil.copytree(store, work)
     try:
-        command = python("benchmarks.curate", str(work))
+        command = python("benchmarks.curate.build", str(work))
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     finally:
         shutil.rmtree(work)
@@ -113,7 +113,7 @@ def _build_apart(store: Path, work: Path) -> tuple[float, int, float]:
 def _build(folder: Path) -> None:
     database = open_database(f"sqlite:///{folder / 'potstill.db'}")
     before = time.process_time()
-    version = build(database, folder, _TASK, CurateSettings())
+    version = build(database, folder, TASK, CurateSettings())
     spent = time.process_time() - before
     database.close()
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
