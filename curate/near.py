@@ -123,6 +123,7 @@ def leaders(count: int, pairs: Pairs, order: Sequence[int] | Indices) -> Indices
     for node in chosen[has_neighbours[chosen]].tolist():
         if not gone[node]:
             gone[neighbours[starts[node] : starts[node + 1]]] = True
+    gone &= leader >= 0
     leader[gone] = -1
     is_kept = leader >= 0
     explains = np.flatnonzero(gone[nodes] & is_kept[others])

@@ -7,8 +7,12 @@ from curate.certificate import Overlap, find_overlap
 from curate.duplicates import Wording
 from curate.settings import CurateSettings
 
+PASSAGE = st.sampled_from([" ".join(f"{letter}{number}" for number in range(9)) for letter in "pq"])
 WORD = st.sampled_from(["alpha", "beta", "gam", "delta", "eps", "ze", "eta", "theta", "io"])
 TEXTS = st.lists(st.lists(WORD, max_size=12).map(" ".join), min_size=1, max_size=20)
+
+
+PROMPTS = st.lists(st.lists(PASSAGE | WORD, max_size=12).map(" ".join), min_size=1, max_size=20)
 
 
 def overlap_of(train: list[str], held_out: list[str], settings: CurateSettings) -> Overlap:
@@ -35,23 +39,53 @@ def test_the_join_finds_exactly_what_comparing_all_with_all_finds(
 ) -> None:
     chosen = CurateSettings(split_threshold=threshold, near_threshold=1.0, contradiction_threshold=1.0)
     found = overlap_of(train, held_out, chosen)
-    near, shared = set(), set()
-    distinct = {*train, *held_out}
-    common = {
-        gram for text in held_out for gram in eights(text) if sum(gram in eights(other) for other in distinct) >= 5
+    near = {
+        row
+        for row, text in enumerate(train)
+        if any(len(grams(text) & grams(other)) >= threshold * len(grams(text) | grams(other)) for other in held_out)
     }
+    assert found.exact == {row for row, text in enumerate(train) if text in held_out}
+    assert found.near == near
+
+
+def own(text: str, common: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The 8-grams of what is left without common ones; a rest of 4 words or more that has none counts as one."""
+    words = text.split()
+    cut = {start + step for start in range(len(words) - 7) if tuple(words[start : start + 8]) in common for step in range(8)}
+    found = {tuple(words[start : start + 8]) for start in range(len(words) - 7) if not cut & set(range(start, start + 8))}
+    rest = tuple(word for place, word in enumerate(words) if place not in cut)
+    return found or ({rest} if cut and len(rest) >= 4 else set())
+
+
+@settings(deadline=None, max_examples=50)
+@given(PROMPTS, PROMPTS)
+def test_shared_words_are_counted_without_what_many_inputs_say(train: list[str], held_out: list[str]) -> None:
+    distinct = {*train, *held_out}
+    of_eval = {gram for text in held_out for gram in eights(text)}
+    common = {gram for gram in of_eval if sum(gram in eights(text) for text in distinct) >= 5}
+    shared = set()
     for row, text in enumerate(train):
         for other in held_out:
-            if len(grams(text) & grams(other)) >= threshold * len(grams(text) | grams(other)):
-                near.add(row)
-            mine, theirs = eights(text) - common, eights(other) - common
+            mine, theirs = own(text, common), own(other, common)
             if not mine or not theirs:
                 mine, theirs = eights(text), eights(other)
             if len(mine & theirs) > 0.3 * min(len(mine), len(theirs)):
                 shared.add(row)
-    assert found.exact == {row for row, text in enumerate(train) if text in held_out}
-    assert found.near == near
-    assert found.ngram8 == shared
+    assert overlap_of(train, held_out, CurateSettings()).ngram8 == shared
+
+
+def test_prompts_that_quote_the_same_passages_overlap_only_when_they_ask_the_same() -> None:
+    passages = [" ".join(f"passage{number}word{place}" for place in range(60)) for number in range(6)]
+
+    def prompt(number: int, question: str) -> str:
+        return f"{passages[number % 6]} {passages[(number + 1) % 6]} {question}"
+
+    train = [prompt(number, " ".join(f"asked{number}as{place}" for place in range(6 + number % 9))) for number in range(60)]
+    held_out = [prompt(number, " ".join(f"eval{number}as{place}" for place in range(6 + number % 9))) for number in range(6)]
+    leaked = f"{passages[3]} {passages[5]} " + " ".join(f"eval2as{place}" for place in range(8))
+    assert overlap_of(
+        [*train, leaked], held_out, CurateSettings(split_threshold=0.95, near_threshold=1.0, contradiction_threshold=1.0)
+    ).ngram8 == {60}
 
 
 def test_a_quoted_eval_text_is_found_by_its_words_alone() -> None:

@@ -27,6 +27,13 @@ def test_text_without_words_stays_itself() -> None:
         ("It is 1.5 m", "It is 15 m"),
         ("I can log in", "I cannot log in"),
         ("It works", "It doesn’t work"),
+        ("Ich kann mich anmelden", "Ich kann mich nicht anmelden"),
+        ("Je veux être appelé", "Je ne veux pas être appelé"),
+        ("Puedo entrar en mi cuenta", "Nunca puedo entrar en mi cuenta"),
+        ("Voglio il rimborso", "Non voglio il rimborso"),
+        ("Consigo entrar na conta", "Não consigo entrar na conta"),
+        ("Não consigo", "Na\u0303o consigo nem entrar"),
+        ("Ik kan inloggen", "Ik kan niet inloggen"),
     ],
 )
 def test_numbers_and_negations_are_critical(left: str, right: str) -> None:
@@ -35,3 +42,8 @@ def test_numbers_and_negations_are_critical(left: str, right: str) -> None:
 
 def test_the_order_of_numbers_is_not_critical() -> None:
     assert critical("from 3 to 5, not 7") == critical("not 7: 5 to 3")
+
+
+def test_what_two_languages_say_without_negating_is_not_critical() -> None:
+    assert critical("ne voglio due") == critical("voglio due")
+    assert critical("Na\u0303o sei") == critical("Não sei")
