@@ -213,7 +213,7 @@ def _blocks(prompts: Sequence[Prompt], copies: Sequence[int]) -> list[_Block]:
     if not prompts:
         return []
     pieces = np.concatenate([prompt.pieces for prompt in prompts])
-    rows = np.repeat(np.arange(len(prompts), dtype=np.int64), [len(prompt.pieces) for prompt in prompts])
+    rows = np.repeat(np.arange(len(prompts), dtype=np.int32), [len(prompt.pieces) for prompt in prompts])
     words, part = (np.concatenate([getattr(prompt, name) for prompt in prompts]) for name in ("words", "part"))
     values, first, column = np.unique(pieces, return_index=True, return_inverse=True)
     counts = np.bincount(column, weights=np.array(copies)[rows])
@@ -224,7 +224,7 @@ def _blocks(prompts: Sequence[Prompt], copies: Sequence[int]) -> list[_Block]:
         found[rows[order[starts[place] : starts[place + 1]]].tobytes()].append(place)
     blocks = []
     for held, places in found.items():
-        mask = _mask(np.frombuffer(held, dtype=np.int64), len(prompts))
+        mask = _mask(np.frombuffer(held, dtype=np.int32), len(prompts))
         by_part = [0, 0]
         for place in places:
             by_part[int(part[first[place]])] += int(words[first[place]])

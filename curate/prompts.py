@@ -25,7 +25,7 @@ SYSTEM, TALK = 0, 1
 
 OPENING = 24
 """Words of a prompt that count as its opening."""
-_MOST_CHARACTERS = 40_000
+_MOST_CHARACTERS = 20_000
 _LETTERS_A_WORD = 5
 _SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
 _DIGITS = re.compile(r"\d+")
@@ -33,10 +33,11 @@ _CALENDAR = re.compile(
     r"\b(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\b|\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?"
     r"|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b"
 )
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
 _SYSTEM_ROLES = ("system", "developer")
 
 Hashes = npt.NDArray[np.uint64]
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +79,9 @@ def read_prompt(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prom
             parted += [part] * len(hashes)
             opening = opening or tuple(hashes[:OPENING].tolist())
     if not parts:
-        return Prompt(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64), ())
+        return Prompt(np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32), ())
     pieces, first = np.unique(np.concatenate([hashes for hashes, _ in parts]), return_index=True)
-    return Prompt(pieces, np.concatenate([words for _, words in parts])[first], np.array(parted, np.int64)[first], opening)
+    return Prompt(pieces, np.concatenate([words for _, words in parts])[first], np.array(parted, np.int32)[first], opening)
 
 
 def texts_of(messages: Sequence[Message], tools: Sequence[Tool], part: int) -> list[str]:
@@ -104,14 +105,14 @@ def word_count(prompt: Prompt, part: int) -> int:
     return int(prompt.words[prompt.part == part].sum())
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=256)
 def _pieces(text: str, part: int) -> tuple[Hashes, Counts]:
     hashes: list[int] = []
     words: list[int] = []
     for segment in segments_of(text, part):
         hashes += segment.pieces
         words += [_weight(segment.words)] if len(segment.words) <= 4 else [1] * len(segment.pieces)
-    return np.array(hashes, dtype=np.uint64), np.array(words, dtype=np.int64)
+    return np.array(hashes, dtype=np.uint64), np.array(words, dtype=np.int32)
 
 
 def _weight(words: Sequence[str]) -> int:
@@ -119,17 +120,23 @@ def _weight(words: Sequence[str]) -> int:
     return max(len(words), sum(map(len, words)) // _LETTERS_A_WORD if not words[0].isascii() else 0)
 
 
-@lru_cache(maxsize=65_536)
 def _flat(segment: str) -> tuple[str, ...]:
     flat = _DIGITS.sub("0", _CALENDAR.sub("§d", normalise(mask(segment))))
     return tuple(flat.split()) if any(letter.isalnum() for letter in flat) else ()
 
 
-def _hashes(words: Sequence[str], part: int) -> Iterator[int]:
-    for start in range(max(1, len(words) - 3)):
-        yield _hash(" ".join(words[start : start + 4]), part)
+def _hashes(words: Sequence[str], part: int) -> list[int]:
+    length = min(4, len(words))
+    single = np.array([_word_hash(word) for word in words], dtype=np.uint64)
+    count = len(words) - length + 1
+    hashes = single[:count] + np.uint64(2 * length + part)
+    for step in range(1, length):
+        hashes = hashes * _PRIME + single[step : count + step]
+    hashes = (hashes ^ (hashes >> np.uint64(31))) * _PRIME
+    found: list[int] = (hashes ^ (hashes >> np.uint64(29))).tolist()
+    return found
 
 
-@lru_cache(maxsize=262_144)
-def _hash(text: str, part: int) -> int:
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8, salt=bytes([part])).digest(), "big")
+@lru_cache(maxsize=65_536)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")
