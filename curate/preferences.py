@@ -12,10 +12,9 @@ from capture.errors import StoreError
 from capture.messages import Message
 from capture.offered import Tool
 from curate.examples import messages_of, prompt_of, tools_from, tools_of
+from curate.freeze import PREFERENCES as PREFERENCES
 from curate.freeze import read_file
 
-PREFERENCES = "preferences.jsonl"
-"""The file of a version that holds its preferences; a version without any has none."""
 EDIT, REJECTION, AB, BEST_OF_N, IMPORTED = "edit", "rejection", "ab", "best_of_n", "import"
 """Who preferred: a reviewer's edit over the answer, an answer over one that was rejected, the winner of an A/B test, a judge
 among several answers, a data set of the team."""
