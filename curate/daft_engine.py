@@ -6,8 +6,10 @@ depend on how it cuts), so the result is that of the local engine byte for byte.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +130,15 @@ def _join_cluster(address: str) -> None:
         return
     # A path of its own and short: Ray puts sockets into it, whose names may have 107 characters.
     folder = tempfile.mkdtemp(prefix="ray-")
+    atexit.register(_leave, folder)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING, _temp_dir=folder)
+
+
+def _leave(folder: str) -> None:
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)  # its last processes may still write here
 
 
 def _batch_function(function: Callable[..., Any], returns: Any) -> Callable[..., Any]:
