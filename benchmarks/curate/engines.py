@@ -26,8 +26,6 @@ from curate.engine import engine_for
 from curate.near import find_near
 from curate.settings import ENGINES, CurateSettings
 
-_NOT_LOCAL = "daft"
-
 
 def compared(folder: Path, rows: int, exchanges: int, tell: Tell) -> dict[str, Any]:
     """Hashes, CPU seconds and memory by engine; `identical` when all ran and all hashes agree."""
@@ -53,12 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = CurateSettings(engine=options.engine)
     database = open_database(f"sqlite:///{options.store / 'potstill.db'}")
     version = datasets.build(database, options.store, build.TASK, settings)
-    ran = (_NOT_LOCAL in sys.modules) == (options.engine != "local")
+    ran = _at_work() == options.engine
     database.close()
     kept = find_near(batches(options.rows), settings, engine_for(settings)).kept
     near = blake2b(kept.tobytes(), digest_size=16).hexdigest()
     print(json.dumps({"dataset": version.hash, "near": near, "ran": ran, **apart.spent()}), flush=True)
     return 0
+
+
+def _at_work() -> str:
+    """The engine that this process has used until now."""
+    if "daft" not in sys.modules:
+        return "local"
+    import ray
+
+    return "ray" if ray.is_initialized() else "daft"
 
 
 if __name__ == "__main__":
