@@ -35,7 +35,7 @@ class CurateSettings:
     """Most word 8-grams that a train and an eval example may share, as part of the shorter one."""
     contradictions: str = "majority"
     """Which of several targets of one input stays: majority, newest (teacher), judge, person (all wait for a review) or drop."""
-    per_unit_cap_share: float = 0.2
+    per_unit_cap_share: float = 0.01
     """Most of the examples that one unit (a user, a conversation) may give, once there are 1 / this many units; with fewer, twice
     a fair share. 1 switches it off."""
     per_session_cap: int = 0
