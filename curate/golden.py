@@ -22,8 +22,6 @@ from curate.examples import EDIT, IMPORTED, Example, example_id, messages_of, to
 from curate.selection import Candidate
 from curate.splits import GOLDEN
 
-GOLDEN_FILE = "golden.jsonl"
-
 
 @dataclass(frozen=True, slots=True)
 class Golden:
