@@ -1,0 +1,74 @@
+"""`potstill dataset check` on a dataset built from real traffic."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from capture.database import open_database
+from capture.errors import NotFoundError
+from capture.settings import Settings, load_settings
+from curate.datasets import build, get_version, load_split
+from curate.settings import CurateSettings
+from potstill.commands import add_noun, dataset_check
+from potstill.output import Output
+from tests.curate.sending import Traffic, mails
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A store in the current folder with a dataset version of 60 mails, and 5 mails that came later."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("POTSTILL_CONFIG", raising=False)
+    settings = load_settings(environ={})
+    (settings.data_folder / "spool").mkdir(parents=True)
+    database = open_database(settings.database_url, is_checkpointer=True)
+    traffic = Traffic(database, settings.data_folder / "spool")
+    traffic.send(mails(60))
+    build(database, settings.data_folder, "mail", CurateSettings())
+    traffic.send(mails(5, first=100))
+    database.close()
+    return settings
+
+
+def check(settings: Settings, *arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    dataset_check.add_commands(add_noun(parser.add_subparsers(), "dataset", help="curated"))
+    found = parser.parse_args(["dataset", "check", "mail", *arguments])
+    assert found.run(found, settings, Output(as_json="--json" in arguments)) == 0
+
+
+def test_a_file_is_checked_line_by_line_and_bad_lines_are_told(
+    house: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = open_database(house.database_url)
+    held = load_split(get_version(database, "mail"), "val")[0]
+    database.close()
+    rows = [{"text": held.messages[-1].text}, {"text": "what is the weather in rome"}]
+    path = tmp_path / "new.jsonl"
+    path.write_text("\n".join([*map(json.dumps, rows), "{broken"]), "utf-8")
+    check(house, str(path), "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert (said["task"], said["version"], said["checked"]) == ("mail", 1, 2)
+    assert said["matches"] == {"line 1": {"kind": "exact", "split": "val", "example": held.id, "similarity": 1.0}}
+    assert said["bad_lines"] == {"3": "it is no JSON"}
+    check(house, str(path))
+    shown = capsys.readouterr()
+    assert "1 of 2 inputs are in mail/v1 already (0 in train, 1 in val, 0 in test); 1 line left out" in shown.out
+    assert "Line 3 was left out" in shown.out + shown.err
+
+
+def test_captured_exchanges_are_checked_by_filter(house: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    check(house, "--filter", "", "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert said["checked"] == 65
+    assert len(said["matches"]) == 60
+    assert {match["kind"] for match in said["matches"].values()} == {"exact"}
+
+
+def test_a_file_that_is_not_there_is_named(house: Settings) -> None:
+    with pytest.raises(NotFoundError, match=r"nowhere\.jsonl cannot be read"):
+        check(house, "nowhere.jsonl")
