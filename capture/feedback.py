@@ -235,6 +235,27 @@ def scores(database: Database, task: str, flag_revisions: Sequence[int]) -> list
         return [Score(*row) for row in found]
 
 
+def values(database: Database, name: str, filter: Filter) -> dict[str, float]:
+    """The mean over people of the boolean or number `name` that counts for each exchange that matches, by exchange id.
+
+    What is said of an exchange itself goes before what is said of its session.
+    """
+    matches = _MATCHES.format(where=filter.where(is_sqlite=database.is_sqlite)) if filter.text else "1 = 1"
+    wanted = f"t.place = 1 AND t.name = :score_name AND t.value IS NOT NULL AND {matches}"
+    sql = (
+        f"WITH {_TOLD} SELECT e.id, AVG(t.value) FROM told AS t JOIN exchanges AS e "  # noqa: S608  names, values are bound
+        f"ON e.session_name = t.session_name AND e.session_name <> '' WHERE t.exchange_id = '' AND {wanted} GROUP BY e.id",
+        f"WITH {_TOLD} SELECT e.id, AVG(t.value) FROM told AS t JOIN exchanges AS e "  # noqa: S608
+        f"ON e.id = t.exchange_id WHERE {wanted} GROUP BY e.id",
+    )
+    found: dict[str, float] = {}
+    with database.read() as connection:
+        for one in sql:
+            rows = connection.execute(text(one), {**filter.params, "score_name": name})
+            found |= {row[0]: float(row[1]) for row in rows}
+    return found
+
+
 def unmatched(database: Database) -> int:
     """How many are about an exchange or a session that the store does not have, or not yet."""
     sql = """SELECT COUNT(*) FROM feedback AS f WHERE

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,17 @@ from sqlalchemy import Connection, Row, text
 
 from capture import clock, ids
 from capture.database import Database
-from capture.errors import NotEnoughError, NotFoundError, StoreError
-from curate.bill import bill_in_words, make_bill
+from capture.errors import NotFoundError, StoreError
 from curate.examples import Example as Example
 from curate.examples import from_line
-from curate.freeze import MANIFEST, hashed, read_file, to_json, version_folder, write_folder
-from curate.selection import Progress, require_task, select
+from curate.freeze import MANIFEST, read_file, to_json, version_folder, write_folder
+from curate.selection import Progress, require_task
 from curate.settings import CurateSettings
-from curate.splits import SPLITS
+from curate.splits import SPLITS, TRAIN
+from curate.task_aliases import canonical, expand
 
 if TYPE_CHECKING:
-    from curate.draft import Draft
+    from curate.building import MadeVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +47,34 @@ class DatasetVersion:
 
 
 def build(
-    database: Database, folder: Path, task: str, settings: CurateSettings, *, on_progress: Progress | None = None
+    database: Database,
+    folder: Path,
+    task: str,
+    settings: CurateSettings,
+    *,
+    forced: str = "",
+    on_progress: Progress | None = None,
 ) -> DatasetVersion:
     """Builds and freezes the next version of `task` in the data folder `folder`.
 
-    Equal content gives the latest version again instead of a new one, its files restored where they were lost. `on_progress`
-    is told stage, done and total. NotFoundError for an unknown task, NotEnoughError with the bill when too little is left,
-    GateError when train and eval overlap, StoreError while another build of the task is under way.
+    Equal content gives the latest version again instead of a new one, its files restored where they were lost. `forced` says
+    why answers stay whose terms would leave them out. `on_progress` is told stage, done and total. NotFoundError for an unknown
+    task, NotEnoughError with the bill when too little is left, GateError when train and eval overlap, StoreError while another
+    build of the task is under way.
     """
-    from curate.draft import make_draft  # numpy; whoever only lists versions does not wait for it
-    from curate.history import read_history
-    from curate.manifest import describe
+    from curate.building import make_version  # numpy; whoever only lists versions does not wait for it
+    from curate.task_names import apply_names
 
     tell = on_progress or _tell_nobody
-    require_task(database, task)
+    apply_names(database, on_progress=tell)
+    task = canonical(database, task)
+    tags = expand(database, task)
+    require_task(database, task, tags)
     with _alone(version_folder(folder, task, 0).parent, task):
-        history, edits = read_history(database, task)
-        selection = select(database, task, settings, edits, tell)
-        if not selection.candidates:
-            bill = make_bill(len(selection.dropped), 0, Counter(selection.dropped.values()))
-            raise NotEnoughError(f"Task {task!r} gives no examples: {bill_in_words(bill)}.", _next_step(settings))
-        draft = make_draft(selection.candidates, history, settings, tell)
-        manifest, files = describe(task, settings, selection, draft)
-        _require_enough(manifest, settings)
+        made = make_version(database, task, tags, settings, forced, tell, lambda name: _train_of(database, name))
+        earlier = versions(database, task)
         tell("write", 0, 1)
-        version = _freeze(database, folder, hashed(manifest, files), files, draft)
+        version = _freeze(database, folder, made, earlier)
         tell("write", 1, 1)
     return version
 
@@ -106,49 +108,32 @@ def load_split(version: DatasetVersion, split: str) -> list[Example]:
     return [from_line(line, version.task, split) for line in lines.split("\n") if line]
 
 
-def _freeze(
-    database: Database, data_folder: Path, manifest: dict[str, Any], files: Mapping[str, str], draft: Draft
-) -> DatasetVersion:
-    from curate.history import write_examples, write_splits
+def _train_of(database: Database, task: str) -> list[Example]:
+    return load_split(get_version(database, task), TRAIN)
 
-    task = manifest["task"]
-    earlier = versions(database, task)
+
+def _freeze(database: Database, data_folder: Path, made: MadeVersion, earlier: Sequence[DatasetVersion]) -> DatasetVersion:
+    from curate.building import remember
+
+    task, manifest = made.manifest["task"], made.manifest
     if earlier and earlier[-1].hash == manifest["hash"]:
         same = earlier[-1]
         if not (same.folder / MANIFEST).is_file():
-            write_folder(same.folder, {**manifest, "number": same.number}, files)
+            write_folder(same.folder, {**manifest, "number": same.number}, made.files)
         with database.write() as connection:
-            write_examples(connection, task, draft)
+            remember(connection, made, same.number)
         return same
     number = earlier[-1].number + 1 if earlier else 1
     manifest = {**manifest, "number": number}
     folder = version_folder(data_folder, task, number)
-    write_folder(folder, manifest, files)
+    write_folder(folder, manifest, made.files)
     train, val, test = (manifest["counts"][split] for split in SPLITS)
     now_us = clock.now_us()
     version = DatasetVersion(ids.new_id("dsv"), task, number, manifest["hash"], train, val, test, folder, manifest, now_us)
     with database.write() as connection:
-        write_splits(connection, task, draft, number)
-        write_examples(connection, task, draft)
+        remember(connection, made, number)
         _insert(connection, version)
     return version
-
-
-def _require_enough(manifest: Mapping[str, Any], settings: CurateSettings) -> None:
-    counts = manifest["counts"]
-    if manifest["bill"]["kept"] >= settings.minimum_examples and all(counts.values()):
-        return
-    sides = ", ".join(f"{split} {count}" for split, count in counts.items())
-    raise NotEnoughError(
-        f"Task {manifest['task']!r} gives {manifest['bill']['kept']} examples ({sides}), and a version needs "
-        f"{settings.minimum_examples} and one in each split: {bill_in_words(manifest['bill'])}.",
-        _next_step(settings),
-    )
-
-
-def _next_step(settings: CurateSettings) -> str:
-    widen = ", widen filter" if settings.filter else ""
-    return f"Send more traffic of this task{widen}, or lower minimum_examples in section [curate]."
 
 
 def _insert(connection: Connection, version: DatasetVersion) -> None:

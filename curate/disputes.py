@@ -15,6 +15,8 @@ from curate.contradictions import Contradiction
 from curate.history import read_history
 from curate.selection import Candidate, Progress, require_task, select
 from curate.settings import CurateSettings
+from curate.targets import read_targets
+from curate.task_aliases import expand
 from curate.templates import read_input
 
 
@@ -50,11 +52,12 @@ class Dispute:
 
 def disputes(database: Database, task: str, settings: CurateSettings, on_progress: Progress) -> list[Dispute]:
     """The contradictions among all that `task` was asked, those of most exchanges first; NotFoundError for an unknown task."""
-    require_task(database, task)
-    history, targets = read_history(database, task)
+    tags = expand(database, task)
+    require_task(database, task, tags)
+    history = read_history(database, task)
     rows = [
         candidate
-        for candidate in select(database, task, settings, targets, on_progress).candidates
+        for candidate in select(database, tags, read_targets(database, task), settings, on_progress).candidates
         if candidate.exchange_id not in history.rejected
     ]
     rows.sort(key=lambda candidate: candidate.exchange_id)

@@ -1,27 +1,35 @@
 """From candidates to a draft: what is kept, in which split, and for everything else exactly one reason.
 
-Pure: the same candidates, history and settings give the same draft.
+Pure: the same candidates, history and settings give the same draft, on every engine.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from capture.errors import GateError
-from curate import contradictions, duplicates, splits
+from curate import contradictions, doubts, duplicates, sampling, splits
+from curate.caps import SESSION_CAP, UNIT_CAP, over_cap, over_session_cap
 from curate.certificate import Overlap, find_overlap
 from curate.contradictions import Contradiction
-from curate.duplicates import Comparison, Wording
+from curate.doubts import Doubts
+from curate.duplicates import Comparison, Settle, Wording
+from curate.engine import LOCAL, Engine
+from curate.examples import Example
+from curate.hardness import hardness
+from curate.look_alikes import marks
+from curate.mix_in import NOTHING, MixIn, pick_mix_in
 from curate.selection import Candidate, Progress
 from curate.settings import CurateSettings
 from curate.templates import Template, read_input
 
-CONTRADICTION, REJECTED, UNIT_CAP = "contradiction", "rejected_in_review", "unit_cap"
+CONTRADICTION, REJECTED, DISPUTED, PINNED = "contradiction", "rejected_in_review", "disputed_in_review", "golden"
+POISONED, WRONG_ANSWER = "poisoned", "wrong_answer"
 BRIDGES_EVAL, OVERLAP = "bridges_eval", "overlap"
-_UNITS_FOR_CAP = 10
+SHOWN = (CONTRADICTION, REJECTED, DISPUTED, POISONED, WRONG_ANSWER)
+"""Reasons of candidates that a person may want to decide about after all: Review shows them beside those that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +37,16 @@ class History:
     """What earlier versions and reviews decided.
 
     `kept` maps exchanges of the latest version to their split, `sides` input keys of all versions to theirs; `accepted` are
-    exchanges whose target a person confirmed or wrote, `rejected` those that a person threw out.
+    exchanges whose target a person confirmed or wrote, `rejected` those that people threw out, and about those `disputed` they
+    do not agree. `pinned` are the inputs of the golden set.
     """
 
     kept: Mapping[str, str] = field(default_factory=dict)
     sides: Mapping[str, str] = field(default_factory=dict)
     accepted: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
+    disputed: frozenset[str] = frozenset()
+    pinned: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,63 +61,103 @@ class Drop:
 class Draft:
     """`splits` has an entry for every candidate that is kept and `dropped` for every other, by exchange id.
 
-    `clusters` gives for kept candidates how many candidates they stand for; `said` the comparable form of each target.
+    `clusters` gives for kept candidates how many candidates they stand for; `said` the comparable form of each target, and
+    `look_alikes` the mark of each one that Review shows (see `curate.look_alikes`). `wordings` are what of each candidate is
+    compared.
     """
 
     candidates: tuple[Candidate, ...]
     splits: Mapping[str, str]
     dropped: Mapping[str, Drop]
     template: Template
+    wordings: tuple[Wording, ...]
     said: Mapping[str, str]
     contradictions: tuple[Contradiction, ...]
     disagreements: tuple[tuple[str, str], ...]
+    doubts: Doubts
     clusters: Mapping[str, int]
+    look_alikes: Mapping[str, str]
     crowded: int
+    largest_cluster: int
     sessions_apart: int
     largest_group: int
     certificate: Mapping[str, int]
+    mix_in: MixIn
 
 
-def make_draft(candidates: Sequence[Candidate], history: History, settings: CurateSettings, on_progress: Progress) -> Draft:
-    """Resolves contradictions, removes duplicates, caps units, splits and certifies. `candidates` must not be empty.
+def make_draft(
+    candidates: Sequence[Candidate],
+    history: History,
+    settings: CurateSettings,
+    on_progress: Progress,
+    *,
+    engine: Engine = LOCAL,
+    settle: Settle | None = None,
+    others: Mapping[str, Sequence[Example]] | None = None,
+) -> Draft:
+    """Resolves contradictions, removes duplicates, caps, samples, splits and certifies. `candidates` must not be empty.
 
-    GateError when train and eval still overlap after every offender was removed.
+    `others` are train examples of other tasks that may be mixed in. GateError when train and eval still overlap after every
+    offender was removed.
     """
-    rows = sorted(candidates, key=lambda candidate: candidate.exchange_id)
+    own = sorted(candidates, key=lambda candidate: candidate.exchange_id)
+    rows = [*own, *history.pinned]  # pinned inputs are compared with all others, and go nowhere themselves
+    pinned = {candidate.input_key: candidate.exchange_id for candidate in history.pinned}
     dropped: dict[int, Drop] = {
-        row: Drop(REJECTED) for row, candidate in enumerate(rows) if candidate.exchange_id in history.rejected
+        row: Drop(PINNED, pinned[candidate.input_key]) for row, candidate in enumerate(own) if candidate.input_key in pinned
     }
+    for row, candidate in enumerate(own):
+        if candidate.exchange_id in history.rejected | history.disputed:
+            dropped.setdefault(row, Drop(REJECTED if candidate.exchange_id in history.rejected else DISPUTED))
     on_progress("find the template", 0, len(rows))
     said = contradictions.answers([candidate.answer for candidate in rows])
-    template, wordings = duplicates.read_wordings([read_input(candidate.messages, candidate.tools) for candidate in rows], said)
+    inputs = [read_input(candidate.messages, candidate.tools) for candidate in rows]
+    template, wordings = duplicates.read_wordings(inputs, said, settle)
     on_progress("compare inputs", 0, len(rows))
-    comparison = duplicates.compare(wordings, settings)
-    rank = _rank(rows, history)
-    resolved = _resolve(rows, comparison, said, rank, history, settings, dropped)
-    removals = duplicates.find_duplicates(comparison, _alive(rows, dropped), said, rank)
-    dropped |= {row: Drop(removal.reason, rows[removal.kept].exchange_id) for row, removal in removals.items()}
-    dropped |= {row: Drop(UNIT_CAP) for row in _over_cap(rows, _alive(rows, dropped), rank, settings)}
+    comparison = duplicates.compare(wordings, settings, engine)
+    rank = _rank(own, history)
+    on_progress("doubt targets", 0, len(rows))
+    doubted = doubts.find(own, wordings, said, comparison, _alive(own, dropped), history.accepted, settings)
+    dropped |= {row: Drop(POISONED) for row in doubted.poisoned if settings.poisoned == "drop"}
+    dropped |= {row: Drop(WRONG_ANSWER) for row in doubted.suspects if settings.wrong_answers == "drop" and row not in dropped}
+    resolved = _resolve(own, comparison, said, rank, history, settings, dropped)
+    removals = duplicates.find_duplicates(comparison, _alive(own, dropped), said, rank)
+    dropped |= {row: Drop(removal.reason, own[removal.kept].exchange_id) for row, removal in removals.items()}
+    on_progress("sample", 0, len(rows))
+    _limit(own, wordings, said, rank, history, settings, dropped)
     on_progress("split", 0, len(rows))
-    kept = _alive(rows, dropped)
-    placed, apart, largest_group = _split(rows, kept, comparison, history, settings)
+    kept = _alive(own, dropped)
+    by_node = {node: row for node, members in enumerate(comparison.rows) for row in members if row in set(kept)}
+    disputed = _disputed(resolved, duplicates.disagreements(comparison, by_node, said), doubted)
+    split = _split(rows, [*kept, *range(len(own), len(rows))], comparison, wordings, said, disputed, history, settings)
+    placed = {row: side for row, side in split.sides.items() if row < len(own)}
     dropped |= {row: Drop(BRIDGES_EVAL) for row in kept if not placed[row]}
     on_progress("certify", 0, len(rows))
-    certificate = _certify(wordings, placed, dropped, settings)
-    final = {row: split for row, split in placed.items() if row not in dropped}
-    by_node = {node: row for node, members in enumerate(comparison.rows) for row in members if row in final}
+    held_out = [row for row, side in split.sides.items() if side in (splits.VAL, splits.TEST, splits.GOLDEN)]
+    mixed, certificate = _certify(rows, wordings, placed, held_out, dropped, others or {}, settings, engine)
+    final = {row: side for row, side in placed.items() if row not in dropped}
+    by_node = {node: row for node, row in by_node.items() if row in final}
+    ids = [candidate.exchange_id for candidate in own]
+    shown = [row for row in range(len(own)) if row in final or dropped[row].reason in SHOWN]
+    shown.sort(key=rank.__getitem__)
     return Draft(
-        tuple(rows),
-        {rows[row].exchange_id: split for row, split in final.items()},
-        {rows[row].exchange_id: drop for row, drop in sorted(dropped.items())},
+        tuple(own),
+        {ids[row]: side for row, side in final.items()},
+        {ids[row]: drop for row, drop in sorted(dropped.items())},
         template,
-        {candidate.exchange_id: answer for candidate, answer in zip(rows, said, strict=True)},
+        tuple(wordings[: len(own)]),
+        dict(zip(ids, said, strict=False)),
         tuple(resolved),
-        tuple((rows[a].exchange_id, rows[b].exchange_id) for a, b in duplicates.disagreements(comparison, by_node, said)),
-        _cluster_sizes(rows, dropped),
+        tuple((ids[a], ids[b]) for a, b in duplicates.disagreements(comparison, by_node, said)),
+        doubted,
+        _cluster_sizes(own, dropped),
+        _marks(ids, said, comparison, resolved, shown),
         comparison.crowded,
-        apart,
-        largest_group,
+        comparison.largest,
+        split.sessions_apart,
+        split.largest_group,
         certificate,
+        mixed,
     )
 
 
@@ -133,35 +184,66 @@ def _resolve(
     rows: Sequence[Candidate], comparison: Comparison, said: Sequence[str], rank: Sequence[int], history: History,
     settings: CurateSettings, dropped: dict[int, Drop],
 ) -> list[Contradiction]:  # fmt: skip
-    is_accepted = [candidate.exchange_id in history.accepted for candidate in rows]
-    newest = [candidate.started_us for candidate in rows]
     found = contradictions.resolve(
-        comparison, _alive(rows, dropped), said, rank, is_accepted, newest, settings.contradiction_threshold
+        comparison,
+        _alive(rows, dropped),
+        said,
+        rank,
+        [candidate.exchange_id in history.accepted for candidate in rows],
+        [candidate.started_us for candidate in rows],
+        settings.contradiction_threshold,
+        settings.contradictions,
+        [candidate.teacher_model for candidate in rows],
+        [candidate.score for candidate in rows],
     )
     for contradiction in found:
-        dropped |= {row: Drop(CONTRADICTION, rows[contradiction.winner].exchange_id) for row in contradiction.losers}
+        winner = "" if contradiction.winner is None else rows[contradiction.winner].exchange_id
+        dropped |= {row: Drop(CONTRADICTION, winner) for row in contradiction.losers}
     return found
 
 
-def _over_cap(rows: Sequence[Candidate], alive: Sequence[int], rank: Sequence[int], settings: CurateSettings) -> list[int]:
-    units = Counter(rows[row].unit for row in alive if rows[row].unit)
-    if len(units) < _UNITS_FOR_CAP:
-        return []
-    cap = max(1, math.ceil(settings.per_unit_cap_share * len(alive)))
-    taken: Counter[str] = Counter()
-    over = []
-    for row in sorted(alive, key=rank.__getitem__):
-        unit = rows[row].unit
-        taken[unit] += 1
-        if unit and taken[unit] > cap:
-            over.append(row)
-    return over
+def _limit(
+    rows: Sequence[Candidate], wordings: Sequence[Wording], said: Sequence[str], rank: Sequence[int], history: History,
+    settings: CurateSettings, dropped: dict[int, Drop],
+) -> None:  # fmt: skip
+    """Caps sessions and units, then samples down to the size that the settings allow."""
+    standing = {
+        row for row, candidate in enumerate(rows)
+        if history.kept.get(candidate.exchange_id, splits.TRAIN) != splits.TRAIN or candidate.exchange_id in history.accepted
+    }  # fmt: skip
+    sessions, times = [candidate.session for candidate in rows], [candidate.started_us for candidate in rows]
+    over = over_session_cap(sessions, times, _alive(rows, dropped), settings.per_session_cap, standing)
+    dropped |= {row: Drop(SESSION_CAP) for row in over}
+    order = sorted(_alive(rows, dropped), key=rank.__getitem__)
+    over = over_cap([candidate.unit for candidate in rows], order, settings.per_unit_cap_share)
+    dropped |= {row: Drop(UNIT_CAP) for row in over}
+    alive = _alive(rows, dropped)
+    if not settings.max_examples or len(alive) <= settings.max_examples:
+        return
+    labels = sampling.labels_of([rows[row].answer for row in alive], [said[row] for row in alive])
+    qualities = sampling.qualities([rows[row].score for row in alive])
+    pickable = [
+        sampling.Pickable(label, sum(len(message.said) for message in rows[row].messages), quality, wordings[row].varying)
+        for row, label, quality in zip(alive, labels, qualities, strict=True)
+    ]
+    stays = [place for place, row in enumerate(alive) if row in standing]
+    chosen = {alive[place] for place in sampling.choose(pickable, settings.max_examples, 0, stays)}
+    dropped |= {row: Drop(sampling.NOT_SAMPLED) for row in alive if row not in chosen}
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """The side of each row, '' for one that leaves train; how many sessions stayed apart; the size of the largest group."""
+
+    sides: Mapping[int, str]
+    sessions_apart: int
+    largest_group: int
 
 
 def _split(
-    rows: Sequence[Candidate], kept: Sequence[int], comparison: Comparison, history: History, settings: CurateSettings
-) -> tuple[dict[int, str], int, int]:
-    """The split of each kept row, how many sessions stayed apart, and the size of the largest group."""
+    rows: Sequence[Candidate], kept: Sequence[int], comparison: Comparison, wordings: Sequence[Wording], said: Sequence[str],
+    disputed: set[int], history: History, settings: CurateSettings,
+) -> _Split:  # fmt: skip
     place = {row: position for position, row in enumerate(kept)}
     of_node = [[place[row] for row in members if row in place] for members in comparison.rows]
     pairs = [(members[0], other) for members in of_node for other in members[1:]]
@@ -171,32 +253,65 @@ def _split(
         if of_node[left] and of_node[right]
     ]
     groups = splits.components(len(kept), pairs)
-    keys = [rows[row].input_key for row in kept]
-    known = [history.sides.get(key, "") for key in keys]
-    groups, apart = splits.join_sessions(groups, [rows[row].session for row in kept], known, settings)
-    placed = splits.assign(keys, groups, history.sides, settings)
-    return dict(zip(kept, placed, strict=True)), apart, max(Counter(groups).values(), default=0)
+    chosen = [rows[row] for row in kept]
+    keys = [candidate.input_key for candidate in chosen]
+    known = dict(history.sides) | {candidate.input_key: splits.GOLDEN for candidate in history.pinned}
+    groups, apart = splits.join_sessions(
+        groups, [candidate.session for candidate in chosen], [known.get(key, "") for key in keys], settings
+    )
+    hard: list[float] = []
+    if settings.eval_selection == "hard":
+        labels = sampling.labels_of([candidate.answer for candidate in chosen], [said[row] for row in kept])
+        texts, scores = [wordings[row].varying for row in kept], [candidate.score for candidate in chosen]
+        hard = hardness(labels, texts, scores, {place[row] for row in disputed if row in place})
+    later = splits.later_than([candidate.started_us for candidate in chosen], settings.eval_after)
+    sides = splits.assign(keys, groups, known, settings, later=later, hardness=hard)
+    return _Split(dict(zip(kept, sides, strict=True)), apart, max(Counter(groups).values(), default=0))
 
 
 def _certify(
-    wordings: Sequence[Wording], placed: Mapping[int, str], dropped: dict[int, Drop], settings: CurateSettings
-) -> dict[str, int]:
-    """Removes what overlaps from train, then joins again; the last join must find nothing."""
-    held_out = [wordings[row] for row, split in placed.items() if split in (splits.VAL, splits.TEST)]
+    rows: Sequence[Candidate], wordings: Sequence[Wording], placed: Mapping[int, str], held_out: Sequence[int],
+    dropped: dict[int, Drop], others: Mapping[str, Sequence[Example]], settings: CurateSettings, engine: Engine,
+) -> tuple[MixIn, dict[str, int]]:  # fmt: skip
+    """Removes what overlaps from train, mixes in other tasks, then joins again; the last join must find nothing."""
+    held = [wordings[row] for row in held_out]
 
-    def join() -> tuple[list[int], Overlap]:
-        train = [row for row, split in placed.items() if split == splits.TRAIN and row not in dropped]
-        return train, find_overlap([wordings[row] for row in train], held_out, settings)
+    def join(mixed: MixIn) -> tuple[list[int], Overlap]:
+        train = [row for row, side in placed.items() if side == splits.TRAIN and row not in dropped]
+        return train, find_overlap([*(wordings[row] for row in train), *mixed.wordings], held, settings, engine)
 
-    train, overlap = join()
-    if overlap.rows:
-        dropped |= {train[row]: Drop(OVERLAP) for row in sorted(overlap.rows)}
-        _, overlap = join()
+    mixed = NOTHING
+    train, overlap = join(mixed)
+    dropped |= {train[row]: Drop(OVERLAP) for row in sorted(overlap.rows)}
+    if others:
+        keys = frozenset(rows[row].input_key for row in held_out)
+        mixed = pick_mix_in(others, len(train) - len(overlap.rows), held, keys, settings)
+    if overlap.rows or mixed.examples:
+        _, overlap = join(mixed)
     if overlap.rows:
         raise GateError(f"Train and eval overlap: {overlap.counts()}.", "Report this: the certificate must hold by construction.")
-    return overlap.counts()
+    return mixed, overlap.counts()
+
+
+def _disputed(resolved: Sequence[Contradiction], disagreements: Sequence[tuple[int, int]], doubted: Doubts) -> set[int]:
+    return {
+        *(row for contradiction in resolved for row in contradiction.rows),
+        *(row for pair in disagreements for row in pair),
+        *doubted.suspects,
+    }
 
 
 def _cluster_sizes(rows: Sequence[Candidate], dropped: Mapping[int, Drop]) -> dict[str, int]:
     sizes = Counter(drop.because for drop in dropped.values() if drop.reason in (duplicates.EXACT, duplicates.NEAR))
     return {candidate.exchange_id: 1 + sizes[candidate.exchange_id] for candidate in rows if candidate.exchange_id in sizes}
+
+
+def _marks(
+    ids: Sequence[str], said: Sequence[str], comparison: Comparison, resolved: Sequence[Contradiction], shown: Sequence[int]
+) -> dict[str, str]:
+    node_of = {row: node for node, members in enumerate(comparison.rows) for row in members}
+    similar = zip(comparison.loose.a.tolist(), comparison.loose.b.tolist(), strict=True)
+    questions = [[node_of[row] for row in contradiction.rows] for contradiction in resolved]
+    names = [ids[row] for row in shown]
+    found = marks(names, [said[row] for row in shown], [node_of[row] for row in shown], similar, questions)
+    return dict(zip(names, found, strict=True))

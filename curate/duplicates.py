@@ -18,7 +18,7 @@ from curate.near import leaders as leaders
 from curate.near import similar_pairs
 from curate.settings import CurateSettings
 from curate.similarity import Pairs, arrow_texts
-from curate.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine
+from curate.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine_shares
 from curate.wording import Critical, critical, normalise
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -73,10 +73,10 @@ def read_wordings(
     inputs: Sequence[Asked], answers: Sequence[str], settle: Settle | None = None
 ) -> tuple[Template, list[Wording]]:
     """The task's template, as mined or as `settle` decides, and the wording of each input without it."""
-    template = mine(inputs, answers, MINED_SHARE)
+    template, universal = mine_shares(inputs, answers, (MINED_SHARE, UNIVERSAL_SHARE))
     if settle is not None:
         template = settle(template, inputs)
-    universal = replace(mine(inputs, answers, UNIVERSAL_SHARE), context=template.context)
+        universal = replace(universal, context=template.context)
     varying, own = Stripper(template), Stripper(universal)
     found: dict[Asked, Wording] = {}
     for asked in inputs:

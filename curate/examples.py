@@ -55,8 +55,11 @@ def example_id(exchange_id: str) -> str:
     return "eg_" + exchange_id.partition("_")[2]
 
 
-def to_line(example: Example) -> str:
-    """`example` as one line of JSON, in the prompt and completion form of trainers; task and split are the file's."""
+def to_line(example: Example, task: str = "") -> str:
+    """`example` as one line of JSON, in the prompt and completion form of trainers.
+
+    Task and split are the file's; an example that was mixed in from a task other than `task` names its own.
+    """
     row: dict[str, Any] = {
         "id": example.id,
         "exchange_id": example.exchange_id,
@@ -70,6 +73,8 @@ def to_line(example: Example) -> str:
         row["tools"] = tools_of(example.tools)
     if example.target_source != ANSWER:
         row["target_source"] = example.target_source
+    if task and example.task != task:
+        row["task"] = example.task
     if example.terms:
         row["terms"] = example.terms
     return _compact(row)
@@ -81,8 +86,8 @@ def from_line(line: str, task: str, split: str) -> Example:
         row = json.loads(line)
         (answer,) = messages_of(row["completion"])
         return Example(
-            row["id"], row["exchange_id"], task, messages_of(row["prompt"]), answer.text, split, row["input_key"],
-            row["teacher_model"], row["protocol"], answer.tool_calls, tools_from(row.get("tools", ())),
+            row["id"], row["exchange_id"], row.get("task", task), messages_of(row["prompt"]), answer.text, split,
+            row["input_key"], row["teacher_model"], row["protocol"], answer.tool_calls, tools_from(row.get("tools", ())),
             row.get("target_source", ANSWER), row.get("terms", ""),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

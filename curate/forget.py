@@ -27,7 +27,8 @@ from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
 from curate.freeze import CARD, DROPPED, GOLDEN_FILE, MANIFEST, PREFERENCES, TEMPLATE, hashed, to_json, version_folder
-from curate.history import short
+from curate.look_alikes import answer_of
+from curate.review_order import short
 from curate.splits import SPLITS
 from curate.templates import read_input, still_said
 
@@ -141,7 +142,7 @@ def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable
         for start in range(0, len(exchange_ids), _MANY):
             some = {"ids": list(exchange_ids[start : start + _MANY])}
             rows = connection.execute(
-                _among("SELECT task, input_key, target FROM examples WHERE exchange_id IN :ids"), some
+                _among("SELECT task, input_key, target, answer FROM examples WHERE exchange_id IN :ids"), some
             ).all()
             pinned = connection.execute(_among("SELECT task, input_key FROM golden WHERE exchange_id IN :ids"), some).all()
             for table in ("examples", "reviews", "golden", "relabels", "audit_verdicts"):
@@ -174,9 +175,10 @@ def _unsample(connection: Connection, wanted: set[str]) -> int:
 def _unquote(connection: Connection, rows: Sequence[Any]) -> None:
     """Empties the notes of other examples where they quote an erased target."""
     quoted: dict[str, set[str]] = {}
-    for task, _, target in rows:
-        if target.strip():
-            quoted.setdefault(task, set()).add(short(target))
+    for task, _, target, answer in rows:
+        for said in (target, answer_of(answer, target).said):
+            if said.strip():
+                quoted.setdefault(task, set()).add(short(said))
     for task, targets in quoted.items():
         noted = connection.execute(text("SELECT id, note FROM examples WHERE task = :task AND note <> ''"), {"task": task}).all()
         stale = [{"id": id} for id, note in noted if any(target in note for target in targets)]

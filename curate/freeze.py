@@ -29,21 +29,21 @@ def version_folder(data_folder: Path, task: str, number: int) -> Path:
     return data_folder.resolve() / "datasets" / (name or "%20") / f"v{number}"
 
 
-def hashed(manifest: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+def hashed(manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> dict[str, Any]:
     """`manifest` with the hashes of `files` and its own; number and hash do not count, so equal content is seen."""
-    whole = {**manifest, "files": {name: content_hash(text.encode()) for name, text in sorted(files.items())}}
+    whole = {**manifest, "files": {name: content_hash(_bytes(content)) for name, content in sorted(files.items())}}
     whole["hash"] = content_hash(to_json({key: value for key, value in whole.items() if key != "number"}).encode())
     return whole
 
 
-def write_folder(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str]) -> None:
+def write_folder(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
     """Writes everything beside `folder` and renames it into place; what a crashed build left there is replaced."""
     draft = folder.with_name(f".{folder.name}.draft")
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(mode=0o700, parents=True)
-    for name, text in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
-        _write(draft / name, text)
+    for name, content in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
+        _write(draft / name, _bytes(content))
     if folder.exists():
         shutil.rmtree(folder)
     draft.rename(folder)
@@ -66,9 +66,13 @@ def to_json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, separators=None if indent else (",", ":"))
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 

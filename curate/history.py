@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, text
 
 from capture import clock
 from capture.database import Database
-from capture.messages import Message
-from curate.draft import CONTRADICTION, REJECTED, Draft, History
-from curate.examples import EDIT as EDITED
+from curate.draft import Draft, History
 from curate.examples import example_id, prompt_of, tools_of
-from curate.review import ACCEPT, EDIT, REJECT, standing_verdicts
-from curate.selection import Candidate, Target
+from curate.golden import as_candidates, pins
+from curate.review import ACCEPT, EDIT, REJECT, disputed, standing_verdicts
+from curate.review_order import Waiting, order
 
-_LABELS = 50
 _BATCH = 1_000
 
 
-def read_history(database: Database, task: str) -> tuple[History, dict[str, Target]]:
-    """What is already decided about `task`, and the targets that stand in for answers, by exchange id."""
+def read_history(database: Database, task: str, settled: Collection[str] = ()) -> History:
+    """What is already decided about `task`; a person wrote the targets of the exchanges in `settled`."""
     of_task = {"task": task}
     with database.read() as connection:
         sides = connection.execute(text("SELECT input_key, split FROM splits WHERE task = :task"), of_task).all()
         sql = "SELECT exchange_id, split FROM examples WHERE task = :task AND split <> ''"
         kept = connection.execute(text(sql), of_task).all()
     verdicts = standing_verdicts(database, task)
-    history = History(
+    return History(
         {row[0]: row[1] for row in kept},
         {row[0]: row[1] for row in sides},
-        frozenset(review.exchange_id for review in verdicts if review.verdict in (ACCEPT, EDIT)),
+        frozenset(review.exchange_id for review in verdicts if review.verdict in (ACCEPT, EDIT)).union(settled),
         frozenset(review.exchange_id for review in verdicts if review.verdict == REJECT),
+        disputed(database, task),
+        tuple(as_candidates(pins(database, task))),
     )
-    edited = [review for review in verdicts if review.verdict == EDIT]
-    return history, {review.exchange_id: Target(Message("assistant", review.target), EDITED) for review in edited}
 
 
 def write_splits(connection: Connection, task: str, draft: Draft, number: int) -> None:
@@ -54,67 +52,54 @@ def write_splits(connection: Connection, task: str, draft: Draft, number: int) -
 def write_examples(connection: Connection, task: str, draft: Draft) -> None:
     """Replaces the examples that Review shows: the kept ones, and those a person may want to decide about."""
     now_us = clock.now_us()
+    candidates = {candidate.exchange_id: candidate for candidate in draft.candidates}
     rows = []
-    for priority, (candidate, note) in enumerate(review_order(draft)):
-        drop = draft.dropped.get(candidate.exchange_id)
+    for priority, placed in enumerate(order(waiting(draft))):
+        candidate, drop = candidates[placed.exchange_id], draft.dropped.get(placed.exchange_id)
         rows.append({
             "id": example_id(candidate.exchange_id), "task": task, "exchange_id": candidate.exchange_id,
             "input_key": candidate.input_key, "split": draft.splits.get(candidate.exchange_id, ""),
             "reason": drop.reason if drop else "", "messages": json.dumps(prompt_of(candidate.messages), ensure_ascii=False),
-            "target": candidate.target, "priority": priority, "note": note, "created_us": now_us,
+            "target": candidate.target, "priority": priority, "note": placed.note, "created_us": now_us,
             "tools": json.dumps(tools_of(candidate.tools), ensure_ascii=False),
             "answer": json.dumps(prompt_of([candidate.answer])[0], ensure_ascii=False),
-            "target_source": candidate.target_source, "look_alike": "", "stands_for": 1,
+            "target_source": candidate.target_source, "look_alike": draft.look_alikes[candidate.exchange_id],
+            "stands_for": draft.clusters.get(candidate.exchange_id, 1),
         })  # fmt: skip
     connection.execute(text("DELETE FROM examples WHERE task = :task"), {"task": task})
     _insert(connection, "examples", rows)
 
 
-def review_order(draft: Draft) -> list[tuple[Candidate, str]]:
-    """Candidates worth a person's look, most urgent first, with a note that says why.
-
-    Contradictions, then near duplicates that disagree and answers that look like refusals, then rare targets, then the newest.
-    """
-    notes = _notes(draft)
-    frequency = Counter(draft.said[exchange_id] for exchange_id in draft.splits)
-    is_closed = len(frequency) <= _LABELS
-    chosen = [
-        candidate
-        for candidate in draft.candidates
-        if candidate.exchange_id in draft.splits or draft.dropped[candidate.exchange_id].reason in (CONTRADICTION, REJECTED)
-    ]
-
-    def urgency(candidate: Candidate) -> tuple[int, int, int, str]:
-        tier = notes.get(candidate.exchange_id, (2, ""))[0]
-        rarity = frequency[draft.said[candidate.exchange_id]] if is_closed else 0
-        return tier, rarity, -candidate.started_us, candidate.exchange_id
-
-    return [(candidate, notes.get(candidate.exchange_id, (2, ""))[1]) for candidate in sorted(chosen, key=urgency)]
+def waiting(draft: Draft) -> list[Waiting]:
+    """What Review may show of a draft: kept examples, and those that a person may want to decide about after all."""
+    said_of = dict(draft.disagreements) | {right: left for left, right in draft.disagreements}
+    told = {candidate.exchange_id: candidate.answer.said for candidate in draft.candidates}
+    questions = _questions(draft)
+    rows = []
+    for row, candidate in enumerate(draft.candidates):
+        key = candidate.exchange_id
+        if key not in draft.look_alikes:
+            continue
+        question, answers = questions.get(key, ("", {}))
+        suspect, poisoned = draft.doubts.suspects.get(row), draft.doubts.poisoned.get(row)
+        rows.append(Waiting(
+            key, draft.said[key], candidate.started_us, question, answers, told.get(said_of.get(key, ""), ""),
+            candidate.looks_refused, suspect.p_predicted if suspect else 0.0, suspect.predicted if suspect else "",
+            poisoned.phrase if poisoned else "", candidate.score, draft.clusters.get(key, 1), draft.look_alikes[key],
+        ))  # fmt: skip
+    return rows
 
 
-def _notes(draft: Draft) -> dict[str, tuple[int, str]]:
-    notes = {candidate.exchange_id: (1, "reads like a refusal") for candidate in draft.candidates if candidate.looks_refused}
-    targets = {candidate.exchange_id: candidate.target for candidate in draft.candidates}
-    for left, right in draft.disagreements:
-        notes[left] = (1, f"a near duplicate was answered: {short(targets[right])}")
-        notes[right] = (1, f"a near duplicate was answered: {short(targets[left])}")
+def _questions(draft: Draft) -> dict[str, tuple[str, dict[str, int]]]:
+    """The contradiction that each exchange is part of, with its answers as people read them and how often each was given."""
+    found: dict[str, tuple[str, dict[str, int]]] = {}
     for contradiction in draft.contradictions:
-        rows = (contradiction.winner, *contradiction.losers)
-        counts = ", ".join(f"{short(draft.candidates[row].target)} {count}" for row, count in _by_count(contradiction.counts))
-        for row in rows:
-            exchange_id = draft.candidates[row].exchange_id
-            notes[exchange_id] = (0, f"same input seen {sum(contradiction.counts.values())} times: {counts}")
-    return notes
-
-
-def _by_count(counts: Mapping[int, int]) -> list[tuple[int, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def short(text: str) -> str:
-    """`text` as notes quote it: on one line of at most 60 characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else line[:59] + "…"
+        answers: Counter[str] = Counter()
+        for side in contradiction.sides:
+            answers[draft.candidates[side.rows[0]].answer.said.strip()] += len(side.rows)
+        ids = [draft.candidates[row].exchange_id for row in contradiction.rows]
+        found |= {exchange_id: (ids[0], dict(answers)) for exchange_id in ids}
+    return found
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[dict[str, object]]) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from capture.ids import content_hash
+from curate import preferences, terms
 from curate.bill import make_bill
 from curate.draft import CONTRADICTION, Draft
 from curate.duplicates import CROWD_SHARE
 from curate.examples import Example, example_id, to_line
-from curate.freeze import DROPPED, TEMPLATE, to_json
+from curate.freeze import DROPPED, GOLDEN_FILE, PREFERENCES, TEMPLATE, to_json
+from curate.golden import Golden, disagreeing, golden_lines
+from curate.preference_evidence import figures
+from curate.preference_pairs import Pairs
 from curate.selection import Candidate, Selection
 from curate.settings import CurateSettings
-from curate.splits import SPLITS
+from curate.splits import SPLITS, TRAIN
+from curate.task_templates import Settled
 
 _FORMAT = 2
 _LISTED = 20
@@ -24,18 +29,35 @@ _WHERE_NOT_WHAT = ("engine", "ray_address")
 """Settings that say where the work is done; every engine gives the same version."""
 
 
-def describe(task: str, settings: CurateSettings, selection: Selection, draft: Draft) -> tuple[dict[str, Any], dict[str, str]]:
-    """The manifest, still without number and hashes, and the text of each file that it speaks of.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """All that a version is made of, and what is to be said of the terms of its answers."""
+
+    selection: Selection
+    draft: Draft
+    golden: tuple[Golden, ...]
+    pairs: Pairs
+    template: Settled
+    terms: Mapping[str, Any]
+
+
+def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dict[str, Any], dict[str, str | bytes]]:
+    """The manifest, still without number and hashes, and the content of each file that it speaks of.
 
     GateError when the bill does not add up.
     """
+    selection, draft = sources.selection, sources.draft
     kept = [candidate for candidate in draft.candidates if candidate.exchange_id in draft.splits]
     examples = [_example(task, candidate, draft.splits[candidate.exchange_id]) for candidate in kept]
     reasons = _reasons(selection, draft)
     template = _template(draft)
-    files = {f"{split}.jsonl": _lines(examples, split) for split in SPLITS}
+    files: dict[str, str | bytes] = {f"{split}.jsonl": _lines(task, examples, split) for split in SPLITS}
+    files["train.jsonl"] = _lines(task, [*examples, *(replace(one, split=TRAIN) for one in draft.mix_in.examples)], TRAIN)
     files[DROPPED] = "".join(f"{to_json({'exchange_id': key, **reasons[key]})}\n" for key in sorted(reasons))
     files[TEMPLATE] = template
+    files[GOLDEN_FILE] = golden_lines(sources.golden)
+    files[PREFERENCES] = "".join(f"{preferences.to_line(pair)}\n" for pair in sources.pairs.pairs)
+    counts = Counter(example.split for example in examples)
     dropped = Counter(reason["reason"] for reason in reasons.values())
     manifest = {
         "format": _FORMAT,
@@ -43,14 +65,19 @@ def describe(task: str, settings: CurateSettings, selection: Selection, draft: D
         "settings": {name: value for name, value in asdict(settings).items() if name not in _WHERE_NOT_WHAT},
         "selection": {"answered_by_student": selection.by_student},
         "bill": make_bill(len(selection.candidates) + len(selection.dropped), len(kept), dropped),
-        "counts": {split: sum(example.split == split for example in examples) for split in SPLITS},
+        "counts": {split: counts[split] + (len(draft.mix_in.examples) if split == TRAIN else 0) for split in SPLITS},
+        "golden": {"pinned": len(sources.golden), "answered_otherwise": len(disagreeing(sources.golden, draft.candidates))},
         "with_tools": {split: sum(example.speaks_of_tools for example in examples if example.split == split) for split in SPLITS},
         "target_sources": _sorted(Counter(example.target_source for example in examples)),
+        "mix_in": {"examples": draft.mix_in.by_task, "wanted": draft.mix_in.wanted, "overlapping": draft.mix_in.overlapping},
+        "preferences": figures(sources.pairs),
         "certificate": dict(draft.certificate),
         "contradictions": _contradictions(draft),
-        "clusters": {"largest": max(draft.clusters.values(), default=1), "largest_split_group": draft.largest_group},
+        "doubts": {"poisoned": _poisoned(draft), "wrong_answers": len(draft.doubts.suspects)},
+        "clusters": {"largest": draft.largest_cluster, "largest_split_group": draft.largest_group},
         "personal_data": _personal_data(kept, settings),
         "template": {
+            "version": sources.template.number,
             "hash": content_hash(template.encode()),
             "distinct_inputs": draft.template.distinct,
             "minimum": draft.template.minimum,
@@ -60,8 +87,9 @@ def describe(task: str, settings: CurateSettings, selection: Selection, draft: D
             "phrases": len(draft.template.phrases),
         },
         "teachers": _sorted(Counter(candidate.teacher_model for candidate in kept)),
+        "terms": dict(sources.terms),
         "protocols": _sorted(Counter(candidate.protocol for candidate in kept)),
-        "warnings": _warnings(draft),
+        "warnings": [*_warnings(draft, sources.template), *terms.warnings(sources.terms)],
     }
     return manifest, files
 
@@ -84,8 +112,8 @@ def _example(task: str, candidate: Candidate, split: str) -> Example:
     )
 
 
-def _lines(examples: Sequence[Example], split: str) -> str:
-    return "".join(f"{to_line(example)}\n" for example in examples if example.split == split)
+def _lines(task: str, examples: Sequence[Example], split: str) -> str:
+    return "".join(f"{to_line(example, task)}\n" for example in examples if example.split == split)
 
 
 def _reasons(selection: Selection, draft: Draft) -> dict[str, dict[str, str]]:
@@ -103,14 +131,27 @@ def _template(draft: Draft) -> str:
 def _contradictions(draft: Draft) -> dict[str, Any]:
     listed = [
         {
-            "kept": draft.candidates[found.winner].exchange_id,
+            "kept": "" if found.winner is None else draft.candidates[found.winner].exchange_id,
             "dropped": [draft.candidates[row].exchange_id for row in found.losers],
-            "answers": [[draft.candidates[row].target, count] for row, count in sorted(found.counts.items())],
+            "answers": [[draft.candidates[side.rows[0]].answer.said.strip(), len(side.rows)] for side in found.sides],
+            "decided_by": found.decided_by,
+            "kind": found.kind,
         }
         for found in draft.contradictions[:_LISTED]
     ]
     dropped = sum(drop.reason == CONTRADICTION for drop in draft.dropped.values())
-    return {"inputs": len(draft.contradictions), "dropped": dropped, "first": listed}
+    return {
+        "inputs": len(draft.contradictions),
+        "dropped": dropped,
+        "kinds": _sorted(Counter(found.kind for found in draft.contradictions)),
+        "decided_by": _sorted(Counter(found.decided_by for found in draft.contradictions)),
+        "first": listed,
+    }
+
+
+def _poisoned(draft: Draft) -> dict[str, int]:
+    """How many rows each phrase seems to dictate."""
+    return _sorted(Counter(found.phrase for found in draft.doubts.poisoned.values()))
 
 
 def _personal_data(kept: Sequence[Candidate], settings: CurateSettings) -> dict[str, Any]:
@@ -124,17 +165,25 @@ def _personal_data(kept: Sequence[Candidate], settings: CurateSettings) -> dict[
     }
 
 
-def _warnings(draft: Draft) -> list[str]:
-    total, largest = len(draft.candidates), max(draft.clusters.values(), default=1)
+def _warnings(draft: Draft, template: Settled) -> list[str]:
+    total, largest = len(draft.candidates), draft.largest_cluster
     warnings = []
     if largest > max(_CROWD, CROWD_SHARE * total):
-        warnings.append(f"One input stands for {largest} of {total} exchanges; this task may rather need a cache.")
+        warnings.append(f"One cluster holds {largest} of {total} exchanges; this task may rather need a cache.")
     if draft.crowded:
         warnings.append(f"{draft.crowded} groups of look-alikes were too large to compare whole; near duplicates may be left.")
     if draft.sessions_apart:
         warnings.append(f"{draft.sessions_apart} sessions were not kept in one split; their groups would have been too large.")
     if draft.disagreements:
         warnings.append(f"{len(draft.disagreements)} pairs of near duplicates have different answers; review them.")
+    if draft.doubts.suspects:
+        warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them.")
+    for phrase, count in _poisoned(draft).items():
+        warnings.append(f"The phrase {phrase!r} seems to dictate the answer of {count} exchanges; look where they come from.")
+    if template.change is not None:
+        warnings.append(f"The app's prompt is another one than before: template v{template.number}, see potstill tasks template.")
+    if draft.mix_in.wanted > len(draft.mix_in.examples):
+        warnings.append(f"Only {len(draft.mix_in.examples)} of {draft.mix_in.wanted} examples of other tasks could be mixed in.")
     return warnings
 
 

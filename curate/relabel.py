@@ -27,6 +27,7 @@ from curate.selection import Candidate, Progress, require_task, select
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
 from curate.targets import person_settled, read_targets
+from curate.task_aliases import expand
 from curate.terms import goes, terms_of
 
 FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS = "filter", "train", "review", "bad-answers"
@@ -116,7 +117,8 @@ def make_plan(
 
     NotFoundError for an unknown task, RelabelError where the terms of the model would drop all its answers from a dataset.
     """
-    require_task(database, task)
+    tags = expand(database, task)
+    require_task(database, task, tags)
     terms = terms_of(options.model, teacher_terms=settings.teacher_terms)
     if goes(terms, settings.terms):
         raise RelabelError(
@@ -124,7 +126,7 @@ def make_plan(
             "Ask another model, or say in [curate] teacher_terms what your contract allows.",
         )
     people = read_targets(database, task, with_relabels=False)
-    selection = select(database, task, settings, people, on_progress)
+    selection = select(database, tags, people, settings, on_progress)
     skipped: Counter[str] = Counter({CANNOT_TEACH: len(selection.dropped)} if selection.dropped else {})
     is_bad = options.only == BAD_ANSWERS
     found = list(badly_answered(database, selection.dropped, settings)) if is_bad else selection.candidates

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from capture import feed
+from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Exchange
@@ -15,12 +15,15 @@ from capture.ids import content_hash
 from capture.messages import Message, ToolCall
 from capture.offered import Tool, read_offered
 from curate.clean import Cleaned, clean
-from curate.examples import ANSWER
+from curate.examples import ANSWER, IMPORTED
 from curate.settings import CurateSettings
+from curate.terms import TERMS_TAG
 from curate.wording import mask, normalise
 
 _BATCH = 500
 _COUNT_CAP = 10_000_000
+_IMPORTED_FROM = "import:dataset"
+"""The upstream of exchanges that a team's own data set gave."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,11 +80,12 @@ class Selection:
 
 
 def select(
-    database: Database, task: str, settings: CurateSettings, targets: Mapping[str, Target], on_progress: Progress
+    database: Database, tags: tuple[str, ...], targets: Mapping[str, Target], settings: CurateSettings, on_progress: Progress
 ) -> Selection:
-    """Reads and cleans the exchanges of `task` in batches; `targets` stand in for answers, by exchange id."""
-    chosen = _filter(task, settings)
+    """Reads and cleans the exchanges of a task, which carry any of `tags`; `targets` stand in for answers, by exchange id."""
+    chosen = _filter(tags, settings)
     total = feed.count(database, chosen, _COUNT_CAP, longest_s=feed.PATIENT_S)
+    scores = feedback.values(database, settings.score_name, chosen) if settings.score_name else {}
     candidates: list[Candidate] = []
     dropped: dict[str, str] = {}
     by_student = 0
@@ -94,22 +98,23 @@ def select(
             continue
         conversation = feed.conversation_of(exchange, content)
         offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-        given = targets.get(exchange.id)
-        cleaned = clean(exchange, conversation, settings, given.message if given else None, offered)
+        given, score = targets.get(exchange.id), scores.get(exchange.id)
+        cleaned = clean(exchange, conversation, settings, given.message if given else None, offered, score)
         if cleaned.reason:
             dropped[exchange.id] = cleaned.reason
-        else:
-            key = input_key(conversation.asked, offered.tools)
-            candidates.append(_candidate(exchange, key, cleaned, given.source if given else ANSWER, same))
+            continue
+        source = given.source if given else IMPORTED if exchange.upstream == _IMPORTED_FROM else ANSWER
+        found = _candidate(exchange, input_key(conversation.asked, offered.tools), cleaned, source, same)
+        candidates.append(replace(found, score=None if given else score))
     on_progress("read exchanges", total, total)
     candidates.sort(key=lambda candidate: (candidate.started_us, candidate.exchange_id))
     return Selection(candidates, dropped, by_student)
 
 
-def require_task(database: Database, task: str) -> None:
-    """NotFoundError, naming the tasks that exist, when no exchange carries `task`."""
+def require_task(database: Database, task: str, tags: tuple[str, ...]) -> None:
+    """NotFoundError, naming the tasks that exist, when no exchange carries one of `tags`, the names of `task`."""
     known = [summary.task for summary in feed.tasks(database) if summary.task]
-    if task not in known:
+    if set(known).isdisjoint(tags):
         names = ", ".join(known) or "none yet"
         raise NotFoundError(f"There is no task {task!r}.", f"Tasks with traffic: {names}.")
 
@@ -126,8 +131,8 @@ def input_key(messages: tuple[Message, ...], tools: tuple[Tool, ...] = ()) -> st
     return content_hash("\x1e".join(turns).encode("utf-8", "replace"))
 
 
-def _filter(task: str, settings: CurateSettings) -> Filter:
-    return parse_filter(f"task:{quote(task)} purpose:app {settings.filter}")
+def _filter(tags: tuple[str, ...], settings: CurateSettings) -> Filter:
+    return parse_filter(f"task:{','.join(map(quote, tags))} purpose:app {settings.filter}")
 
 
 def _candidate(exchange: Exchange, key: str, cleaned: Cleaned, source: str, same: dict[Message, Message]) -> Candidate:
@@ -146,6 +151,7 @@ def _candidate(exchange: Exchange, key: str, cleaned: Cleaned, source: str, same
         cleaned.calls,
         cleaned.tools,
         source,
+        exchange.tags.get(TERMS_TAG, ""),
     )
 
 

@@ -1,17 +1,25 @@
-"""`potstill dataset build|list|show|export`: from traffic to a frozen dataset version."""
+"""`potstill dataset build|list|show|diff`: from traffic to a frozen dataset version; the other verbs have files of their own."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capture import clock
 from capture.database import open_database
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun
+from potstill.commands import (
+    add_command,
+    add_noun,
+    dataset_check,
+    dataset_disputes,
+    dataset_golden,
+    dataset_relabel,
+    dataset_similar,
+    dataset_transfer,
+)
 from potstill.output import ExitCode, Output, one_line, plain
 
 if TYPE_CHECKING:
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Adds `dataset` with its verbs."""
-    verbs = add_noun(commands, "dataset", help="curated, split, frozen: build, list, show, export")
+    verbs = add_noun(commands, "dataset", help="curated, split, frozen: build, list, show, diff, export, import and more")
     build = add_command(
         verbs,
         "build",
@@ -30,6 +38,9 @@ def add_commands(commands: Any) -> None:
     )
     build.add_argument("task", help="task to build from (see: potstill tasks)")
     build.add_argument("--filter", default="", help="only exchanges that match this filter")
+    build.add_argument(
+        "--force-terms", default="", metavar="REASON", help="keep answers that their terms would leave out; kept with the version"
+    )
     listing = add_command(verbs, "list", _list, help="frozen versions", examples="  potstill dataset list triage --json")
     listing.add_argument("task", nargs="?", default="", help="only this task")
     show = add_command(
@@ -47,16 +58,8 @@ def add_commands(commands: Any) -> None:
     diff.add_argument("task")
     diff.add_argument("--from", dest="older", type=int, help="number of the older version (default: the one before)")
     diff.add_argument("--to", dest="newer", type=int, help="number of the newer version (default: the newest)")
-    export = add_command(
-        verbs,
-        "export",
-        _export,
-        help="a version as OpenAI chat JSONL, one file a split",
-        examples="  potstill dataset export triage --out ./triage-v1",
-    )
-    export.add_argument("task")
-    export.add_argument("--version", type=int, help="number of the version (default: the newest)")
-    export.add_argument("--out", type=Path, required=True, help="folder to write train.jsonl, val.jsonl and test.jsonl into")
+    for module in (dataset_disputes, dataset_similar, dataset_check, dataset_golden, dataset_relabel, dataset_transfer):
+        module.add_commands(verbs)
 
 
 def _build(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
@@ -72,6 +75,7 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
                 settings.data_folder,
                 arguments.task,
                 dataclasses.replace(curate, filter=f"{curate.filter} {arguments.filter}".strip()),
+                forced=arguments.force_terms,
                 on_progress=show_progress,
             )
     finally:
@@ -104,16 +108,19 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets
+    from curate.audit import latest_audit
 
     database = open_database(settings.database_url)
     try:
         version = datasets.get_version(database, arguments.task, arguments.version)
+        audited = latest_audit(database, version.task, version.number)
     finally:
         database.close()
     if output.as_json:
-        output.json(version)
-    else:
-        print_version(version, output)
+        output.json({**plain(version), "audit": audited})
+        return ExitCode.OK
+    print_version(version, output)
+    output.say(f"audit: {audited.sentence}" if audited else f"not audited. Next: potstill review audit start {version.task}")
     return ExitCode.OK
 
 
@@ -153,22 +160,6 @@ def _print_diff(found: VersionDiff, output: Output) -> None:
             output.say(f"  {kind:<10} {change.exchange_id}   {sides}   {change.reason}   {one_line(targets, 100)}".rstrip())
 
 
-def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import datasets, formats
-
-    database = open_database(settings.database_url)
-    try:
-        version = datasets.get_version(database, arguments.task, arguments.version)
-        written = formats.export_version(database, version, arguments.out)
-    finally:
-        database.close()
-    if output.as_json:
-        output.json({"task": version.task, "version": version.number, "examples": written, "folder": arguments.out})
-    else:
-        output.say(f"{written} examples of {version.task}/v{version.number} written to {arguments.out}")
-    return ExitCode.OK
-
-
 def print_version(version: Any, output: Output) -> None:
     """The bill and the certificate of a dataset version, for people."""
     manifest: Mapping[str, Any] = plain(version.manifest)
@@ -183,4 +174,6 @@ def print_version(version: Any, output: Output) -> None:
     output.table(("BILL", "N"), rows, right=("N",))
     overlap = ", ".join(f"{kind} {count}" for kind, count in manifest["certificate"].items() if isinstance(count, int))
     output.say(f"train-eval overlap: {overlap}")
+    for warning in manifest["warnings"]:
+        output.say(f"! {warning}")
     output.say(f"hash {version.hash}   folder {version.folder}")

@@ -24,7 +24,7 @@ QUESTION = "where is my parcel"
 
 def candidates(traffic: Traffic) -> list[Candidate]:
     targets = read_targets(traffic.database, "mail")
-    return select(traffic.database, "mail", SETTINGS, targets, lambda stage, done, total: None).candidates
+    return select(traffic.database, ("mail",), targets, SETTINGS, lambda stage, done, total: None).candidates
 
 
 def collect(traffic: Traffic, train: Sequence[str], settings: CurateSettings = SETTINGS) -> Pairs:

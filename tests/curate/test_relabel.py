@@ -344,7 +344,7 @@ async def test_what_was_answered_badly_is_answered_by_another_teacher_and_teache
     assert sorted(asked) == ["one", "two"]
     assert (report.answered, report.relabelled) == (2, 2)
     targets = read_targets(traffic.database, "mail")
-    selection = select(traffic.database, "mail", SETTINGS, targets, quiet)
+    selection = select(traffic.database, ("mail",), targets, SETTINGS, quiet)
     assert {each.exchange_id: (each.target, each.target_source) for each in selection.candidates} == {
         failed: (PARCEL, RELABEL), refused: (PARCEL, RELABEL), good: (BILLING, "answer"),
     }  # fmt: skip

@@ -13,7 +13,7 @@ from tests.curate.sending import Sent, Traffic, mails
 
 
 def selected(traffic: Traffic, task: str = "mail", settings: CurateSettings | None = None) -> Selection:
-    return select(traffic.database, task, settings or CurateSettings(), {}, lambda stage, done, total: None)
+    return select(traffic.database, (task,), {}, settings or CurateSettings(), lambda stage, done, total: None)
 
 
 def test_only_what_an_app_asked_and_the_teacher_answered_is_selected(both_traffic: Traffic) -> None:
@@ -46,7 +46,7 @@ def test_a_filter_narrows_the_selection(traffic: Traffic) -> None:
 def test_more_exchanges_than_a_batch_are_all_read_and_progress_ends_at_the_total(traffic: Traffic) -> None:
     traffic.send(mails(1_201))
     told: list[tuple[int, int]] = []
-    found = select(traffic.database, "mail", CurateSettings(), {}, lambda stage, done, total: told.append((done, total)))
+    found = select(traffic.database, ("mail",), {}, CurateSettings(), lambda stage, done, total: told.append((done, total)))
     assert len(found.candidates) == 1_201
     assert told == [(0, 1_201), (500, 1_201), (1_000, 1_201), (1_201, 1_201)]
 
@@ -59,12 +59,12 @@ def test_any_task_name_is_found(name: str, traffic: Traffic) -> None:
 
 def test_an_unknown_task_is_refused_with_those_that_exist(traffic: Traffic) -> None:
     with pytest.raises(NotFoundError, match="none yet"):
-        require_task(traffic.database, "mail")
+        require_task(traffic.database, "mail", ("mail",))
     traffic.send([Sent("Where?", "parcel", task="triage"), Sent("Where?", "x", task="")])
     with pytest.raises(NotFoundError, match=r"'mail'.*triage"):
-        require_task(traffic.database, "mail")
+        require_task(traffic.database, "mail", ("mail",))
     with pytest.raises(NotFoundError):
-        require_task(traffic.database, "")
+        require_task(traffic.database, "", ("",))
 
 
 def test_the_input_key_ignores_volatile_parts_and_sees_words_and_roles() -> None:

@@ -1,0 +1,109 @@
+"""Makes a dataset version out of a store: selection, draft, preferences, and what the store remembers of it once it is frozen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from capture.database import Database
+from capture.errors import NotEnoughError
+from curate.bill import bill_in_words, make_bill
+from curate.draft import Draft, make_draft
+from curate.engine import engine_for
+from curate.examples import Example
+from curate.freeze import hashed
+from curate.golden import pins
+from curate.history import read_history, write_examples, write_splits
+from curate.manifest import Sources, describe
+from curate.mix_in import read_mix_in, task_names
+from curate.preference_evidence import collect_pairs
+from curate.provenance import settle_provenance, terms_figures
+from curate.selection import Candidate, Progress, Selection, select
+from curate.settings import CurateSettings
+from curate.splits import TRAIN
+from curate.targets import person_settled, read_targets, relabelled_by
+from curate.task_templates import Settled, keep_template, settle_template, template_versions
+from curate.templates import Asked, Template
+from curate.terms import DROPPED
+
+
+@dataclass(frozen=True, slots=True)
+class MadeVersion:
+    """A version that is not written yet: its manifest (with hashes, without number), its files by name, and its draft."""
+
+    manifest: dict[str, Any]
+    files: Mapping[str, str | bytes]
+    draft: Draft
+    template: Settled
+
+
+def make_version(
+    database: Database, task: str, tags: tuple[str, ...], settings: CurateSettings, forced: str, on_progress: Progress,
+    load_train: Callable[[str], Sequence[Example]],
+) -> MadeVersion:  # fmt: skip
+    """The next version of `task`, which is tagged with any of `tags`. NotEnoughError with the bill when too little is left."""
+    engine = engine_for(settings)
+    others = read_mix_in(task_names(settings, task), load_train)
+    targets = read_targets(database, task)
+    selected = select(database, tags, targets, settings, on_progress)
+    provenance = settle_provenance(selected.candidates, relabelled_by(database, task), settings, forced)
+    gone = selected.dropped | dict.fromkeys(provenance.dropped, DROPPED)
+    selection = Selection(list(provenance.kept), gone, selected.by_student)
+    if not selection.candidates:
+        bill = make_bill(len(selection.dropped), 0, Counter(selection.dropped.values()))
+        raise NotEnoughError(f"Task {task!r} gives no examples: {bill_in_words(bill)}.", _next_step(settings))
+    stored = template_versions(database, task)
+    used: list[Settled] = []
+
+    def settle(mined: Template, inputs: Sequence[Asked]) -> Template:
+        used.append(settle_template(stored, task, mined, inputs))
+        return used[-1].template
+
+    history = read_history(database, task, person_settled(targets))
+    draft = make_draft(
+        selection.candidates, history, settings, on_progress, engine=engine, settle=settle,
+        others=others,
+    )  # fmt: skip
+    train = [one for one in draft.candidates if draft.splits.get(one.exchange_id) == TRAIN]
+    rest = [one for one in draft.candidates if one.exchange_id not in draft.splits]
+    on_progress("prefer", 0, 1)
+    pairs = collect_pairs(database, task, train, rest, settings, forced=forced)
+    (template,) = used
+    terms = terms_figures(_kept(draft), provenance, settings, forced)
+    sources = Sources(selection, draft, tuple(pins(database, task)), pairs, template, terms)
+    manifest, files = describe(task, settings, sources)
+    _require_enough(manifest, settings)
+    return MadeVersion(hashed(manifest, files), files, draft, template)
+
+
+def _kept(draft: Draft) -> list[Candidate]:
+    return [candidate for candidate in draft.candidates if candidate.exchange_id in draft.splits]
+
+
+def remember(connection: Connection, made: MadeVersion, number: int) -> None:
+    """Writes down what Review shows, which template was used, and for ever where each input of version `number` went."""
+    task = made.manifest["task"]
+    write_splits(connection, task, made.draft, number)
+    write_examples(connection, task, made.draft)
+    keep_template(connection, made.template, min(one.started_us for one in made.draft.candidates))
+
+
+def _require_enough(manifest: Mapping[str, Any], settings: CurateSettings) -> None:
+    counts = manifest["counts"]
+    if manifest["bill"]["kept"] >= settings.minimum_examples and all(counts.values()):
+        return
+    sides = ", ".join(f"{split} {count}" for split, count in counts.items())
+    raise NotEnoughError(
+        f"Task {manifest['task']!r} gives {manifest['bill']['kept']} examples ({sides}), and a version needs "
+        f"{settings.minimum_examples} and one in each split: {bill_in_words(manifest['bill'])}.",
+        _next_step(settings),
+    )
+
+
+def _next_step(settings: CurateSettings) -> str:
+    widen = ", widen filter" if settings.filter else ""
+    return f"Send more traffic of this task{widen}, or lower minimum_examples in section [curate]."

@@ -1,0 +1,57 @@
+"""What speaks against single targets: a phrase that dictates them, or what the rest of the task would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from curate import contradictions, splits
+from curate.duplicates import Comparison, Wording
+from curate.poison import Poisoned, find_poisoned
+from curate.selection import Candidate
+from curate.settings import CurateSettings
+from curate.suspects import Suspect, find_suspects
+
+OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Rows whose target a rare phrase seems to dictate, and rows whose label the rest of the task contradicts, by row."""
+
+    poisoned: Mapping[int, Poisoned]
+    suspects: Mapping[int, Suspect]
+
+
+def find(
+    rows: Sequence[Candidate], wordings: Sequence[Wording], said: Sequence[str], comparison: Comparison, alive: Sequence[int],
+    accepted: Collection[str], settings: CurateSettings,
+) -> Doubts:  # fmt: skip
+    """Doubts about the rows `alive` whose target no person confirmed; none where targets are free text.
+
+    `said` is the comparable form of each target. Targets are judged as labels: they must recur.
+    """
+    asked = [row for row in alive if rows[row].exchange_id not in accepted]
+    texts = [rows[row].target for row in alive if not rows[row].calls]
+    if (settings.poisoned == OFF and settings.wrong_answers == OFF) or contradictions.kind_of(texts) == contradictions.TEXT:
+        return Doubts({}, {})
+    inputs, labels = [wordings[row].own for row in alive], [said[row] for row in alive]
+    poisoned: Sequence[Poisoned] = ()
+    if settings.poisoned != OFF:
+        poisoned = find_poisoned(inputs, labels, [rows[row].unit for row in alive])
+    suspects: Sequence[Suspect] = ()
+    if settings.wrong_answers != OFF:
+        suspects = find_suspects(inputs, labels, _groups(comparison, alive))
+    doubtful = set(asked)
+    return Doubts(
+        {alive[one.row]: one for one in poisoned if alive[one.row] in doubtful},
+        {alive[one.row]: one for one in suspects if alive[one.row] in doubtful},
+    )
+
+
+def _groups(comparison: Comparison, alive: Sequence[int]) -> list[int]:
+    """The group of similar inputs that each row belongs to."""
+    pairs = list(zip(comparison.loose.a.tolist(), comparison.loose.b.tolist(), strict=True))
+    of_node = splits.components(len(comparison.rows), pairs)
+    of_row = {row: of_node[node] for node, members in enumerate(comparison.rows) for row in members}
+    return [of_row[row] for row in alive]
