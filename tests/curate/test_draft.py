@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import random
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.messages import Message
 from curate.draft import Draft, History, make_draft
-from curate.manifest import describe
+from curate.examples import Example, from_line
+from curate.manifest import Sources, describe
+from curate.preference_pairs import Pairs
+from curate.provenance import settle_provenance, terms_figures
 from curate.selection import Candidate, Selection, input_key
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
+from curate.task_templates import Settled
 
 SMALL = CurateSettings(minimum_examples=3)
 ROW = st.tuples(
@@ -29,6 +37,12 @@ def candidate(number: int, question: str, target: str = "parcel", unit: str = ""
     return Candidate(f"ex_{number:026d}", number, "openai", "t", unit, session, messages, target, key, {}, False)
 
 
+def texts(count: int) -> list[str]:
+    """Questions of which no two are near duplicates."""
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    return [" ".join("".join(random.Random(f"{n} {word}").choices(syllables, k=3)) for word in range(8)) for n in range(count)]
+
+
 def candidates_of(rows: list[tuple[str, int, str, str, str]]) -> list[Candidate]:
     return [
         candidate(number, f"{text} {'abcdefghijklm'[item] * 4} {item}", target, unit, session)
@@ -38,6 +52,13 @@ def candidates_of(rows: list[tuple[str, int, str, str, str]]) -> list[Candidate]
 
 def drafted(candidates: list[Candidate], history: History | None = None, chosen: CurateSettings = SMALL) -> Draft:
     return make_draft(candidates, history or History(), chosen, lambda stage, done, total: None)
+
+
+def described(selection: Selection, draft: Draft) -> tuple[dict[str, Any], dict[str, str | bytes]]:
+    template = Settled("mail", draft.template, 1, True, None)
+    kept = [one for one in selection.candidates if one.exchange_id in draft.splits]
+    terms = terms_figures(kept, settle_provenance(selection.candidates, {}, SMALL), SMALL)
+    return describe("mail", SMALL, Sources(selection, draft, (), Pairs((), {}, {}), template, terms))
 
 
 def later(history: History, draft: Draft) -> History:
@@ -60,10 +81,10 @@ def test_every_candidate_is_kept_or_dropped_with_one_reason(
     assert not set(draft.splits) & set(draft.dropped)
     assert thrown_out <= set(draft.dropped)
     assert draft.certificate == {"exact": 0, "near": 0, "ngram8": 0}
-    manifest, files = describe("mail", SMALL, Selection(candidates, {"ex_x": "failed"}, 2), draft)
+    manifest, files = described(Selection(candidates, {"ex_x": "failed"}, 2), draft)
     bill = manifest["bill"]
     assert bill["selected"] == len(candidates) + 1 == bill["kept"] + sum(bill["dropped"].values())
-    assert files["dropped.jsonl"].count("\n") == bill["selected"] - bill["kept"]
+    assert str(files["dropped.jsonl"]).count("\n") == bill["selected"] - bill["kept"]
 
 
 @settings(deadline=None, max_examples=40)
@@ -76,13 +97,25 @@ def test_a_draft_made_again_with_its_history_is_the_same(rows: list[tuple[str, i
     assert dict(again.dropped) == dict(first.dropped)
 
 
+EVERYTHING = CurateSettings(
+    minimum_examples=3,
+    per_session_cap=3,
+    max_examples=20,
+    eval_selection="hard",
+    contradictions="newest",
+    eval_after="1970-01-02",
+)
+
+
 @settings(deadline=None, max_examples=40)
-@given(ROWS, st.integers(1, 39))
-def test_eval_never_becomes_train_as_traffic_grows(rows: list[tuple[str, int, str, str, str]], first: int) -> None:
+@given(ROWS, st.integers(1, 39), st.sampled_from([SMALL, EVERYTHING]))
+def test_eval_never_becomes_train_as_traffic_grows(
+    rows: list[tuple[str, int, str, str, str]], first: int, chosen: CurateSettings
+) -> None:
     candidates = candidates_of(rows)
-    before = drafted(candidates[:first])
+    before = drafted(candidates[:first], chosen=chosen)
     history = later(History(), before)
-    after = drafted(candidates, history)
+    after = drafted(candidates, history, chosen)
     sides = {one.exchange_id: history.sides.get(one.input_key) for one in candidates}
     for exchange_id, split in after.splits.items():
         assert sides[exchange_id] in (None, split)
@@ -108,16 +141,113 @@ def test_a_newcomer_between_train_and_eval_costs_train_an_example() -> None:
     assert draft.splits == {candidate(1, right).exchange_id: "test", candidate(2, middle).exchange_id: "test"}
 
 
-def test_a_unit_gives_at_most_its_share_once_there_are_enough_units() -> None:
-    texts = [" ".join("bdfgklmnprst"[number % 12] + "aeiou"[number % 5] + str(number) for _ in range(3)) for number in range(100)]
-    candidates = [
-        candidate(number, text, unit="busy" if number < 60 else f"u{number}", target=f"t{number % 3}")
-        for number, text in enumerate(texts)
+def test_one_noisy_user_gives_one_percent_of_what_is_kept() -> None:
+    made = [
+        candidate(number, text, unit="busy" if number < 150 else f"u{number % 120}", target=f"t{number % 3}")
+        for number, text in enumerate(texts(400))
     ]
-    draft = drafted(candidates)
-    assert Counter(drop.reason for drop in draft.dropped.values())["unit_cap"] == 40
-    few = [candidate(number, text, unit=f"u{number % 9}") for number, text in enumerate(texts)]
-    assert "unit_cap" not in {drop.reason for drop in drafted(few).dropped.values()}
+    draft = drafted(made)
+    kept = Counter(one.unit for one in draft.candidates if one.exchange_id in draft.splits)
+    assert kept["busy"] <= 0.01 * kept.total() and kept.total() > 240
+    assert {drop.reason for drop in draft.dropped.values()} == {"unit_cap"}
+
+
+def test_with_few_units_one_gives_twice_a_fair_share() -> None:
+    made = [candidate(n, text, unit="busy" if n < 60 else f"u{n}", target=f"t{n % 3}") for n, text in enumerate(texts(100))]
+    assert Counter(drop.reason for drop in drafted(made).dropped.values()) == {"unit_cap": 55}
+    few = [candidate(number, text, unit=f"u{number % 9}") for number, text in enumerate(texts(100))]
+    assert drafted(few).dropped == {}
+
+
+def test_of_a_conversation_the_last_turns_stay() -> None:
+    made = [candidate(number, text, session=f"s{number // 10}") for number, text in enumerate(texts(40))]
+    draft = drafted(made, chosen=CurateSettings(per_session_cap=2))
+    assert Counter(drop.reason for drop in draft.dropped.values()) == {"session_cap": 32}
+    assert {made[number].exchange_id for number in (9, 19, 29, 39)} <= set(draft.splits)
+
+
+def test_a_version_holds_at_most_so_many_examples_and_what_eval_holds_stays() -> None:
+    made = [candidate(n, text, target="rare" if n == 7 else f"t{n % 3}") for n, text in enumerate(texts(120))]
+    chosen = CurateSettings(max_examples=60)
+    draft = drafted(made[:80], chosen=chosen)
+    assert len(draft.splits) == 60 and made[7].exchange_id in draft.splits
+    assert {drop.reason for drop in draft.dropped.values()} == {"not_sampled"}
+    after = drafted(made, later(History(), draft), chosen)
+    held_out = {id for id, split in draft.splits.items() if split != TRAIN}
+    assert len(after.splits) == 60 and held_out <= {id for id, split in after.splits.items() if split != TRAIN}
+
+
+def test_a_policy_decides_who_wins_and_a_person_is_waited_for() -> None:
+    made = [
+        *(candidate(n, text) for n, text in enumerate(texts(20))),
+        candidate(30, "where is it"),
+        candidate(31, "where is it", "x"),
+    ]
+    draft = drafted(made, chosen=CurateSettings(contradictions="person"))
+    assert {id: drop.reason for id, drop in draft.dropped.items()} == dict.fromkeys(
+        (made[20].exchange_id, made[21].exchange_id), "contradiction"
+    )
+    accepted = History(accepted=frozenset((made[20].exchange_id,)))
+    assert set(drafted(made, accepted, CurateSettings(contradictions="person")).dropped) == {made[21].exchange_id}
+
+
+def test_a_pinned_input_is_in_no_split_and_what_is_like_it_never_trains() -> None:
+    words = [f"word{letter}" for letter in "abcdefghijklmnop"]
+    left, middle = (" ".join(words[start : start + 10]) for start in (0, 2))
+    made = [
+        *(candidate(number, text) for number, text in enumerate(texts(30))),
+        candidate(90, left),
+        candidate(91, middle, "other"),
+    ]
+    pinned = (replace(made[30], target="expert"),)
+    chosen = CurateSettings(near_threshold=0.9, contradiction_threshold=0.9)
+    draft = drafted(made, History(sides={made[31].input_key: TRAIN}, pinned=pinned), chosen)
+    assert {id: drop.reason for id, drop in draft.dropped.items()} == {
+        made[30].exchange_id: "golden",
+        made[31].exchange_id: "bridges_eval",
+    }
+    fresh = drafted(made, History(pinned=pinned), chosen)
+    assert fresh.splits[made[31].exchange_id] == "test"
+    assert len(fresh.candidates) == len(made) == len(fresh.splits) + len(fresh.dropped)
+
+
+def test_behind_a_cut_in_time_everything_is_eval() -> None:
+    made = [replace(candidate(n, text), started_us=n * 86_400_000_000) for n, text in enumerate(texts(80))]
+    draft = drafted(made, chosen=CurateSettings(eval_after="1970-02-20"))
+    late = {one.exchange_id for one in made[50:]}
+    assert {draft.splits[id] for id in late} == {"val", "test"}
+    assert Counter(split for id, split in draft.splits.items() if id not in late)[TRAIN] > 30
+    assert draft.certificate == {"exact": 0, "near": 0, "ngram8": 0}
+
+
+def test_hard_eval_holds_more_rare_targets() -> None:
+    made = [candidate(n, text, target="rare" if n % 10 == 0 else "often") for n, text in enumerate(texts(300))]
+    rare = {one.exchange_id for one in made if one.target == "rare"}
+    hard = drafted(made, chosen=CurateSettings(eval_selection="hard")).splits
+    usual = drafted(made).splits
+
+    def held_out(splits: Mapping[str, str]) -> int:
+        return sum(split != TRAIN for id, split in splits.items() if id in rare)
+
+    assert held_out(hard) > 1.3 * held_out(usual)
+    assert sum(split == TRAIN for id, split in hard.items() if id in rare) > 5
+
+
+def test_examples_of_other_tasks_are_mixed_into_train_and_certified() -> None:
+    made = [candidate(number, text) for number, text in enumerate(texts(60))]
+    others = [
+        Example(f"eg_{n}", f"ex_{n}", "chat", candidate(n, text).messages, "yes", TRAIN, f"b2:{n}", "t", "openai")
+        for n, text in enumerate([*texts(60)[:30], *texts(400)[300:]])
+    ]
+    draft = make_draft(made, History(), CurateSettings(mix_in_share=0.3), lambda *_: None, others={"chat": others})
+    train = sum(split == TRAIN for split in draft.splits.values())
+    assert len(draft.mix_in.examples) == draft.mix_in.wanted == int(train * 0.3 / 0.7)
+    assert draft.mix_in.overlapping == sum(draft.splits[one.exchange_id] != TRAIN for one in made[:30])
+    assert draft.certificate == {"exact": 0, "near": 0, "ngram8": 0}
+    manifest, files = described(Selection(made, {}, 0), draft)
+    lines = [from_line(line, "mail", TRAIN) for line in str(files["train.jsonl"]).removesuffix("\n").split("\n")]
+    assert manifest["counts"]["train"] == train + len(draft.mix_in.examples) == len(lines)
+    assert Counter(line.task for line in lines) == {"mail": train, "chat": len(draft.mix_in.examples)}
 
 
 def test_ten_thousand_identical_inputs_are_one_example() -> None:
