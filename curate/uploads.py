@@ -163,6 +163,7 @@ class _Reader:
         return ImportedExchange(
             source_id="\x1f".join((upload.task, row.id)), protocol=form.protocol, path=form.path, request=form.request,
             response=form.response, model_asked=model, model_served=model, session_name=_session(row), tags=tags(told),
+            is_traffic=False,
         )  # fmt: skip
 
 

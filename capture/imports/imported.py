@@ -48,3 +48,5 @@ class ImportedExchange:
     is_stream: bool = False
     has_content: bool = True
     is_cut: bool = False
+    is_traffic: bool = True
+    """False for a row of a data set: nobody sent it, so it has no unit, and its session only keeps a conversation together."""

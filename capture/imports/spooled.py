@@ -34,7 +34,7 @@ def to_spooled(format: str, imported: ImportedExchange, *, task: str, fallback_u
     started_us = imported.started_us or fallback_us
     ended_us = max(started_us, imported.ended_us or started_us)
     upstream = f"import:{format}"
-    unit = imported.user_name or imported.session_name
+    unit = imported.user_name or (imported.session_name if imported.is_traffic else "")
     begin = Begin(
         "POST",
         imported.path,

@@ -200,6 +200,7 @@ def test_tau_bench_is_imported_turn_by_turn_with_rewards_and_frozen(traffic: Tra
     assert (report.exchanges.stored, report.scores, report.exchanges.bad) == (turns, turns, 0)
     found = stored(traffic.database)
     assert len({exchange.session_name for exchange, _ in found}) == len(trajectories)
+    assert {exchange.unit for exchange, _ in found} == {""}, "a conversation of a data set is no noisy user"
     rewards = {f"{each['task_id']}/{each['trial']}": each["reward"] for each in trajectories}
     for exchange, _ in found[::20]:
         (score,) = feedback.of_exchange(traffic.database, exchange.id)
@@ -207,7 +208,7 @@ def test_tau_bench_is_imported_turn_by_turn_with_rewards_and_frozen(traffic: Tra
     version = build(traffic.database, tmp_path, "mail", CurateSettings())
     kept = [each for split in ("train", "val", "test") for each in load_split(version, split)]
     assert any(each.calls for each in kept) and any(each.messages[-1].role == "tool" for each in kept)
-    assert version.manifest["bill"]["selected"] == turns
+    assert version.manifest["bill"]["selected"] == turns and "unit_cap" not in version.manifest["bill"]["dropped"]
 
 
 def test_bfcl_questions_are_joined_with_their_gold_calls_and_frozen(traffic: Traffic, tmp_path: Path) -> None:
