@@ -117,8 +117,8 @@ def clean(
     if reason:
         return Cleaned(reason)
     personal: Mapping[str, int] = {}
-    if any(look.is_personal for look in looks):
-        hidden, personal = hide([look.text for look in looks])
+    if settings.presidio or any(look.is_personal for look in looks):
+        hidden, personal = hide([look.text for look in looks], settings)
         if personal and settings.personal_data == "drop":
             return Cleaned("personal_data")
         if personal and settings.personal_data == "pseudonymise":

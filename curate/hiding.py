@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from capture import personal_data
 from capture.loose_json import is_valid
 from curate.json_strings import is_json, literals, with_literals
+from curate.presidio import personal
+from curate.settings import CurateSettings
 
 
-def hide(texts: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """`texts` of one example with `<EMAIL_1>` and the like, the same datum with the same token, and the data by kind."""
-    hidden, counts = personal_data.pseudonymise(texts)
+def hide(texts: Sequence[str], settings: CurateSettings) -> tuple[list[str], dict[str, int]]:
+    """`texts` of one example with `<EMAIL_1>` and the like, the same datum with the same token, and the data by kind.
+
+    With Presidio where `settings` want it; SettingsError where it is not installed.
+    """
+    hidden, counts = personal(texts, settings)
     if not any(map(_is_at_risk, texts, hidden)):
         return hidden, counts
     pieces = [literals(text) if is_json(text) else None for text in texts]
     flat = [piece for text, found in zip(texts, pieces, strict=True) for piece in ([text] if found is None else found)]
-    hidden, counts = personal_data.pseudonymise(flat)
+    hidden, counts = personal(flat, settings)
     rest = iter(hidden)
     whole = [
         next(rest) if found is None else with_literals(text, list(islice(rest, len(found))))

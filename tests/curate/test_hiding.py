@@ -5,7 +5,12 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.hiding import hide
+from curate import hiding
+from curate.settings import CurateSettings
+
+
+def hide(texts: list[str]) -> tuple[list[str], dict[str, int]]:
+    return hiding.hide(texts, CurateSettings())
 
 
 def test_the_same_datum_has_the_same_token_in_prose_and_in_arguments() -> None:
