@@ -32,7 +32,8 @@ _WAL_WAIT_S = 30.0
 _ID_LETTERS = 29
 _TABLES = (
     "exchanges", "contents", "pieces", "piece_uses", "exchange_words", "feedback", "pseudonyms", "dead_letters", "examples",
-    "reviews", "splits", "dataset_versions", "exports", "meta",
+    "reviews", "splits", "dataset_versions", "golden", "relabels", "audits", "audit_verdicts",
+    "task_templates", "exports", "meta",
 )  # fmt: skip
 
 

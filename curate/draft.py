@@ -127,7 +127,8 @@ def make_draft(
     _limit(own, wordings, said, rank, history, settings, dropped)
     on_progress("split", 0, len(rows))
     kept = _alive(own, dropped)
-    by_node = {node: row for node, members in enumerate(comparison.rows) for row in members if row in set(kept)}
+    living = set(kept)
+    by_node = {node: row for node, members in enumerate(comparison.rows) for row in members if row in living}
     disputed = _disputed(resolved, duplicates.disagreements(comparison, by_node, said), doubted)
     split = _split(rows, [*kept, *range(len(own), len(rows))], comparison, wordings, said, disputed, history, settings)
     placed = {row: side for row, side in split.sides.items() if row < len(own)}
@@ -209,7 +210,7 @@ def _limit(
     """Caps sessions and units, then samples down to the size that the settings allow."""
     standing = {
         row for row, candidate in enumerate(rows)
-        if history.kept.get(candidate.exchange_id, splits.TRAIN) != splits.TRAIN or candidate.exchange_id in history.accepted
+        if history.sides.get(candidate.input_key, splits.TRAIN) != splits.TRAIN or candidate.exchange_id in history.accepted
     }  # fmt: skip
     sessions, times = [candidate.session for candidate in rows], [candidate.started_us for candidate in rows]
     over = over_session_cap(sessions, times, _alive(rows, dropped), settings.per_session_cap, standing)

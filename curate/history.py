@@ -15,6 +15,7 @@ from curate.examples import example_id, prompt_of, tools_of
 from curate.golden import as_candidates, pins
 from curate.review import ACCEPT, EDIT, REJECT, disputed, standing_verdicts
 from curate.review_order import Waiting, order
+from curate.splits import GOLDEN, TEST
 
 _BATCH = 1_000
 
@@ -27,13 +28,15 @@ def read_history(database: Database, task: str, settled: Collection[str] = ()) -
         sql = "SELECT exchange_id, split FROM examples WHERE task = :task AND split <> ''"
         kept = connection.execute(text(sql), of_task).all()
     verdicts = standing_verdicts(database, task)
+    pinned = tuple(as_candidates(pins(database, task)))
+    keys = {candidate.input_key for candidate in pinned}
     return History(
         {row[0]: row[1] for row in kept},
-        {row[0]: row[1] for row in sides},
+        {row[0]: TEST if row[1] == GOLDEN and row[0] not in keys else row[1] for row in sides},  # a pin may have been erased
         frozenset(review.exchange_id for review in verdicts if review.verdict in (ACCEPT, EDIT)).union(settled),
         frozenset(review.exchange_id for review in verdicts if review.verdict == REJECT),
         disputed(database, task),
-        tuple(as_candidates(pins(database, task))),
+        pinned,
     )
 
 

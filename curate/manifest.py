@@ -19,7 +19,7 @@ from curate.preference_evidence import figures
 from curate.preference_pairs import Pairs
 from curate.selection import Candidate, Selection
 from curate.settings import CurateSettings
-from curate.splits import SPLITS, TRAIN
+from curate.splits import SPLITS, TRAIN, later_than
 from curate.task_templates import Settled
 
 _FORMAT = 2
@@ -66,6 +66,7 @@ def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dic
         "selection": {"answered_by_student": selection.by_student},
         "bill": make_bill(len(selection.candidates) + len(selection.dropped), len(kept), dropped),
         "counts": {split: counts[split] + (len(draft.mix_in.examples) if split == TRAIN else 0) for split in SPLITS},
+        "time_cut": _time_cut(kept, draft, settings),
         "golden": {"pinned": len(sources.golden), "answered_otherwise": len(disagreeing(sources.golden, draft.candidates))},
         "with_tools": {split: sum(example.speaks_of_tools for example in examples if example.split == split) for split in SPLITS},
         "target_sources": _sorted(Counter(example.target_source for example in examples)),
@@ -92,6 +93,16 @@ def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dic
         "warnings": [*_warnings(draft, sources.template), *terms.warnings(sources.terms)],
     }
     return manifest, files
+
+
+def _time_cut(kept: Sequence[Candidate], draft: Draft, settings: CurateSettings) -> dict[str, Any]:
+    """How many examples of each split come before and after the cut in time; nothing without one."""
+    if not settings.eval_after:
+        return {}
+    late = later_than([candidate.started_us for candidate in kept], settings.eval_after)
+    counts = Counter((draft.splits[one.exchange_id], is_late) for one, is_late in zip(kept, late, strict=True))
+    before, later = ({split: counts[split, is_late] for split in SPLITS} for is_late in (False, True))
+    return {"at": settings.eval_after, "before": before, "later": later}
 
 
 def _example(task: str, candidate: Candidate, split: str) -> Example:

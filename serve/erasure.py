@@ -36,6 +36,7 @@ from curate.examples import Example, example_id
 from curate.forget import ErasedVersion
 from curate.formats import erasing
 from curate.preferences import Preference, erased_preferences
+from curate.task_templates import forget_templates
 from serve.release_store import list_releases
 from train import forget as forget_training
 from train.forget import ErasedRun
@@ -220,6 +221,7 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
         forget_training.erase_from_run(run, map(example_id, found.ids))
         for run in forget_training.touched_runs(database, version_ids)
     ]
+    forget_templates(database, found.ids, tell)
     # Before the versions, because these say which inputs it is about.
     rows = forget_data.erase_rows(database, found.ids, {(example.task, example.input_key) for example in found.examples})
     versions = []

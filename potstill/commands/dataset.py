@@ -20,7 +20,7 @@ from potstill.commands import (
     dataset_similar,
     dataset_transfer,
 )
-from potstill.output import ExitCode, Output, one_line, plain
+from potstill.output import ExitCode, Output, counted, one_line, plain
 
 if TYPE_CHECKING:
     from curate.version_diff import VersionDiff
@@ -109,17 +109,24 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets
     from curate.audit import latest_audit
+    from curate.new_prompts import new_prompts
 
     database = open_database(settings.database_url)
     try:
         version = datasets.get_version(database, arguments.task, arguments.version)
         audited = latest_audit(database, version.task, version.number)
+        news = new_prompts(database, version.task, version)
     finally:
         database.close()
     if output.as_json:
-        output.json({**plain(version), "audit": audited})
+        output.json({**plain(version), "audit": audited, "new_prompts": news})
         return ExitCode.OK
     print_version(version, output)
+    for new in news:
+        output.say(
+            f"! {counted(new.exchanges, 'newer exchange')} ({new.share:.0%}) come with a prompt that this version never saw, "
+            f"as in {new.example_id}: see potstill tasks"
+        )
     output.say(f"audit: {audited.sentence}" if audited else f"not audited. Next: potstill review audit start {version.task}")
     return ExitCode.OK
 
