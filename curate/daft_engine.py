@@ -19,7 +19,7 @@ import numpy as np
 
 from capture.errors import NotFoundError, StoreError
 from curate.buckets import LIMIT, Codes, bucket_pairs
-from curate.engine import BATCH, KeysOf
+from curate.local_engine import BATCH, KeysOf
 from curate.similarity import Flags, Keys
 
 _RUNNERS = {"daft": "native", "ray": "ray"}

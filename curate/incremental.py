@@ -6,12 +6,10 @@ is made on the texts, as in a build. Where the text of a candidate was erased, t
 
 from __future__ import annotations
 
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from math import ceil
 from typing import Any
 
@@ -31,19 +29,18 @@ from curate.duplicates import Wording
 from curate.examples import example_id, from_line
 from curate.freeze import TEMPLATE, read_file
 from curate.hiding import hide
-from curate.similarity import BANDS, ROWS, arrow_texts, band_keys, jaccard
+from curate.settings import CurateSettings
+from curate.similarity import ROWS, arrow_texts, band_keys, jaccard
 from curate.splits import SPLITS, TRAIN
 from curate.task_aliases import expand
 from curate.task_templates import from_json
 from curate.templates import UNIVERSAL_SHARE, Asked, Stripper, Template, read_input
+from curate.version_keys import KEYS, KeyRows, hash_of, load_keys, make_keys
 from curate.wording import critical, normalise
 
-KEYS = "keys.npy"
 EXACT, NEAR, LIKELY = "exact", "near", "likely"
-_KEY = np.dtype([("input", "<u8"), ("exact", "<u8"), ("split", "u1"), ("bands", "<u8", (BANDS,))])
 _LEAST, _LOOKED_AT = 5, 500
 
-KeyRows = npt.NDArray[np.void]
 Input = tuple[Sequence[Message], Sequence[Tool]]
 """Messages, and the tools that they may call."""
 
@@ -61,21 +58,6 @@ class Match:
     similarity: float
 
 
-def make_keys(wordings: Sequence[Wording], input_keys: Sequence[str], splits: Sequence[str]) -> bytes:
-    """The file `keys.npy` of a version: for each kept example hashes of its input and wording, and its split.
-
-    The same examples give the same bytes, in whatever order they come.
-    """
-    rows = np.zeros(len(wordings), _KEY)
-    rows["input"] = [_hash(key) for key in input_keys]
-    rows["exact"] = [_hash(wording.varying) for wording in wordings]
-    rows["split"] = [SPLITS.index(split) for split in splits]
-    rows["bands"] = band_keys(arrow_texts([wording.varying for wording in wordings]))
-    held = io.BytesIO()
-    np.save(held, np.sort(rows, order=["input", "exact", "split"]), allow_pickle=False)
-    return held.getvalue()
-
-
 def check_rows(version: DatasetVersion, inputs: Sequence[Input]) -> list[Match | None]:
     """For each input (messages, which must not be empty, and the tools it offers) the example of `version` that is most like it.
 
@@ -86,12 +68,13 @@ def check_rows(version: DatasetVersion, inputs: Sequence[Input]) -> list[Match |
         return []
     template = from_json(read_file(version.folder, version.manifest, TEMPLATE))
     strippers = Stripper(template), Stripper(_universal(template))
-    hides = version.manifest["settings"]["personal_data"] == "pseudonymise"
-    wordings = [_worded(strippers, read_input(_hidden(messages) if hides else messages, tools)) for messages, tools in inputs]
+    said = version.manifest["settings"]
+    settings = CurateSettings(personal_data=said["personal_data"], presidio=bool(said.get("presidio")))
+    wordings = [_worded(strippers, read_input(_hidden(messages, settings), tools)) for messages, tools in inputs]
     keys = _keys_of(version, strippers)
     candidates = _candidates(keys, wordings)
     texts = _texts(version, {int(keys["input"][place]) for places in candidates for place in places}, strippers)
-    threshold = float(version.manifest["settings"]["near_threshold"])
+    threshold = float(said["near_threshold"])
     return [_best(wording, keys[places], texts, threshold) for wording, places in zip(wordings, candidates, strict=True)]
 
 
@@ -146,8 +129,11 @@ def _input_of(row: object) -> Input | str:
     return messages, tuple(tool_from_openai(tool) for tool in as_list(row.get("tools")) if isinstance(tool, dict))
 
 
-def _hidden(messages: Sequence[Message]) -> list[Message]:
-    texts, _ = hide([message.text for message in messages])
+def _hidden(messages: Sequence[Message], settings: CurateSettings) -> list[Message]:
+    """The messages with tokens for personal data where the version has them."""
+    if settings.personal_data != "pseudonymise":
+        return list(messages)
+    texts, _ = hide([message.text for message in messages], settings)
     return [replace(message, text=text) for message, text in zip(messages, texts, strict=True)]
 
 
@@ -172,30 +158,20 @@ def _keys_of(version: DatasetVersion, strippers: tuple[Stripper, Stripper]) -> K
         examples = [(split, from_line(json.dumps(row), version.task, split)) for split, row in _rows(version)]
         worded = [_worded(strippers, read_input(example.messages, example.tools)) for _, example in examples]
         made = make_keys(worded, [example.input_key for _, example in examples], [split for split, _ in examples])
-        return _loaded(made)
+        return load_keys(made)
     path = version.folder / KEYS
     if not path.is_file():
         raise StoreError(f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
     data = path.read_bytes()
     if content_hash(data) != version.manifest["files"][KEYS]:
         raise StoreError(f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
-    return _loaded(data)
-
-
-def _loaded(data: bytes) -> KeyRows:
-    try:
-        rows = np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
-        raise StoreError(f"{KEYS} cannot be read: {error}.", "Build the dataset again.") from error
-    if rows.dtype != _KEY:
-        raise StoreError(f"{KEYS} holds rows of another form.", "Build the dataset again.")
-    return np.asarray(rows)
+    return load_keys(data)
 
 
 def _candidates(keys: KeyRows, wordings: Sequence[Wording]) -> list[npt.NDArray[np.int64]]:
     """For each wording the places of keys that agree with it in one hash at least; of a crowd the first `_LOOKED_AT`."""
     asked = band_keys(arrow_texts([wording.varying for wording in wordings]))
-    asked = np.column_stack([asked, np.array([_hash(wording.varying) for wording in wordings], np.uint64)])
+    asked = np.column_stack([asked, np.array([hash_of(wording.varying) for wording in wordings], np.uint64)])
     known = np.column_stack([keys["bands"], keys["exact"]])
     found: list[list[npt.NDArray[np.int64]]] = [[] for _ in wordings]
     for column in range(known.shape[1]):
@@ -213,7 +189,7 @@ def _texts(
     """Id and wording of the examples whose input hash is wanted, by that hash and split."""
     found: dict[tuple[int, int], list[tuple[str, Wording]]] = defaultdict(list)
     for split, row in _rows(version) if wanted else ():
-        key = _hash(str(row.get("input_key", "")))
+        key = hash_of(str(row.get("input_key", "")))
         if key in wanted:
             example = from_line(json.dumps(row), version.task, split)
             wording = _worded(strippers, read_input(example.messages, example.tools))
@@ -242,7 +218,7 @@ def _best(
             elif similarity >= threshold and other.critical == wording.critical:
                 found.append(Match(NEAR, split, example, similarity))
         if not examples:
-            equal = int(row["exact"]) == _hash(wording.varying)
+            equal = int(row["exact"]) == hash_of(wording.varying)
             estimate = 1.0 if equal else float((row["bands"] == bands).mean() ** (1 / ROWS))
             if estimate >= threshold:
                 found.append(Match(LIKELY, split, "", estimate))
@@ -253,7 +229,3 @@ def _best(
 
 def _similar(left: str, right: str) -> float:
     return float(jaccard(arrow_texts([left]), arrow_texts([right]))[0])
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,9 @@ def grams(texts: Any) -> Grams:
 
 def band_keys(texts: Any) -> Keys:
     """The keys of each text, `BANDS` in a row. The number of its band is in a key, so keys of two bands never agree."""
-    generator = np.random.default_rng(_SEED)
-    factors = generator.integers(1, 2**32, BANDS * ROWS, dtype=np.uint32) | np.uint32(1)
-    offsets = generator.integers(0, 2**32, BANDS * ROWS, dtype=np.uint32)
+    # From a hash, not from a generator of numpy: keys that versions hold must be the same for ever.
+    drawn = b"".join(blake2b(f"{_SEED} {place}".encode(), digest_size=8).digest() for place in range(BANDS * ROWS))
+    factors, offsets = np.frombuffer(drawn, "<u4").reshape(-1, 2).T | np.array([[1], [0]], np.uint32)
     parts = [np.empty((0, BANDS), np.uint64)]
     for piece in pieces(arrow_texts(texts)):
         found = grams(piece)

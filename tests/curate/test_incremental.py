@@ -12,10 +12,11 @@ from capture.messages import Message
 from curate.datasets import DatasetVersion, build, load_split
 from curate.duplicates import read_wordings
 from curate.examples import Example
-from curate.incremental import EXACT, KEYS, LIKELY, NEAR, check_rows, make_keys, read_lines
+from curate.incremental import EXACT, LIKELY, NEAR, check_rows, read_lines
 from curate.settings import CurateSettings
 from curate.splits import SPLITS
 from curate.templates import read_input
+from curate.version_keys import KEYS, make_keys
 from tests.curate.sending import SYSTEM, Traffic, mails
 
 DEFAULTS = CurateSettings()

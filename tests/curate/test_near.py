@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.buckets import decode, edges
 from curate.near import find_near, find_pairs, leaders
 from curate.settings import CurateSettings
-from curate.similarity import Pairs, arrow_texts
+from curate.similarity import Pairs, arrow_texts, band_keys, jaccard
 
 DEFAULTS = CurateSettings()
 
@@ -44,15 +45,23 @@ def test_no_rows_are_no_groups() -> None:
     assert (len(found.ids), len(found.kept), found.largest) == (0, 0, 0)
 
 
-def test_texts_that_are_both_similar_to_a_third_are_compared() -> None:
-    """Of many slips of one sentence keys alone miss some pairs; every one that is similar enough is found."""
+def test_texts_that_share_no_key_are_compared_when_both_are_similar_to_a_third() -> None:
     words = ["please", "tell", "me", "when", "the", "parcel", "that", "I", "ordered", "for", "my", "mother", "will", "be", "here"]
-    texts = [" ".join(word[::-1] if place in (one, one + 5) else word for place, word in enumerate(words)) for one in range(10)]
-    pairs = find_pairs(arrow_texts(texts), 0.6)
-    found = set(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
-    grams = [{text[start : start + 4] for start in range(len(text) - 3)} for text in texts]
-    wanted = {(a, b) for a in range(10) for b in range(a + 1, 10) if len(grams[a] & grams[b]) / len(grams[a] | grams[b]) >= 0.6}
-    assert wanted and found == wanted
+    texts = arrow_texts([
+        " ".join(word[::-1] if place in (one, (one + step) % 15) else word for place, word in enumerate(words))
+        for one in range(15)
+        for step in (0, 2, 5)
+    ])  # fmt: skip
+    found = find_pairs(texts, 0.6)
+    pairs = set(zip(found.a.tolist(), found.b.tolist(), strict=True))
+    a, b = decode(edges(band_keys(texts))[0])
+    direct = pairs & set(zip(a.tolist(), b.tolist(), strict=True))
+    near = direct | {(b, a) for a, b in direct}
+    bridged = {(a, c) for a, b in near for other, c in near if b == other and a < c} - direct
+    left, right = (np.array([pair[side] for pair in sorted(bridged)]) for side in (0, 1))
+    similar = jaccard(texts.take(left), texts.take(right)) >= 0.6
+    assert similar.any()
+    assert {pair for pair, alike in zip(sorted(bridged), similar, strict=True) if alike} == pairs - direct
 
 
 def test_a_crowd_of_look_alikes_is_reported_and_still_one_group() -> None:
