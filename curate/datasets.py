@@ -59,8 +59,7 @@ def build(
 
     Equal content gives the latest version again instead of a new one, its files restored where they were lost. `forced` says
     why answers stay whose terms would leave them out. `on_progress` is told stage, done and total. NotFoundError for an unknown
-    task, NotEnoughError with the bill when too little is left, GateError when train and eval overlap, StoreError while another
-    build of the task is under way.
+    task, NotEnoughError with the bill when too little is left, StoreError while another build of the task is under way.
     """
     from curate.building import make_version  # numpy; whoever only lists versions does not wait for it
     from curate.task_names import apply_names

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from capture.errors import GateError
 from curate import contradictions, doubts, duplicates, sampling, splits
 from curate.caps import SESSION_CAP, UNIT_CAP, over_cap, over_session_cap
-from curate.certificate import Overlap, find_overlap
+from curate.certificate import find_overlap
 from curate.contradictions import Contradiction
 from curate.doubts import Doubts
 from curate.duplicates import Comparison, Settle, Wording
@@ -97,8 +96,7 @@ def make_draft(
 ) -> Draft:
     """Resolves contradictions, removes duplicates, caps, samples, splits and certifies. `candidates` must not be empty.
 
-    `others` are train examples of other tasks that may be mixed in. GateError when train and eval still overlap after every
-    offender was removed.
+    `others` are train examples of other tasks that may be mixed in.
     """
     own = sorted(candidates, key=lambda candidate: candidate.exchange_id)
     rows = [*own, *history.pinned]  # pinned inputs are compared with all others, and go nowhere themselves
@@ -274,24 +272,24 @@ def _certify(
     rows: Sequence[Candidate], wordings: Sequence[Wording], placed: Mapping[int, str], held_out: Sequence[int],
     dropped: dict[int, Drop], others: Mapping[str, Sequence[Example]], settings: CurateSettings, engine: Engine,
 ) -> tuple[MixIn, dict[str, int]]:  # fmt: skip
-    """Removes what overlaps from train, mixes in other tasks, then joins again; the last join must find nothing."""
+    """Removes what overlaps from train, mixes in other tasks, and joins until nothing is found.
+
+    Once is not always enough: which 8-grams are common property depends on what is there.
+    """
     held = [wordings[row] for row in held_out]
-
-    def join(mixed: MixIn) -> tuple[list[int], Overlap]:
-        train = [row for row, side in placed.items() if side == splits.TRAIN and row not in dropped]
-        return train, find_overlap([*(wordings[row] for row in train), *mixed.wordings], held, settings, engine)
-
     mixed = NOTHING
-    train, overlap = join(mixed)
-    dropped |= {train[row]: Drop(OVERLAP) for row in sorted(overlap.rows)}
-    if others:
-        keys = frozenset(rows[row].input_key for row in held_out)
-        mixed = pick_mix_in(others, len(train) - len(overlap.rows), held, keys, settings)
-    if overlap.rows or mixed.examples:
-        _, overlap = join(mixed)
-    if overlap.rows:
-        raise GateError(f"Train and eval overlap: {overlap.counts()}.", "Report this: the certificate must hold by construction.")
-    return mixed, overlap.counts()
+    is_mixed = not others
+    while True:
+        train = [row for row, side in placed.items() if side == splits.TRAIN and row not in dropped]
+        overlap = find_overlap([*(wordings[row] for row in train), *mixed.wordings], held, settings, engine)
+        if overlap.rows:
+            dropped |= {train[row]: Drop(OVERLAP) for row in sorted(overlap.rows) if row < len(train)}
+            mixed = mixed.without({row - len(train) for row in overlap.rows if row >= len(train)})
+        elif is_mixed:
+            return mixed, overlap.counts()
+        else:
+            keys = frozenset(rows[row].input_key for row in held_out)
+            mixed, is_mixed = pick_mix_in(others, len(train), held, keys, settings), True
 
 
 def _disputed(resolved: Sequence[Contradiction], disagreements: Sequence[tuple[int, int]], doubted: Doubts) -> set[int]:

@@ -8,7 +8,7 @@ the name of the task that it came from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from capture.errors import NotFoundError, SettingsError
@@ -31,6 +31,13 @@ class MixIn:
     wordings: tuple[Wording, ...]
     overlapping: int
     wanted: int
+
+    def without(self, places: Collection[int]) -> MixIn:
+        """What is left when the examples in these places go for their overlap with eval."""
+        kept = [place for place in range(len(self.examples)) if place not in places]
+        examples = tuple(self.examples[place] for place in kept)
+        wordings = tuple(self.wordings[place] for place in kept)
+        return MixIn(examples, wordings, self.overlapping + len(self.examples) - len(kept), self.wanted)
 
     @property
     def by_task(self) -> Mapping[str, int]:

@@ -2,4 +2,3 @@
 
 from __future__ import annotations
 
-from curate.formats.exporting import export_version as export_version

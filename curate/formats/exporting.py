@@ -90,11 +90,6 @@ def export(
     return ExportReport(format, out, counts, left_out)
 
 
-def export_version(database: Database, version: DatasetVersion, out: Path) -> int:
-    """Writes `version` as OpenAI chat JSONL; how many examples."""
-    return export(database, version, out).rows
-
-
 def file_name(format: str, split: str) -> str:
     """Where a split lies in the folder of an export."""
     if format == HF:
