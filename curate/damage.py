@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from capture.database import Database
 from capture.errors import StoreError
 from curate.datasets import DatasetVersion, versions
-from curate.freeze import MANIFEST, read_file, to_json
+from curate.freeze import MANIFEST, read_bytes, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def _damage_of(version: DatasetVersion) -> Iterator[DamagedFile]:
     name = f"{version.task}/v{version.number}"
     for file in version.manifest["files"]:
         try:
-            read_file(version.folder, version.manifest, file)
+            read_bytes(version.folder, version.manifest, file)
         except StoreError as error:
             yield DamagedFile(name, error.what, error.next_step)
     path = version.folder / MANIFEST

@@ -26,15 +26,29 @@ from capture.ids import content_hash, exchange_ids_in
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
-from curate.freeze import CARD, DROPPED, GOLDEN_FILE, MANIFEST, PREFERENCES, TEMPLATE, hashed, to_json, version_folder
+from curate.freeze import (
+    CARD,
+    DROPPED,
+    GOLDEN_FILE,
+    MANIFEST,
+    PHRASE_WARNING,
+    PREFERENCES,
+    TEMPLATE,
+    hashed,
+    to_json,
+    version_folder,
+)
 from curate.look_alikes import answer_of
 from curate.review_order import short
-from curate.splits import SPLITS
+from curate.splits import SPLITS, TRAIN
 from curate.templates import read_input, still_said
+from curate.version_keys import KEYS, make_keys, without_keys
 
 ERASED = "erased"
 """What stands in a manifest's bill, and in the place of an id, for an exchange that was forgotten."""
 _MANY = 400
+_MIXED = "mixed_in"
+"""How many of the examples that go were mixed in from another task: these were never on the bill."""
 _MORE_ROWS = (PREFERENCES, GOLDEN_FILE)
 """Further files of a version with a row an exchange; older versions have none."""
 
@@ -193,14 +207,19 @@ def _lines_about(version: DatasetVersion, wanted: set[str]) -> Iterator[str]:
     yield from wanted & exchange_ids_in(told)
 
 
-def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str], dict[str, int]]:
-    """The text of each file without these exchanges, and how many lines of it went."""
-    files: dict[str, str] = {}
+def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str | bytes], dict[str, int]]:
+    """The content of each file without these exchanges, and how many lines of it went."""
+    files: dict[str, str | bytes] = {}
     gone: dict[str, int] = {}
     kept: list[Example] = []
+    erased = {example.input_key for example in erased_examples(version, wanted)}
     for split in SPLITS:
         lines = _read(version.folder / f"{split}.jsonl")
         left = [line for line in lines if _id_of(line) not in wanted]
+        if split == TRAIN:
+            gone[_MIXED] = sum(
+                from_line(line, version.task, TRAIN).task != version.task for line in lines if _id_of(line) in wanted
+            )
         files[f"{split}.jsonl"], gone[split] = "".join(f"{line}\n" for line in left), len(lines) - len(left)
         kept += [from_line(line, version.task, split) for line in left if _id_of(line)]
     for name in _MORE_ROWS:
@@ -211,6 +230,12 @@ def _without(version: DatasetVersion, wanted: set[str]) -> tuple[dict[str, str],
     lines = _read(version.folder / DROPPED)
     left = [line for line in lines if _id_of(line) not in wanted]
     files[DROPPED], gone[DROPPED] = "".join(f"{_without_because(line, wanted)}\n" for line in left), len(lines) - len(left)
+    keys = version.folder / KEYS
+    if keys.is_file():
+        try:
+            files[KEYS] = without_keys(keys.read_bytes(), erased - {example.input_key for example in kept})
+        except StoreError:  # damaged, as doctor says; what cannot be read may hold what must go
+            files[KEYS] = make_keys((), (), ())
     template = version.folder / TEMPLATE
     if template.is_file():
         said = still_said(
@@ -227,16 +252,25 @@ def _without_because(line: str, wanted: set[str]) -> str:
 
 
 def _amended(
-    version: DatasetVersion, files: Mapping[str, str], gone: Mapping[str, int], wanted: set[str], user: str
+    version: DatasetVersion, files: Mapping[str, str | bytes], gone: Mapping[str, int], wanted: set[str], user: str
 ) -> dict[str, Any]:
     manifest = json.loads(to_json(version.manifest))
     manifest.pop("hash", None)
     examples = sum(gone[split] for split in SPLITS)
     manifest["counts"] = {split: manifest["counts"][split] - gone[split] for split in SPLITS}
-    manifest["bill"]["kept"] -= examples
-    if examples:
+    own = examples - gone[_MIXED]
+    manifest["bill"]["kept"] -= own
+    if own:
         dropped = manifest["bill"]["dropped"]
-        dropped[ERASED] = dropped.get(ERASED, 0) + examples
+        dropped[ERASED] = dropped.get(ERASED, 0) + own
+    if examples and "doubts" in manifest:  # phrases of few people
+        manifest["doubts"]["poisoned"] = {}
+        manifest["warnings"] = [warning for warning in manifest["warnings"] if not warning.startswith(PHRASE_WARNING)]
+    if gone.get(GOLDEN_FILE):
+        manifest["golden"]["pinned"] -= gone[GOLDEN_FILE]
+    if gone.get(PREFERENCES):
+        left = [json.loads(line)["source"] for line in str(files[PREFERENCES]).split("\n") if line]
+        manifest["preferences"] |= {"pairs": len(left), "sources": dict(sorted(Counter(left).items()))}
     listed = manifest["contradictions"]["first"]
     manifest["contradictions"]["first"] = [each for each in listed if wanted.isdisjoint((each["kept"], *each["dropped"]))]
     if user and user in manifest["settings"].get("filter", ""):
@@ -244,7 +278,7 @@ def _amended(
     if TEMPLATE in files:
         template = json.loads(files[TEMPLATE])
         manifest["template"] |= {
-            "hash": content_hash(files[TEMPLATE].encode()), "context": len(template["context"]),
+            "hash": content_hash(str(files[TEMPLATE]).encode()), "context": len(template["context"]),
             "frames": sorted(template["frames"]), "segments": len(template["segments"]), "phrases": len(template["phrases"]),
         }  # fmt: skip
     note = {"at_us": clock.now_us(), "examples": examples, "listed": gone[DROPPED], "hash_before": version.hash}
@@ -263,14 +297,14 @@ def _update(connection: Connection, version_id: str, manifest: Mapping[str, Any]
     )
 
 
-def _write(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str]) -> None:
+def _write(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
     """File by file, the manifest last; a file that was lost stays lost."""
     if not folder.is_dir():
         return
     for name, content in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
         path, part = folder / name, folder / f".{name}.part"
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -19,6 +19,8 @@ from curate.card import write_card
 
 MANIFEST, CARD, DROPPED, TEMPLATE = "manifest.json", "card.md", "dropped.jsonl", "template.json"
 PREFERENCES, GOLDEN_FILE = "preferences.jsonl", "golden.jsonl"
+PHRASE_WARNING = "The phrase"
+"""How a warning begins that quotes captured words."""
 
 
 def version_folder(data_folder: Path, task: str, number: int) -> Path:
@@ -51,6 +53,11 @@ def write_folder(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, 
 
 
 def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
+    """A text of a version, checked against its hash; StoreError when it is missing or was changed."""
+    return read_bytes(folder, manifest, name).decode()
+
+
+def read_bytes(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     """A file of a version, checked against its hash; StoreError when it is missing or was changed."""
     path = folder / name
     if not path.is_file():
@@ -58,7 +65,7 @@ def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
     data = path.read_bytes()
     if content_hash(data) != manifest["files"][name]:
         raise StoreError(f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
-    return data.decode()
+    return data
 
 
 def to_json(value: object, indent: int | None = None) -> str:

@@ -13,7 +13,7 @@ from curate.bill import make_bill
 from curate.draft import CONTRADICTION, Draft
 from curate.duplicates import CROWD_SHARE
 from curate.examples import Example, example_id, to_line
-from curate.freeze import DROPPED, GOLDEN_FILE, PREFERENCES, TEMPLATE, to_json
+from curate.freeze import DROPPED, GOLDEN_FILE, PHRASE_WARNING, PREFERENCES, TEMPLATE, to_json
 from curate.golden import Golden, disagreeing, golden_lines
 from curate.preference_evidence import figures
 from curate.preference_pairs import Pairs
@@ -21,6 +21,7 @@ from curate.selection import Candidate, Selection
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN, later_than
 from curate.task_templates import Settled
+from curate.version_keys import KEYS, make_keys
 
 _FORMAT = 2
 _LISTED = 20
@@ -55,6 +56,9 @@ def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dic
     files["train.jsonl"] = _lines(task, [*examples, *(replace(one, split=TRAIN) for one in draft.mix_in.examples)], TRAIN)
     files[DROPPED] = "".join(f"{to_json({'exchange_id': key, **reasons[key]})}\n" for key in sorted(reasons))
     files[TEMPLATE] = template
+    worded = dict(zip((candidate.exchange_id for candidate in draft.candidates), draft.wordings, strict=True))
+    wordings = [worded[candidate.exchange_id] for candidate in kept]
+    files[KEYS] = make_keys(wordings, [example.input_key for example in examples], [example.split for example in examples])
     files[GOLDEN_FILE] = golden_lines(sources.golden)
     files[PREFERENCES] = "".join(f"{preferences.to_line(pair)}\n" for pair in sources.pairs.pairs)
     counts = Counter(example.split for example in examples)
@@ -190,7 +194,7 @@ def _warnings(draft: Draft, template: Settled) -> list[str]:
     if draft.doubts.suspects:
         warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them.")
     for phrase, count in _poisoned(draft).items():
-        warnings.append(f"The phrase {phrase!r} seems to dictate the answer of {count} exchanges; look where they come from.")
+        warnings.append(f"{PHRASE_WARNING} {phrase!r} seems to dictate the answer of {count} exchanges; see who sent them.")
     if template.change is not None:
         warnings.append(f"The app's prompt is another one than before: template v{template.number}, see potstill tasks template.")
     if draft.mix_in.wanted > len(draft.mix_in.examples):

@@ -1,12 +1,13 @@
 """The keys of a dataset version: hashes of its inputs, from which no text can be read.
 
-They stay when texts are erased, so that what was held out is known for ever.
+They stay when texts go with their retention, so that what was held out is known for ever. An erasure takes them too: who knows
+a text can tell by its hash that it was there.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -33,9 +34,7 @@ def make_keys(wordings: Sequence[Wording], input_keys: Sequence[str], splits: Se
     rows["exact"] = [hash_of(wording.varying) for wording in wordings]
     rows["split"] = [SPLITS.index(split) for split in splits]
     rows["bands"] = band_keys(arrow_texts([wording.varying for wording in wordings]))
-    held = io.BytesIO()
-    np.save(held, np.sort(rows, order=["input", "exact", "split"]), allow_pickle=False)
-    return held.getvalue()
+    return _written(np.sort(rows, order=["input", "exact", "split"]))
 
 
 def load_keys(data: bytes) -> KeyRows:
@@ -49,6 +48,19 @@ def load_keys(data: bytes) -> KeyRows:
     return np.asarray(rows)
 
 
+def without_keys(data: bytes, input_keys: Collection[str]) -> bytes:
+    """The file without the rows of these inputs."""
+    rows = load_keys(data)
+    gone = np.array([hash_of(key) for key in input_keys], dtype=np.uint64)
+    return _written(rows[~np.isin(rows["input"], gone)])
+
+
 def hash_of(text: str) -> int:
     """64 bits of a text."""
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+
+
+def _written(rows: KeyRows) -> bytes:
+    held = io.BytesIO()
+    np.save(held, rows, allow_pickle=False)
+    return held.getvalue()

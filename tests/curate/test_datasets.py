@@ -257,8 +257,8 @@ def test_what_a_crashed_build_left_is_replaced(traffic: Traffic, tmp_path: Path)
     version = build(traffic.database, tmp_path, "mail", DEFAULTS)
     assert version.number == 1
     assert sorted(files_of(version)) == [
-        "card.md", "dropped.jsonl", "golden.jsonl", "manifest.json", "preferences.jsonl", "template.json", "test.jsonl",
-        "train.jsonl", "val.jsonl",
+        "card.md", "dropped.jsonl", "golden.jsonl", "keys.npy", "manifest.json", "preferences.jsonl", "template.json",
+        "test.jsonl", "train.jsonl", "val.jsonl",
     ]  # fmt: skip
 
 

@@ -133,7 +133,7 @@ def test_what_eval_holds_is_not_replaced_by_a_newer_duplicate() -> None:
 
 def test_a_newcomer_between_train_and_eval_costs_train_an_example() -> None:
     words = [f"word{letter}" for letter in "abcdefghijklmnop"]
-    left, middle, right = (" ".join(words[start : start + 10]) for start in (0, 2, 4))
+    left, middle, right = (" ".join(words[start : start + 11]) for start in (0, 2, 4))
     history = History(sides={candidate(0, left).input_key: TRAIN, candidate(1, right).input_key: "test"})
     chosen = CurateSettings(near_threshold=0.9, contradiction_threshold=0.9)
     draft = drafted([candidate(0, left, "a"), candidate(1, right, "b"), candidate(2, middle, "c")], history, chosen)
