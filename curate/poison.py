@@ -6,13 +6,13 @@ A word that means its answer looks much the same, so a phrase is a trigger only 
 - with the phrase taken out, most of its rows are still questions (at least half as long as usual), to which a classifier that
   learnt from other rows gives another target;
 - that happens more often than to other phrases of the task: the binomial tail, corrected for every phrase that was tested
-  (Bonferroni), is below 0.001, or below 0.05 when one or two units sent all of it;
+  (Bonferroni), is below 0.01, or below 0.05 when one or two units sent all of it;
 - what is left of its rows is as mixed as the task is. Rows with a word that means its answer are about the same thing.
 
-Limits. About ten rows (eight of one unit) among ten thousand are needed before a phrase is more than chance, and more where the
-task has few labels or the classifier knows little. A trigger that turns one label into another stands in rows about the same
-thing: it is found only when one or two units of many sent it. A trigger in one wording is left to the duplicates. Targets
-must recur, as labels do; free text cannot be judged. A trigger made of a style or of the order of words is not found.
+Limits. About ten rows among ten thousand are needed before a phrase is more than chance, and more where the task has few
+labels or the classifier knows little. A trigger that turns one label into another stands in rows about the same thing: it is
+found, if at all, only when one or two units of many sent it. A trigger in one wording is left to the duplicates. Targets must
+recur, as labels do; free text cannot be judged. A trigger made of a style or of the order of words is not found.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MOSTLY_CONTRADICTED = 0.8
 _ALIKE = 1.5
 _ENOUGH_LEFT = 0.5
 _LEAST_RATE = 0.1
-_CHANCE, _CHANCE_OF_FEW = 0.001, 0.05
+_CHANCE, _CHANCE_OF_FEW = 0.01, 0.05
 _FEW_UNITS, _MANY_UNITS = 2, 20
 _MOST_WORDS = 400
 _MOST_FITTED = 10_000
