@@ -31,7 +31,8 @@ class CaptureSettings:
     omit_content_keys: tuple[str, ...] = ()
     """Client keys of whose exchanges only figures are stored, as `potstill privacy hash-key` writes them."""
     personal_data: str = "keep"
-    """Email addresses, phone and card numbers, IBANs and IP addresses in bodies: keep; mask as [email]; or pseudonyms."""
+    """Email, IP and MAC addresses, phone and card numbers, IBANs, US social security numbers and dates of birth in bodies: keep;
+    mask as [email]; or pseudonyms."""
     personal_data_key_env: str = "POTSTILL_PERSONAL_DATA_KEY"
     """Environment variable with the key that makes pseudonyms, and alone turns them back."""
     retention_days: int = 0

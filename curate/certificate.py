@@ -1,7 +1,7 @@
 """The overlap certificate: no eval example has an equal or a near-equal in train.
 
 Joined afresh and exactly, by other means than the clustering, on what varies of the inputs: equal wording; character 4-gram
-Jaccard similarity of at least `split_threshold`; more than `ngram_share` of the word 8-grams of the shorter text, without those
+Jaccard similarity of at least `overlap_threshold`; more than `ngram_share` of the word 8-grams of the shorter text, without those
 that are common property (see `curate.joins.sharing`). So what it certifies is: no train example holds an eval example, or a good
 part of what is an eval example's own. Two prompts that only quote the same passages, as many others do, are two examples.
 """
@@ -47,7 +47,7 @@ def find_overlap(
     if not train or not held_out:
         return Overlap(exact, frozenset(), frozenset())
     texts = {wording.varying: 0 for wording in train}
-    near = resembling(arrow_texts(list(texts)), arrow_texts(sorted(varying)), settings.split_threshold)
+    near = resembling(arrow_texts(list(texts)), arrow_texts(sorted(varying)), settings.overlap_threshold)
     shared = sharing(list(texts), sorted(varying), settings.ngram_share, engine)
     return Overlap(exact, _rows(train, texts, near), _rows(train, texts, shared))
 

@@ -28,7 +28,9 @@ class CurateSettings:
     near_threshold: float = 0.6
     """Jaccard similarity of character 4-grams from which two inputs are near duplicates."""
     split_threshold: float = 0.5
-    """Similarity from which two examples must share a split; also the limit of the overlap certificate."""
+    """Similarity from which two examples must share a split."""
+    overlap_threshold: float = 0.45
+    """Similarity from which a train and an eval example overlap: the train example leaves, and the certificate counts such pairs."""
     contradiction_threshold: float = 0.8
     """Similarity from which near duplicates with different targets contradict each other."""
     ngram_share: float = 0.3
@@ -83,7 +85,8 @@ class CurateSettings:
     max_target_characters: int = 8_000
     """Targets with more characters are dropped as over_long."""
     personal_data: str = "pseudonymise"
-    """What happens to email, phone, card, IBAN and IP address: pseudonymise (<EMAIL_1> in prompt and target), drop or keep."""
+    """What happens to email, phone, card, IBAN, IP and MAC address, US social security number and date of birth: pseudonymise
+    (<EMAIL_1> in prompt and target), drop or keep."""
     minimum_examples: int = 30
     """A dataset version needs at least this many examples."""
     salt: str = "potstill"
@@ -92,9 +95,14 @@ class CurateSettings:
     def __post_init__(self) -> None:
         if self.val_share <= 0 or self.test_share <= 0 or self.val_share + self.test_share > 0.9:
             raise ValueError("val_share and test_share must be above 0 and together at most 0.9")
-        for name in ("near_threshold", "split_threshold", "contradiction_threshold", "ngram_share", "per_unit_cap_share"):
+        for name in (
+            "near_threshold", "split_threshold", "overlap_threshold", "contradiction_threshold", "ngram_share",
+            "per_unit_cap_share",
+        ):  # fmt: skip
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1")
+        if self.overlap_threshold > self.split_threshold:
+            raise ValueError("overlap_threshold must not be above split_threshold")
         if not self.split_threshold <= self.near_threshold <= self.contradiction_threshold:
             raise ValueError("split_threshold <= near_threshold <= contradiction_threshold must hold")
         if self.personal_data not in PERSONAL_DATA_POLICIES:

@@ -37,7 +37,9 @@ def eights(text: str) -> set[tuple[str, ...]]:
 def test_the_join_finds_exactly_what_comparing_all_with_all_finds(
     train: list[str], held_out: list[str], threshold: float
 ) -> None:
-    chosen = CurateSettings(split_threshold=threshold, near_threshold=1.0, contradiction_threshold=1.0)
+    chosen = CurateSettings(
+        overlap_threshold=threshold, split_threshold=threshold, near_threshold=1.0, contradiction_threshold=1.0
+    )
     found = overlap_of(train, held_out, chosen)
     near = {
         row
@@ -84,7 +86,9 @@ def test_prompts_that_quote_the_same_passages_overlap_only_when_they_ask_the_sam
     held_out = [prompt(number, " ".join(f"eval{number}as{place}" for place in range(6 + number % 9))) for number in range(6)]
     leaked = f"{passages[3]} {passages[5]} " + " ".join(f"eval2as{place}" for place in range(8))
     assert overlap_of(
-        [*train, leaked], held_out, CurateSettings(split_threshold=0.95, near_threshold=1.0, contradiction_threshold=1.0)
+        [*train, leaked],
+        held_out,
+        CurateSettings(overlap_threshold=0.95, split_threshold=0.95, near_threshold=1.0, contradiction_threshold=1.0),
     ).ngram8 == {60}
 
 
