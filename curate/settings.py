@@ -30,7 +30,7 @@ class CurateSettings:
     split_threshold: float = 0.5
     """Similarity from which two examples must share a split."""
     overlap_threshold: float = 0.45
-    """Similarity from which a train and an eval example overlap: the train example leaves, and the certificate counts such pairs."""
+    """Similarity from which a train and an eval example overlap: the train example leaves, the certificate counts such pairs."""
     contradiction_threshold: float = 0.8
     """Similarity from which near duplicates with different targets contradict each other."""
     ngram_share: float = 0.3

@@ -103,7 +103,7 @@ def test_no_ticket_of_eval_is_in_train_in_other_words(traffic: Traffic, tmp_path
         texts = [normalise(ticket_text(example.messages[1].text)) for example in load_split(version, split)]
         return [Wording(text, text, ((), 0)) for text in texts]
 
-    strict = CurateSettings(split_threshold=0.7, near_threshold=0.7, ngram_share=0.9)
+    strict = CurateSettings(overlap_threshold=0.7, split_threshold=0.7, near_threshold=0.7, ngram_share=0.9)
     assert find_overlap(written("train"), written("val") + written("test"), strict).counts() == {
         "exact": 0,
         "near": 0,
