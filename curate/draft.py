@@ -23,6 +23,7 @@ from curate.mix_in import NOTHING, MixIn, pick_mix_in
 from curate.selection import Candidate, Progress
 from curate.settings import CurateSettings
 from curate.templates import Template, read_input
+from curate.turns import continuations
 
 CONTRADICTION, REJECTED, DISPUTED, PINNED = "contradiction", "rejected_in_review", "disputed_in_review", "golden"
 POISONED, WRONG_ANSWER = "poisoned", "wrong_answer"
@@ -256,8 +257,9 @@ def _split(
     keys = [candidate.input_key for candidate in chosen]
     known = dict(history.sides) | {candidate.input_key: splits.GOLDEN for candidate in history.pinned}
     groups, apart = splits.join_sessions(
-        groups, [candidate.session for candidate in chosen], [known.get(key, "") for key in keys], settings
-    )
+        groups, [candidate.session for candidate in chosen], [known.get(key, "") for key in keys], settings,
+        continuations([candidate.messages for candidate in chosen]),
+    )  # fmt: skip
     hard: list[float] = []
     if settings.eval_selection == "hard":
         labels = sampling.labels_of([candidate.answer for candidate in chosen], [said[row] for row in kept])

@@ -2,8 +2,8 @@
 
 Two inputs are the same when their wording is equal without the app's part. They are near duplicates when the variable parts
 are similar, the questions with what is not in most of them are similar too (a phrase that many users share is still theirs),
-and numbers and negations agree. Deletion follows the leader rule: only what is similar to a kept example may go, so chains of
-small differences do not swallow each other.
+and numbers, negations and the number of turns agree. Deletion follows the leader rule: only what is similar to a kept example may
+go, so chains of small differences do not swallow each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from curate.near import leaders as leaders
 from curate.near import similar_pairs
 from curate.settings import CurateSettings
 from curate.similarity import Pairs, arrow_texts
-from curate.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine_shares
+from curate.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine_shares, turns
 from curate.wording import Critical, critical, normalise
 
 EXACT, NEAR = "exact_duplicate", "near_duplicate"
@@ -32,11 +32,15 @@ Settle = Callable[[Template, Sequence[Asked]], Template]
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What of an input is compared, normalised: `varying` without all boilerplate, `own` with phrases that many users share."""
+    """What of an input is compared, normalised: `varying` without all boilerplate, `own` with phrases that many users share.
+
+    `turns` says how far the conversation went: the next turn of one is much like the one before, and another input.
+    """
 
     varying: str
     own: str
     critical: Critical
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,14 @@ def read_wordings(
     found: dict[Asked, Wording] = {}
     for asked in inputs:
         if asked not in found:
-            text = own.variable_part(asked)
-            found[asked] = Wording(normalise(varying.variable_part(asked)), normalise(text), critical(text))
+            found[asked] = worded(asked, varying, own)
     return template, [found[asked] for asked in inputs]
+
+
+def worded(asked: Asked, varying: Stripper, own: Stripper) -> Wording:
+    """The wording of one input; `varying` and `own` take away the template, and what most inputs share."""
+    text = own.variable_part(asked)
+    return Wording(normalise(varying.variable_part(asked)), normalise(text), critical(text), turns(asked, varying.template))
 
 
 def compare(wordings: Sequence[Wording], settings: CurateSettings, engine: Engine = LOCAL) -> Comparison:
@@ -92,8 +101,8 @@ def compare(wordings: Sequence[Wording], settings: CurateSettings, engine: Engin
     for row, wording in enumerate(wordings):
         nodes.setdefault(wording, []).append(row)
     distinct = list(nodes)
-    guards = {guard: number for number, guard in enumerate({wording.critical: 0 for wording in distinct})}
-    guard = np.array([guards[wording.critical] for wording in distinct], dtype=np.int64)
+    guards = {guard: number for number, guard in enumerate({(wording.critical, wording.turns): 0 for wording in distinct})}
+    guard = np.array([guards[wording.critical, wording.turns] for wording in distinct], dtype=np.int64)
     varying, own = (arrow_texts([getattr(wording, name) for wording in distinct]) for name in ("varying", "own"))
     loose, near = similar_pairs(varying, None if varying.equals(own) else own, guard, settings, engine)
     rows = list(nodes.values())

@@ -25,7 +25,7 @@ from capture.loose_json import as_list
 from capture.messages import Message
 from capture.offered import Tool, read_offered, tool_from_openai
 from curate.datasets import DatasetVersion
-from curate.duplicates import Wording
+from curate.duplicates import Wording, worded
 from curate.examples import example_id, from_line
 from curate.freeze import TEMPLATE, read_file
 from curate.hiding import hide
@@ -36,7 +36,6 @@ from curate.task_aliases import expand
 from curate.task_templates import from_json
 from curate.templates import UNIVERSAL_SHARE, Asked, Stripper, Template, read_input
 from curate.version_keys import KEYS, KeyRows, hash_of, load_keys, make_keys
-from curate.wording import critical, normalise
 
 EXACT, NEAR, LIKELY = "exact", "near", "likely"
 _LEAST, _LOOKED_AT = 5, 500
@@ -138,8 +137,7 @@ def _hidden(messages: Sequence[Message], settings: CurateSettings) -> list[Messa
 
 
 def _worded(strippers: tuple[Stripper, Stripper], asked: Asked) -> Wording:
-    varying, own = (stripper.variable_part(asked) for stripper in strippers)
-    return Wording(normalise(varying), normalise(own), critical(own))
+    return worded(asked, *strippers)
 
 
 def _universal(template: Template) -> Template:
@@ -215,7 +213,7 @@ def _best(
             similarity = min(_similar(wording.varying, other.varying), _similar(wording.own, other.own))
             if other == wording:
                 found.append(Match(EXACT, split, example, 1.0))
-            elif similarity >= threshold and other.critical == wording.critical:
+            elif similarity >= threshold and (other.critical, other.turns) == (wording.critical, wording.turns):
                 found.append(Match(NEAR, split, example, similarity))
         if not examples:
             equal = int(row["exact"]) == hash_of(wording.varying)

@@ -1,9 +1,9 @@
 """Which split an example belongs to: by group, by content, once and for all.
 
-A group is a connected component of similar examples (similar without guard: merging too much is safe here), joined with its
-session where that keeps groups small. A fresh group is placed by the hash of its content; a group that holds a known
-example follows it. Where a newcomer bridges a train and an eval example, the eval example stays and the train example leaves
-the version as `bridges_eval`.
+A group is a connected component of similar examples (similar without guard: merging too much is safe here), joined with the turns
+of its conversation, and with its session where that keeps groups small. A fresh group is placed by the hash of its content; a
+group that holds a known example follows it. Where a newcomer bridges a train and an eval example, the eval example stays and the
+train example leaves the version as `bridges_eval`.
 
 What a person pinned (golden) is held out for ever and in none of the three splits: newcomers that cluster with it go to test,
 train examples that do leave the version. With a cut in time, fresh examples from later are eval and what clusters with
@@ -40,9 +40,12 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def join_sessions(
-    groups: Sequence[int], sessions: Sequence[str], known: Sequence[str], settings: CurateSettings
-) -> tuple[list[int], int]:
+    groups: Sequence[int], sessions: Sequence[str], known: Sequence[str], settings: CurateSettings,
+    turns: Sequence[tuple[int, int]] = (),
+) -> tuple[list[int], int]:  # fmt: skip
     """`groups` with the groups of one session made one, smallest sessions first, and how many sessions stayed apart.
+
+    Pairs of rows that are `turns` of one conversation come together first, however large it is.
 
     They stay apart where the joined group would be too large, so that a session id that everything shares glues nothing, and
     where it would bring a known train and a known eval example together. `known` is each row's split so far, or ''.
@@ -57,6 +60,13 @@ def join_sessions(
             sides[group].add(split == TRAIN)
         if session:
             members[session].add(group)
+    for one, other in turns:
+        left, right = sorted((_root(parent, groups[one]), _root(parent, groups[other])))
+        both = sides[left] | sides[right]
+        if left != right and len(both) < 2:
+            parent[right] = left
+            size[left] += size[right]
+            sides[left] = both
     apart = 0
     for _, of_session in sorted(members.items(), key=lambda item: (len(item[1]), item[0])):
         roots = sorted({_root(parent, group) for group in of_session})

@@ -1,6 +1,7 @@
 """Finds the variable part of a task's inputs: what is left when everything that the app wrote is taken away.
 
-Four steps, each counted over distinct inputs, else a popular duplicate would declare itself boilerplate:
+Four steps, each counted over distinct inputs, else a popular duplicate would declare itself boilerplate, and of a conversation
+over its last input, which holds the earlier ones, else what was said once in it would:
 messages that come back whole (the system prompt, few-shot examples), framing lines with a running number
 (`Ticket #4711 (email, Mon 9:05)`), frequent segments (lines, sentences), and words inside frequent word 4-grams.
 When nothing is left the whole text stays. What was taken is a `Template`, kept with the dataset version.
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import dropwhile
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ import numpy.typing as npt
 
 from capture.messages import Message
 from capture.offered import Tool
+from curate.turns import continued
 from curate.wording import mask, normalise
 
 MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.5
@@ -31,6 +34,7 @@ _LEAST = 5
 _FRAME_SHARE, _RUNNING_SHARE, _AGREEING_SHARE = 0.5, 0.8, 0.9
 _SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
 _SENTENCE_END = re.compile(r"([.!?:;])\s+")  # the same places, found faster
+_USER, _SYSTEM = "user", ("tools", "system", "developer")
 _WORDS = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 
 Hashes = npt.NDArray[np.uint64]
@@ -38,10 +42,20 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An input, volatile parts masked: `question` is the last user message, `context` everything before it."""
+    """An input, volatile parts masked: `question` is the last user message, `context` everything else.
+
+    The last `after` pieces of the context come after the question: what was called since, and what that gave.
+    """
 
     context: tuple[str, ...]
     question: str
+    after: int = 0
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """All of it in order."""
+        place = len(self.context) - self.after
+        return (*self.context[:place], f"{_USER}\n{self.question}", *self.context[place:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +84,11 @@ class Span:
 
 def read_input(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Asked:
     """The masked wording of an input; `messages` must not be empty. Of `tools` the names count."""
-    last = max((place for place, message in enumerate(messages) if message.role == "user"), default=len(messages) - 1)
+    last = max((place for place, message in enumerate(messages) if message.role == _USER), default=len(messages) - 1)
     others = [message for place, message in enumerate(messages) if place != last]
     offered = [f"tools\n{' '.join(tool.name for tool in tools)}"] if tools else []
     context = [f"{message.role}\n{_masked(message.said)}" for message in others]
-    return Asked((*offered, *context), _masked(messages[last].said))
+    return Asked((*offered, *context), _masked(messages[last].said), len(messages) - 1 - last)
 
 
 def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_SHARE) -> Template:
@@ -88,6 +102,8 @@ def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_S
 def mine_shares(inputs: Sequence[Asked], answers: Sequence[str], shares: Sequence[float]) -> list[Template]:
     """As `mine` for several shares at once, with the whole messages of the first."""
     frames = _mine_frames(inputs, answers)
+    went_on = continued([asked.pieces for asked in inputs])
+    inputs = [asked for asked, is_earlier in zip(inputs, went_on, strict=True) if not is_earlier]
     stripped = [_without_frames(asked.question, frames) for asked in inputs]
     questions = [normalise(question) for question in stripped]
     by_question: dict[str, set[tuple[tuple[str, ...], str]]] = defaultdict(set)
@@ -124,20 +140,27 @@ def still_said(template: Mapping[str, Any], asked: Sequence[Asked]) -> dict[str,
     }
 
 
+def turns(asked: Asked, template: Template) -> int:
+    """How far the conversation went: its messages without the question, system prompts and examples that the app puts first."""
+    place = len(asked.context) - asked.after
+    said = [piece for piece in asked.context[:place] if piece.partition("\n")[0] not in _SYSTEM]
+    return len(list(dropwhile(template.context.__contains__, said))) + asked.after
+
+
 class Stripper:
     """Takes a template away from inputs of its task."""
 
     def __init__(self, template: Template) -> None:
-        self._template = template
+        self.template = template
         words = sorted(int(_phrase_hashes(phrase.split())[0]) for phrase in template.phrases)
         self._phrases = np.array(words, dtype=np.uint64)
 
     def variable_part(self, asked: Asked) -> str:
         """What varies in `asked`, as it was written; the last step that would leave no word is not taken."""
-        unframed = _without_frames(asked.question, self._template.frames)
-        joined = _joined(asked.context, unframed, self._template.context)
+        unframed = _without_frames(asked.question, self.template.frames)
+        joined = _joined(asked.context, unframed, self.template.context)
         left = joined if _has_words(joined) else asked.question if asked.question.strip() else _joined(asked.context, "", {})
-        shorter = _without_segments(left, self._template.segments)
+        shorter = _without_segments(left, self.template.segments)
         left = shorter if _has_words(shorter) else left
         shorter = self._without_phrases(left)
         return shorter if _has_words(shorter) else left
@@ -150,7 +173,7 @@ class Stripper:
         spans: list[Span] = []
         for piece in asked.context:
             role, _, text = piece.partition("\n")
-            spans += [Span(role, text, True)] if piece in self._template.context else self._marked(role, text)
+            spans += [Span(role, text, True)] if piece in self.template.context else self._marked(role, text)
         spans += self._marked("user", asked.question)
         open_places = [place for place, span in enumerate(spans) if span.is_app is None]
         covered = self._covered([spans[place].text.strip() for place in open_places]) or set()
@@ -161,13 +184,13 @@ class Stripper:
         """The words of `text`, undecided where neither frames nor segments of the template hold them."""
         found: list[Span] = []
         for line in text.splitlines(keepends=True):
-            if _is_frame(line, self._template.frames):
+            if _is_frame(line, self.template.frames):
                 found += [Span(role, word, not _is_number(word)) for word in _WORDS.findall(line)]
                 continue
             start = 0
             for end in [*(match.end() for match in _SEGMENT_END.finditer(line)), len(line)]:
                 segment, start = line[start:end], end
-                if not segment.strip() or _flat(segment.strip()) in self._template.segments:
+                if not segment.strip() or _flat(segment.strip()) in self.template.segments:
                     found.append(Span(role, segment, True))
                 else:
                     found += [Span(role, word, None if word.strip() else True) for word in _WORDS.findall(segment)]
