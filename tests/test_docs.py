@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from curate import caps, draft, duplicates, terms
+from curate.clean import REASONS
+from curate.sampling import NOT_SAMPLED
 from potstill.cli import make_parser
 from potstill.configuration import commented_toml
 
@@ -16,15 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.S)
+def told_commands() -> list[str]:
+    texts = [README, *(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
+    blocks = [block for text in texts for block in re.findall(r"```bash\n(.*?)```", text, re.S)]
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     found = [re.search(r"(?:\.venv/bin/)?potstill (.*)$", line) for line in lines]
     return [match.group(1) for match in found if match]
 
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_every_potstill_command_in_the_readme_parses(command: str) -> None:
+@pytest.mark.parametrize("command", told_commands())
+def test_every_potstill_command_in_the_readme_and_the_docs_parses(command: str) -> None:
     make_parser().parse_args(shlex.split(command))
 
 
@@ -69,3 +73,11 @@ PROMISES = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/promises.md"
 def test_the_tests_that_hold_the_promises_exist(promise: tuple[str, str]) -> None:
     file, name = promise
     assert f"def {name}(" in (ROOT / file).read_text("utf-8")
+
+
+def test_every_reason_to_drop_an_exchange_is_explained() -> None:
+    told = (ROOT / "docs" / "datasets.md").read_text("utf-8")
+    of_draft = [value for name, value in vars(draft).items() if name.isupper() and isinstance(value, str)]
+    others = {duplicates.EXACT, duplicates.NEAR, caps.UNIT_CAP, caps.SESSION_CAP, NOT_SAMPLED, terms.DROPPED}
+    reasons = {*REASONS, *of_draft, *others}
+    assert {reason for reason in reasons if f"`{reason}`" not in told} == set()
