@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from curate import contradictions, splits
-from curate.duplicates import Comparison, Wording
+from curate.duplicates import Comparison
 from curate.poison import Poisoned, find_poisoned
 from curate.selection import Candidate
 from curate.settings import CurateSettings
 from curate.suspects import Suspect, find_suspects
+from curate.templates import Asked, Stripper, Template
 
 OFF = "off"
 
@@ -24,24 +25,26 @@ class Doubts:
 
 
 def find(
-    rows: Sequence[Candidate], wordings: Sequence[Wording], said: Sequence[str], comparison: Comparison, alive: Sequence[int],
-    accepted: Collection[str], settings: CurateSettings,
+    rows: Sequence[Candidate], inputs: Sequence[Asked], template: Template, said: Sequence[str], comparison: Comparison,
+    alive: Sequence[int], accepted: Collection[str], settings: CurateSettings,
 ) -> Doubts:  # fmt: skip
     """Doubts about the rows `alive` whose target no person confirmed; none where targets are free text.
 
-    `said` is the comparable form of each target. Targets are judged as labels: they must recur.
+    `said` is the comparable form of each target. Targets are judged as labels: they must recur. Inputs are read as they were
+    written, without the app's `template`: a trigger may be a sign that no comparison looks at.
     """
     asked = [row for row in alive if rows[row].exchange_id not in accepted]
-    texts = [rows[row].target for row in alive if not rows[row].calls]
-    if (settings.poisoned == OFF and settings.wrong_answers == OFF) or contradictions.kind_of(texts) == contradictions.TEXT:
+    plain = [rows[row].target for row in alive if not rows[row].calls]
+    if (settings.poisoned == OFF and settings.wrong_answers == OFF) or contradictions.kind_of(plain) == contradictions.TEXT:
         return Doubts({}, {})
-    inputs, labels = [wordings[row].own for row in alive], [said[row] for row in alive]
+    stripper = Stripper(template)
+    texts, labels = [stripper.variable_part(inputs[row]) for row in alive], [said[row] for row in alive]
     poisoned: Sequence[Poisoned] = ()
     if settings.poisoned != OFF:
-        poisoned = find_poisoned(inputs, labels, [rows[row].unit for row in alive])
+        poisoned = find_poisoned(texts, labels, [rows[row].unit for row in alive])
     suspects: Sequence[Suspect] = ()
     if settings.wrong_answers != OFF:
-        suspects = find_suspects(inputs, labels, _groups(comparison, alive))
+        suspects = find_suspects(texts, labels, _groups(comparison, alive))
     doubtful = set(asked)
     return Doubts(
         {alive[one.row]: one for one in poisoned if alive[one.row] in doubtful},

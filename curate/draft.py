@@ -116,7 +116,7 @@ def make_draft(
     comparison = duplicates.compare(wordings, settings, engine)
     rank = _rank(own, history)
     on_progress("doubt targets", 0, len(rows))
-    doubted = doubts.find(own, wordings, said, comparison, _alive(own, dropped), history.accepted, settings)
+    doubted = doubts.find(own, inputs, template, said, comparison, _alive(own, dropped), history.accepted, settings)
     dropped |= {row: Drop(POISONED) for row in doubted.poisoned if settings.poisoned == "drop"}
     dropped |= {row: Drop(WRONG_ANSWER) for row in doubted.suspects if settings.wrong_answers == "drop" and row not in dropped}
     resolved = _resolve(own, comparison, said, rank, history, settings, dropped)
