@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,13 +69,6 @@ class DaftEngine:
             found = rows.join(known, on="key", how="semi").select("row").to_arrow()
             flags[found.column("row").to_numpy()] = True
         return flags
-
-    def write_parquet(self, table: Any, folder: Path) -> list[Path]:
-        """See `Engine`."""
-        import daft
-
-        written = daft.from_arrow(table).write_parquet(str(folder)).to_pydict()
-        return sorted(Path(path) for path in written["path"])
 
 
 def start(runner: str, ray_address: str) -> DaftEngine:

@@ -6,7 +6,6 @@ An engine only decides where the same functions over Arrow batches are called, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,10 +37,6 @@ class Engine(Protocol):
         """For each key of `left` whether it occurs in `right`."""
         ...
 
-    def write_parquet(self, table: Any, folder: Path) -> list[Path]:
-        """Writes an Arrow table as one or more Parquet files into `folder`, which it makes; rows of a file keep their order."""
-        ...
-
 
 class LocalEngine:
     """Everything in this process, batch after batch."""
@@ -63,15 +58,6 @@ class LocalEngine:
         if not len(known):
             return np.zeros(len(left), np.bool_)
         return np.asarray(known[np.searchsorted(known, left).clip(max=len(known) - 1)] == left)
-
-    def write_parquet(self, table: Any, folder: Path) -> list[Path]:
-        """See `Engine`."""
-        from pyarrow import parquet
-
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "part-0.parquet"
-        parquet.write_table(table, path)
-        return [path]
 
 
 LOCAL = LocalEngine()

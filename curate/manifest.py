@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from capture.ids import content_hash
-from curate import preferences, terms
+from curate import preferences, presidio, terms
 from curate.bill import make_bill
 from curate.draft import CONTRADICTION, Draft
 from curate.duplicates import CROWD_SHARE
@@ -25,6 +25,7 @@ from curate.version_keys import KEYS, make_keys
 
 _FORMAT = 2
 _LISTED = 20
+OWN_PATTERNS = "validated patterns"
 _CROWD = 10
 _WHERE_NOT_WHAT = ("engine", "ray_address")
 """Settings that say where the work is done; every engine gives the same version."""
@@ -176,6 +177,7 @@ def _personal_data(kept: Sequence[Candidate], settings: CurateSettings) -> dict[
     return {
         "policy": settings.personal_data,
         "examples": sum(bool(candidate.personal) for candidate in kept),
+        "found_by": [OWN_PATTERNS, *([presidio.described()] if settings.presidio else [])],
         "found": _sorted(found),
     }
 
