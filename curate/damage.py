@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from capture.database import Database
 from capture.errors import StoreError
 from curate.datasets import DatasetVersion, versions
-from curate.freeze import MANIFEST, read_bytes, to_json
+from curate.freeze import MANIFEST, check_manifest, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,9 @@ def _damage_of(version: DatasetVersion) -> Iterator[DamagedFile]:
         except StoreError as error:
             yield DamagedFile(name, error.what, error.next_step)
     path = version.folder / MANIFEST
+    if not path.is_file():
+        yield DamagedFile(name, f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
     try:
-        manifest = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        yield DamagedFile(name, f"{path} cannot be read: {error}.", "Restore it, or build the dataset again.")
-        return
-    if to_json(manifest) != to_json(dict(version.manifest)):
-        yield DamagedFile(name, f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
+        check_manifest(version.folder, version.manifest)
+    except StoreError as error:
+        yield DamagedFile(name, error.what, error.next_step)

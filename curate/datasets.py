@@ -17,7 +17,7 @@ from capture.database import Database
 from capture.errors import NotFoundError, StoreError
 from curate.examples import Example as Example
 from curate.examples import from_line
-from curate.freeze import MANIFEST, read_file, to_json, version_folder, write_folder
+from curate.freeze import check_manifest, is_whole, read_file, to_json, version_folder, write_folder
 from curate.selection import Progress, require_task
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN
@@ -57,9 +57,10 @@ def build(
 ) -> DatasetVersion:
     """Builds and freezes the next version of `task` in the data folder `folder`.
 
-    Equal content gives the latest version again instead of a new one, its files restored where they were lost. `forced` says
-    why answers stay whose terms would leave them out. `on_progress` is told stage, done and total. NotFoundError for an unknown
-    task, NotEnoughError with the bill when too little is left, StoreError while another build of the task is under way.
+    Equal content gives the latest version again instead of a new one, its files restored where they were lost or changed.
+    `forced` says why answers stay whose terms would leave them out. `on_progress` is told stage, done and total. NotFoundError
+    for an unknown task, NotEnoughError with the bill when too little is left, StoreError while another build of the task is
+    under way.
     """
     from curate.building import make_version  # numpy; whoever only lists versions does not wait for it
     from curate.task_names import apply_names
@@ -86,10 +87,11 @@ def versions(database: Database, task: str = "") -> list[DatasetVersion]:
 
 
 def get_version(database: Database, task: str, number: int | None = None) -> DatasetVersion:
-    """Version `number` of `task`, or its latest; NotFoundError when there is none."""
+    """Version `number` of `task`, or its latest; NotFoundError when there is none, StoreError when its manifest was changed."""
     of_task = versions(database, task) if task else []
     found = [version for version in of_task if number in (None, version.number)]
     if found:
+        check_manifest(found[-1].folder, found[-1].manifest)
         return found[-1]
     if of_task:
         numbers = ", ".join(f"v{version.number}" for version in of_task)
@@ -117,7 +119,7 @@ def _freeze(database: Database, data_folder: Path, made: MadeVersion, earlier: S
     task, manifest = made.manifest["task"], made.manifest
     if earlier and earlier[-1].hash == manifest["hash"]:
         same = earlier[-1]
-        if not (same.folder / MANIFEST).is_file():
+        if not is_whole(same.folder, same.manifest):
             write_folder(same.folder, {**manifest, "number": same.number}, made.files)
         with database.write() as connection:
             remember(connection, made, same.number)

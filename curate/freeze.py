@@ -68,6 +68,33 @@ def read_bytes(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     return data
 
 
+def check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """StoreError when the manifest that stands in `folder` is not `manifest`. One that is gone was not changed."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    try:
+        is_same = to_json(json.loads(path.read_bytes())) == to_json(dict(manifest))
+    except (ValueError, RecursionError):
+        is_same = False
+    if not is_same:
+        raise StoreError(
+            f"{path} was changed after it was frozen.",
+            "Restore it, or build the dataset again: the same exchanges give the same version, and its files again.",
+        )
+
+
+def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether every file of a version is there as it was frozen, its manifest too."""
+    try:
+        check_manifest(folder, manifest)
+        for name in manifest["files"]:
+            read_bytes(folder, manifest, name)
+    except StoreError:
+        return False
+    return (folder / MANIFEST).is_file()
+
+
 def to_json(value: object, indent: int | None = None) -> str:
     """Canonical JSON: sorted keys, no spaces unless indented."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, separators=None if indent else (",", ":"))

@@ -160,7 +160,8 @@ class Output:
     def warn(self, what: str, next_step: str) -> None:
         """What was done and may not be what was meant, on stderr."""
         self._errors.print(Text(f"potstill: warning: {safe(what)}", style="yellow"))
-        self._errors.print(Text(f"  {safe(next_step)}"))
+        if next_step:
+            self._errors.print(Text(f"  {safe(next_step)}"))
 
     @contextmanager
     def stages(self) -> Iterator[Callable[[str, int, int], None]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from capture.errors import GateError, NotEnoughError
+from capture.errors import GateError, NotEnoughError, StoreError
 from capture.ids import content_hash
+from curate.freeze import check_manifest
 
 if TYPE_CHECKING:
     from curate.datasets import DatasetVersion, Example
@@ -67,6 +68,10 @@ def check_files(version: DatasetVersion) -> None:
     files = version.manifest.get("files")
     if not isinstance(files, Mapping) or not all(f"{split}.jsonl" in files for split in ("train", "val", "test")):
         raise GateError(f"The manifest of dataset version {name} does not name its files.", "Build the dataset again.")
+    try:
+        check_manifest(version.folder, version.manifest)
+    except StoreError as error:
+        raise GateError(error.what, error.next_step) from error
     for file, expected in files.items():
         path = version.folder / str(file)
         if not path.is_file():
