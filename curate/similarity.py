@@ -179,6 +179,7 @@ def pieces(texts: Any) -> Iterator[Any]:
 
 
 def running(sizes: Indices) -> Indices:
+    """Where each of rows with these sizes starts in one array of all their values, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(sizes)])
 
 

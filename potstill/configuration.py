@@ -183,7 +183,7 @@ def commented_toml() -> str:
         sentences = meanings(cls)
         for field in dataclasses.fields(cls):
             lines.append(f"# {sentences.get(field.name, '')}")
-            lines.append(f"# {field.name} = {_toml(field.default)}")
+            lines.append(f"# {field.name} = {_toml(_default(field))}")
         lines.append("")
     for heading, name, named in (
         (
@@ -195,10 +195,13 @@ def commented_toml() -> str:
     ):
         lines += [f"# {heading}", f"# [{name}]"]
         for field in dataclasses.fields(named):
-            default = {} if field.default is dataclasses.MISSING else field.default
-            lines.append(f"# {field.name} = {_toml(default)}    # {meanings(named).get(field.name, '')}")
+            lines.append(f"# {field.name} = {_toml(_default(field))}    # {meanings(named).get(field.name, '')}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return {} if field.default is dataclasses.MISSING else field.default
 
 
 def _toml(value: Any) -> str:
