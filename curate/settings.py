@@ -69,7 +69,7 @@ class CurateSettings:
     terms: str = "warn"
     """What happens to answers of teachers whose terms restrict training: warn (they are kept and named) or drop."""
     teacher_terms: Mapping[str, str] = field(default_factory=dict)
-    """Terms by model name (with *), such as {"gpt-*" = "allowed: contract 2026-03"}; they go before those that Potstill knows."""
+    """Terms by model name (with *), such as {"gpt-*"="allowed: contract 2026-03"}; they go before those that Potstill knows."""
     presidio: bool = False
     """Looks for personal data with Presidio too (pip install 'potstill[presidio]')."""
     engine: str = "local"
