@@ -136,8 +136,9 @@ class _Reader:
             choice = self.choices.setdefault(position if index is None else index, Choice(is_whole=not is_delta))
             self.error = self.error or error_text(entry.get("error"))
             choice.finish_reason = as_text(entry.get("finish_reason")) or choice.finish_reason
-            choice.text.append(as_text(entry.get("text")))
             delta = as_object(entry.get("delta") if is_delta and "delta" in entry else entry.get("message"))
+            if not delta.get("content"):  # Together sends what it says in both places
+                choice.text.append(as_text(entry.get("text")))
             _read_delta(choice, delta, is_delta)
 
     def answer(self) -> Answer:

@@ -7,7 +7,9 @@ refused                the provider or the model declined (its own flag; phrases
 broken_tool_arguments  a tool call that the provider calls malformed, that breaks off, whose arguments are no JSON object, or of a
                        tool that was not offered
 not_chat               no chat messages in the request (embeddings and the like)
-has_media              images, audio or documents, which the recipes do not learn
+has_media              images, audio, video or documents, which the recipes do not learn
+provider_only          what only the provider can read or run: its own tools (web search, code), conversations and histories that
+                       it keeps, prompts as token numbers
 has_tool_calls         tools in the conversation, where [curate] with_tools is off
 prefilled              the request already begins the answer
 empty                  the answer, or the question, has no text
@@ -42,8 +44,9 @@ from curate.schemas import breaks
 from curate.settings import CurateSettings
 
 REASONS = (
-    "not_stored", "truncated", "failed", "refused", "broken_tool_arguments", "not_chat", "has_media", "has_tool_calls",
-    "prefilled", "empty", "over_long", "encoding", "schema_invalid", "wrong_language", "secret", "personal_data", "low_score",
+    "not_stored", "truncated", "failed", "refused", "broken_tool_arguments", "not_chat", "has_media", "provider_only",
+    "has_tool_calls", "prefilled", "empty", "over_long", "encoding", "schema_invalid", "wrong_language", "secret",
+    "personal_data", "low_score",
 )  # fmt: skip
 
 # How an answer ended, in the words of OpenAI, Anthropic, Gemini, Bedrock, Cohere, Mistral, DeepSeek, Z.ai and vLLM, casefolded.
@@ -61,6 +64,9 @@ _ENDED = {
         "malformed_function_call unexpected_tool_call too_many_tool_calls malformed_tool_use missing_thought_signature"
     ),
 }
+_MEDIA = frozenset({
+    "image", "audio", "document", "video", "image_generation_call", "document_url", "video_url", "container_upload",
+})  # fmt: skip
 _REASON_OF_END = {finish: reason for reason, finishes in _ENDED.items() for finish in finishes.split()}
 _REDACTED = "[redacted:"
 _LONG_ENOUGH_TO_REMEMBER = 200
@@ -181,8 +187,9 @@ def _reason_of_form(asked: tuple[Message, ...], answer: Message | None, settings
     if answer is None:
         return "empty"
     everything = (*asked, answer)
-    if any(message.other_parts for message in everything):
-        return "has_media"
+    parts = {part.partition(":")[0] for message in everything for part in message.other_parts}
+    if parts:
+        return "has_media" if parts & _MEDIA else "provider_only"
     if not settings.with_tools and any(message.tool_calls or message.role == "tool" for message in everything):
         return "has_tool_calls"
     if asked[-1].role == "assistant":

@@ -58,6 +58,14 @@ def test_a_provider_that_sends_no_done_is_complete_with_its_finish_reason() -> N
     assert state_of("complete", 200, got) == "complete"
 
 
+@pytest.mark.parametrize("text", ["Hel", ""])
+def test_what_is_said_in_two_places_of_a_chunk_is_said_once(text: str) -> None:
+    chunks = [delta(content="Hel"), delta("stop", content="lo"), delta("stop", content="")]
+    for chunk, said in zip(chunks, (text, text and "lo", ""), strict=True):
+        chunk["choices"][0]["text"] = said
+    assert answer_of(read(CHAT, chat_stream(*chunks), is_stream=True)).text == "Hello"
+
+
 def test_halves_of_a_letter_in_two_events_are_joined() -> None:
     body = b"".join(b'data: {"choices":[{"index":0,"delta":{"content":"\\u%s"}}]}\n\n' % half for half in (b"d83d", b"de00"))
     assert answer_of(read(CHAT, body, is_stream=True)).text == "😀"

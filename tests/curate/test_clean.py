@@ -216,6 +216,7 @@ def test_a_secret_in_the_definition_of_a_tool_is_a_secret() -> None:
         (calling('{"a": "' + "x" * 10_000_000 + '"}'), {}, "over_long"),
         (Message("assistant", "half \ud800 a pair"), {}, "encoding"),
         (Message("assistant", "", other_parts=("image",)), {}, "has_media"),
+        (Message("assistant", "It rains.", other_parts=("web_search_call",)), {}, "provider_only"),
         (Message("assistant", "", reasoning="Only thoughts."), {}, "empty"),
     ],
 )
@@ -256,7 +257,7 @@ def test_of_recorded_exchanges_each_teaches_or_says_why() -> None:
         doubled += found.reason == "schema_invalid" and conversation.answer is not None and "}\n{" in conversation.answer.text
     assert reasons[""] > 0.6 * sum(reasons.values())
     assert doubled, "GPT-4o wrote its object twice where a strict schema allows one; that was not seen"
-    assert {"refused", "has_media"} <= set(reasons) <= {"", *REASONS}
+    assert {"refused", "has_media", "provider_only"} <= set(reasons) <= {"", *REASONS}
     assert "broken_tool_arguments" not in reasons  # real calls have empty arguments, and name tools that were found on the way
 
 
