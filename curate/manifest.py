@@ -73,7 +73,7 @@ def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dic
         "counts": {split: counts[split] + (len(draft.mix_in.examples) if split == TRAIN else 0) for split in SPLITS},
         "time_cut": _time_cut(kept, draft, settings),
         "golden": {"pinned": len(sources.golden), "answered_otherwise": len(disagreeing(sources.golden, draft.candidates))},
-        "with_tools": {split: sum(example.speaks_of_tools for example in examples if example.split == split) for split in SPLITS},
+        "with_tools": _with_tools([*examples, *(replace(one, split=TRAIN) for one in draft.mix_in.examples)]),
         "target_sources": _sorted(Counter(example.target_source for example in examples)),
         "mix_in": {"examples": draft.mix_in.by_task, "wanted": draft.mix_in.wanted, "overlapping": draft.mix_in.overlapping},
         "preferences": figures(sources.pairs),
@@ -130,6 +130,12 @@ def _example(task: str, candidate: Candidate, split: str) -> Example:
 
 def _lines(task: str, examples: Sequence[Example], split: str) -> str:
     return "".join(f"{to_line(example, task)}\n" for example in examples if example.split == split)
+
+
+def _with_tools(examples: Sequence[Example]) -> dict[str, int]:
+    """How many examples of each split speak of tools; recipes do not learn those."""
+    counts = Counter(example.split for example in examples if example.speaks_of_tools)
+    return {split: counts[split] for split in SPLITS}
 
 
 def _reasons(selection: Selection, draft: Draft) -> dict[str, dict[str, str]]:
