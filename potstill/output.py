@@ -99,8 +99,8 @@ class _Progress(Progress):
         task = self.tasks[task_id]
         now = time.monotonic()
         is_due = now - task.fields.get("told_s", task.start_time or now) >= _LINE_EVERY_S
-        is_first_end = task.finished and not task.fields.get("is_told")
-        if self.disable and (is_due or is_first_end):
+        is_told = task.fields.get("is_told", False)
+        if self.disable and not is_told and (is_due or task.finished):
             task.fields |= {"told_s": now, "is_told": task.finished}
             of_total = "" if task.total is None else f"{task.completed:.0f} of {task.total:.0f}"
             self.console.print(Text(f"  {task.description}: {of_total} {safe(str(task.fields.get('note', '')))}".rstrip()))

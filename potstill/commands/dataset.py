@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from capture import clock
 from capture.database import open_database
+from capture.errors import NotFoundError
 from capture.settings import Settings
 from potstill.commands import (
     add_command,
@@ -138,6 +139,9 @@ def _diff(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     database = open_database(settings.database_url)
     try:
         newer = datasets.get_version(database, arguments.task, arguments.newer)
+        if arguments.older is None and newer.number == 1:
+            what = f"v1 is the oldest version of {arguments.task!r}: there is none before it."
+            raise NotFoundError(what, f"Build another one: potstill dataset build {arguments.task}")
         older = datasets.get_version(database, arguments.task, newer.number - 1 if arguments.older is None else arguments.older)
     finally:
         database.close()
