@@ -26,7 +26,14 @@ def erase_from(file: Exported, examples: Sequence[Example], preferences: Sequenc
     None when it cannot be done: somebody has changed the file's form, or it cannot be written.
     """
     format = file.format.partition(":")[2] or known.OPENAI
-    if not file.path.is_file():
+    try:
+        return _erase_from(file, format, examples, preferences)
+    except Exception:  # whatever somebody made of the file: the others are searched still, and this one is told
+        return None
+
+
+def _erase_from(file: Exported, format: str, examples: Sequence[Example], preferences: Sequence[Preference]) -> int | None:
+    if format == known.HF_CARD or not file.path.is_file():
         return 0
     if format == known.OPENAI:
         # Before earlier answers got a weight, examples were exported without.
@@ -36,12 +43,9 @@ def erase_from(file: Exported, examples: Sequence[Example], preferences: Sequenc
         return exported.erase_from(file, (), _carried_lines(format, examples))
     if format in (known.OPENAI_PREFERENCE, known.TRL_PREFERENCE):
         return exported.erase_from(file, (), known.pairs_to_lines(format, preferences))
-    try:
-        data, gone = _without(file, format, examples, preferences)
-        if gone:
-            known.replace_file(file.path, data)
-    except (OSError, ValueError, KeyError, csv.Error):  # pyarrow's errors are among these
-        return None
+    data, gone = _without(file, format, examples, preferences)
+    if gone:
+        known.replace_file(file.path, data)
     return gone
 
 

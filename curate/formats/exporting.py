@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from capture.database import Database
-from capture.errors import GateError, NotEnoughError, SettingsError
-from capture.exported import DATASET, remember
+from capture.errors import GateError, NotEnoughError, SettingsError, StoreError
+from capture.exported import DATASET, exported, remember
 from curate.datasets import DatasetVersion, load_split
 from curate.examples import Example
 from curate.formats import alpaca, argilla, columns, hugging_face, openai, parquet, sharegpt, trl
@@ -26,6 +26,8 @@ SHAREGPT, ALPACA, PARQUET, PARQUET_PLAIN, HF, CSV, ARGILLA = (
 FORMATS = (OPENAI, OPENAI_PREFERENCE, TRL, TRL_PREFERENCE, SHAREGPT, ALPACA, PARQUET, PARQUET_PLAIN, HF, CSV, ARGILLA)
 """Formats that are written."""
 PREFERENCES = "preferences"
+HF_CARD = "hf-card"
+"""What the README.md of a Hugging Face folder is remembered as. It holds no example."""
 
 Progress = Callable[[str, int, int], None]
 ToRow = Callable[[Example], Mapping[str, Any]]
@@ -65,16 +67,28 @@ def export(
     format: str = OPENAI,
     *,
     skip: bool = False,
+    force: bool = False,
     on_progress: Progress | None = None,
 ) -> ExportReport:
     """Writes `version` into folder `out`, a file for each split; the store remembers each, so that an erasure reaches it.
 
-    GateError when the format cannot carry some examples, unless they are to be left out (`skip`). NotEnoughError when it can
-    carry none, or when preferences are asked for and the version has none.
+    GateError when the format cannot carry some examples, unless they are to be left out (`skip`), or when it would replace files
+    that no export wrote, unless that is wanted (`force`): then nothing is written. NotEnoughError when the format can carry
+    none, or when preferences are asked for and the version has none. StoreError when a file cannot be written.
     """
     if format not in FORMATS:
         raise SettingsError(f"There is no format {format!r}.", f"Formats: {', '.join(FORMATS)}.")
     tell = on_progress or _tell_nobody
+    try:
+        if not force:
+            _require_free(database, out, _names(format))
+        return _export(database, version, out, format, tell, skip=skip)
+    except OSError as error:
+        what = f"{error.filename or out} cannot be written: {error.strerror or error}."
+        raise StoreError(what, "Name with --out a folder that you may write into, with room for the files.") from error
+
+
+def _export(database: Database, version: DatasetVersion, out: Path, format: str, tell: Progress, *, skip: bool) -> ExportReport:
     if format in _PAIRS:
         return _export_pairs(database, version, out, format, tell)
     splits, left_out = _carried(version, format, skip=skip)
@@ -189,8 +203,25 @@ def _complete_folder(database: Database, version: DatasetVersion, out: Path) -> 
         _write(database, version, out, name, f"{HF}-{PREFERENCES}", data)
         written[name] = len(pairs)
     card = hugging_face.card(version.task, version.number, version.hash, has_preferences=bool(pairs))
-    replace_file(out / "README.md", card.encode())
+    _write(database, version, out, hugging_face.CARD, HF_CARD, card.encode())
     return written
+
+
+def _names(format: str) -> list[str]:
+    """Every file that an export may write."""
+    if format in _PAIRS:
+        return [f"{PREFERENCES}.jsonl"]
+    more = [hugging_face.file_name(PREFERENCES), hugging_face.CARD] if format == HF else []
+    return [*(file_name(format, split) for split in SPLITS), *more]
+
+
+def _require_free(database: Database, out: Path, names: Iterable[str]) -> None:
+    """GateError where one of these files is there and no export wrote it."""
+    ours = {file.path for file in exported(database)}
+    foreign = [str(out / name) for name in names if os.path.lexists(out / name) and (out / name).resolve() not in ours]
+    if foreign:
+        what = f"No export wrote what would be replaced: {', '.join(foreign)}."
+        raise GateError(what, "Name another folder with --out, or replace the files with --force.")
 
 
 def _write(database: Database, version: DatasetVersion, out: Path, name: str, format: str, data: bytes) -> None:

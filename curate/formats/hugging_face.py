@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+CARD = "README.md"
+"""Where the card lies in the folder."""
 _NAMES = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -16,7 +18,7 @@ def file_name(split: str) -> str:
 
 
 def card(task: str, number: int, hash: str, *, has_preferences: bool) -> str:
-    """README.md, with the configuration that `load_dataset` follows in front."""
+    """The card, with the configuration that `load_dataset` follows in front."""
     lines = ["---", "configs:", "- config_name: default", "  data_files:"]
     for split, name in _NAMES.items():
         lines += [f"  - split: {name}", f"    path: {file_name(split)}"]

@@ -66,6 +66,7 @@ def add_commands(verbs: Any) -> None:
     export.add_argument("--out", type=Path, required=True, help="folder to write into")
     export.add_argument("--plain", action="store_true", help="parquet with JSON as text, for readers without Arrow's JSON type")
     export.add_argument("--skip", action="store_true", help="leave out what the format cannot carry, and count it")
+    export.add_argument("--force", action="store_true", help="replace files that no export wrote")
     upload = add_command(
         verbs,
         "import",
@@ -109,6 +110,7 @@ def _export(arguments: argparse.Namespace, settings: Settings, output: Output) -
                 arguments.out,
                 exporting.PARQUET_PLAIN if arguments.plain else format,
                 skip=arguments.skip,
+                force=arguments.force,
                 on_progress=show,
             )
     finally:

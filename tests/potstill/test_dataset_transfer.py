@@ -75,6 +75,11 @@ def test_a_file_is_imported_and_a_version_of_it_exported(house: Path, capsys: py
     assert sorted(path.name for path in (house / "out").iterdir()) == ["test.jsonl", "train.jsonl", "val.jsonl"]
     assert run("export", "post", "--out", "plain", "--format", "parquet", "--plain") == 0
     assert "train.parquet" in capsys.readouterr().out
+    (house / "train.csv").write_text("mine", "utf-8")
+    with pytest.raises(GateError, match=r"train\.csv"):
+        run("export", "post", "--out", ".", "--format", "csv")
+    assert (house / "train.csv").read_text("utf-8") == "mine"
+    assert run("export", "post", "--out", ".", "--format", "csv", "--force") == 0
 
 
 def test_what_a_format_cannot_carry_is_refused_or_counted(house: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_what_was_exported_before_answers_had_weights_is_found(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("format", ["parquet", "parquet-plain", "hf", "csv", "argilla"])
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00 somebody's own", b"[{}]"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00 somebody's own", b"[{}]", b'{"records": [{"id": 1}]}', b"[" * 100_000])
 def test_a_file_in_another_form_is_told_or_left_as_it_is(format: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "train.file"
     path.write_bytes(content)

@@ -17,6 +17,7 @@ from capture.exported import exported
 from curate.examples import Example, prompt_of, tools_of
 from curate.formats import alpaca, argilla, columns, openai, sharegpt, trl
 from curate.formats.entries import entries, files_in
+from curate.formats.erasing import erase_from
 from curate.formats.exporting import FORMATS, export
 from curate.formats.reading import detect, read_row
 from curate.formats.row import Row
@@ -207,3 +208,39 @@ def test_hugging_face_datasets_read_folder_parquet_and_lines_without_harm_to_too
 def test_a_folder_stands_for_the_data_files_in_it(database: Database, tmp_path: Path) -> None:
     export(database, frozen(tmp_path / "v1", mixed()), tmp_path / "hf", "hf")
     assert [path.name for path in files_in(tmp_path / "hf")] == ["test.parquet", "train.parquet", "validation.parquet"]
+
+
+def test_files_that_no_export_wrote_are_replaced_only_by_force(database: Database, tmp_path: Path) -> None:
+    version, out = frozen(tmp_path / "v1", mixed()), tmp_path / "out"
+    out.mkdir()
+    (out / "test.csv").write_text("mine", "utf-8")
+    with pytest.raises(GateError, match="No export wrote") as refusal:
+        export(database, version, out, "csv")
+    assert str(out / "test.csv") in refusal.value.what and "--force" in refusal.value.next_step
+    assert [path.name for path in out.iterdir()] == ["test.csv"] and exported(database) == []
+    assert export(database, version, out, "csv", force=True).rows == len(mixed()) + 2
+    assert (out / "test.csv").read_text("utf-8") != "mine"
+    assert export(database, version, out, "csv").rows == len(mixed()) + 2
+
+
+def test_a_readme_of_somebody_is_not_replaced_by_a_card(database: Database, tmp_path: Path) -> None:
+    version, out = frozen(tmp_path / "v1", mixed()), tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("# Mine", "utf-8")
+    with pytest.raises(GateError, match=r"README\.md"):
+        export(database, version, out, "hf")
+    assert (out / "README.md").read_text("utf-8") == "# Mine" and not (out / "data").exists()
+    for folder in (tmp_path / "other", tmp_path / "other"):
+        assert export(database, version, folder, "hf").rows == len(mixed()) + 2
+    assert {erase_from(file, mixed()[:1]) for file in exported(database) if file.path.name == "README.md"} == {0}
+
+
+@pytest.mark.parametrize("format", ["openai", "hf", "trl-preference"])
+def test_a_folder_that_cannot_be_written_is_named(format: str, database: Database, tmp_path: Path) -> None:
+    version = frozen(tmp_path / "v1", mixed(), [preference(1)])
+    (tmp_path / "file").write_text("mine", "utf-8")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreError, match="cannot be written") as refusal:
+            export(database, version, out, format)
+        assert str(tmp_path / "file") in refusal.value.what and "--out" in refusal.value.next_step
+    assert (tmp_path / "file").read_text("utf-8") == "mine" and exported(database) == []
