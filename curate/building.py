@@ -100,8 +100,14 @@ def _require_enough(manifest: Mapping[str, Any], settings: CurateSettings) -> No
     raise NotEnoughError(
         f"Task {manifest['task']!r} gives {manifest['bill']['kept']} examples ({sides}), and a version needs "
         f"{settings.minimum_examples} and one in each split: {bill_in_words(manifest['bill'])}.",
-        _next_step(settings),
+        _next_step(settings) if manifest["bill"]["kept"] < settings.minimum_examples else _SPLIT_STEP,
     )
+
+
+_SPLIT_STEP = (
+    "Conversations and look-alikes stay in one split, and these are too few or too large to hold any out: send more traffic of "
+    "this task. Larger ones may be held out with a higher val_share and test_share in section [curate]."
+)
 
 
 def _next_step(settings: CurateSettings) -> str:
