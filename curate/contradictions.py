@@ -13,8 +13,9 @@ near-equal ones differ, so the difference may be meant. `variance`: a teacher an
 a temperature above 0.
 
 Inputs are the same when their variable parts are equal or near duplicates of at least `contradiction_threshold`. Targets
-are compared by kind: JSON by its canonical form, labels by normalised wording, free text by its numbers alone, because two
-honest wordings of one answer do not contradict each other.
+are compared by the kind that at least 95 % of the task's are: JSON by its canonical form, labels by normalised wording, free
+text by its numbers alone, because two honest wordings of one answer do not contradict each other. What is no JSON or no label
+in a task of those is compared by its own wording, and JSON is compared as JSON in every task.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from capture.loose_json import parse
 from capture.messages import Message
 from curate.duplicates import Comparison, leaders
 from curate.wording import normalise, numbers
@@ -35,6 +36,7 @@ REVIEW, TIE = "review", "tie"
 """What decided beside a policy: a person's word; the newest teacher, where the majority was undecided."""
 TEACHERS, WORDING, VARIANCE = "teachers", "wording", "variance"
 _LABEL_CHARACTERS = 60
+_LEAST_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,36 +77,52 @@ class Contradiction:
         return tuple(sorted(row for side in self.sides for row in side.rows))
 
 
-def kind_of(targets: Sequence[str]) -> str:
-    """json, label or text: how targets of this task are compared."""
-    if all(_parsed(target) is not None for target in targets):
-        return JSON
-    return LABEL if all(len(target) <= _LABEL_CHARACTERS for target in targets) else TEXT
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the targets of a task are compared: `name` is json, label or text.
+
+    Of the `plain` targets, which call no tool, `odd` are otherwise: no JSON, no label, or in a task of free text JSON or as
+    short as labels are.
+    """
+
+    name: str
+    plain: int
+    odd: int
 
 
-def answers(targets: Sequence[Message]) -> list[str]:
-    """One text per target; equal texts mean that the targets say the same.
+def kind_of(targets: Sequence[Message]) -> Kind:
+    """What at least 95 % of the targets without calls are; free text where that is neither JSON nor labels."""
+    plain = [target.text for target in targets if not target.tool_calls]
+    is_json = [_canonical(text) is not None for text in plain]
+    is_short = [len(text) <= _LABEL_CHARACTERS for text in plain]
+    for name, fits in ((JSON, is_json), (LABEL, is_short)):
+        if sum(fits) >= _LEAST_SHARE * len(plain):
+            return Kind(name, len(plain), len(plain) - sum(fits))
+    return Kind(TEXT, len(plain), sum(map(max, is_json, is_short)))
+
+
+def answers(targets: Sequence[Message], kind: Kind | None = None) -> list[str]:
+    """One text per target; equal texts mean that the targets say the same. `kind` is that of the task, of `targets` if None.
 
     Targets that call tools are compared by the names and canonical arguments of their calls, whatever is said beside them.
     """
-    texts = _answers([target.text for target in targets if not target.tool_calls])
-    rest = iter(texts)
-    return [_called(target) if target.tool_calls else next(rest) for target in targets]
+    name = (kind or kind_of(targets)).name
+    return [_called(target) if target.tool_calls else _answer(target.text, name) for target in targets]
 
 
 def _called(target: Message) -> str:
     calls = []
     for call in target.tool_calls:
-        arguments = _parsed(call.arguments)
-        calls.append([call.name, call.arguments if arguments is None else arguments])
-    return f"calls {json.dumps(calls, sort_keys=True, ensure_ascii=False)}"
+        arguments = _canonical(call.arguments)
+        calls.append(f"[{_text(call.name)}, {_text(call.arguments) if arguments is None else arguments}]")
+    return f"calls [{', '.join(calls)}]"
 
 
-def _answers(targets: Sequence[str]) -> list[str]:
-    kind = kind_of(targets)
-    if kind == JSON:
-        return [json.dumps(_parsed(target), sort_keys=True, ensure_ascii=False) for target in targets]
-    return [normalise(target) if kind == LABEL else " ".join(numbers(target)) for target in targets]
+def _answer(target: str, kind: str) -> str:
+    canonical = _canonical(target)
+    if canonical is not None:
+        return canonical
+    return " ".join(numbers(target)) if kind == TEXT else normalise(target)
 
 
 def resolve(
@@ -220,10 +238,15 @@ def _usual(rows: Sequence[int], said: Sequence[str]) -> str:
     return max(counts, key=lambda answer: (counts[answer], answer))
 
 
-def _parsed(target: str) -> Any:
+def _canonical(target: str) -> str | None:
+    """The object or list in `target` as JSON that is equal for equal values; None for everything else, and nesting too deep."""
     if not target.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.loads(target)
-    except ValueError:
+        return json.dumps(parse(target.encode("utf-8", "replace")), sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
         return None
+
+
+def _text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from curate import contradictions, splits
+from curate import splits
+from curate.contradictions import TEXT, Kind
 from curate.duplicates import Comparison
 from curate.poison import Poisoned, find_poisoned
 from curate.selection import Candidate
@@ -25,17 +26,17 @@ class Doubts:
 
 
 def find(
-    rows: Sequence[Candidate], inputs: Sequence[Asked], template: Template, said: Sequence[str], comparison: Comparison,
-    alive: Sequence[int], accepted: Collection[str], settings: CurateSettings,
+    rows: Sequence[Candidate], inputs: Sequence[Asked], template: Template, said: Sequence[str], kind: Kind,
+    comparison: Comparison, alive: Sequence[int], accepted: Collection[str], settings: CurateSettings,
 ) -> Doubts:  # fmt: skip
     """Doubts about the rows `alive` whose target no person confirmed; none where targets are free text.
 
-    `said` is the comparable form of each target. Targets are judged as labels: they must recur. Inputs are read as they were
-    written, without the app's `template`: a trigger may be a sign that no comparison looks at.
+    `said` is the comparable form of each target and `kind` how they are compared. Targets are judged as labels: they
+    must recur. Inputs are read as they were written, without the app's `template`: a trigger may be a sign that no comparison
+    looks at.
     """
     asked = [row for row in alive if rows[row].exchange_id not in accepted]
-    plain = [rows[row].target for row in alive if not rows[row].calls]
-    if (settings.poisoned == OFF and settings.wrong_answers == OFF) or contradictions.kind_of(plain) == contradictions.TEXT:
+    if settings.poisoned == settings.wrong_answers == OFF or kind.name == TEXT:
         return Doubts({}, {})
     stripper = Stripper(template)
     texts, labels = [stripper.variable_part(inputs[row]) for row in alive], [said[row] for row in alive]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from curate import contradictions, doubts, duplicates, sampling, splits
 from curate.caps import SESSION_CAP, UNIT_CAP, over_cap, over_session_cap
 from curate.certificate import find_overlap
-from curate.contradictions import Contradiction
+from curate.contradictions import Contradiction, Kind
 from curate.doubts import Doubts
 from curate.duplicates import Comparison, Settle, Wording
 from curate.engine import LOCAL, Engine
@@ -61,9 +61,9 @@ class Drop:
 class Draft:
     """`splits` has an entry for every candidate that is kept and `dropped` for every other, by exchange id.
 
-    `clusters` gives for kept candidates how many candidates they stand for; `said` the comparable form of each target, and
-    `look_alikes` the mark of each one that Review shows (see `curate.look_alikes`). `wordings` are what of each candidate is
-    compared.
+    `clusters` gives for kept candidates how many candidates they stand for; `said` the comparable form of each target, `kind`
+    how those are compared, and `look_alikes` the mark of each one that Review shows (see `curate.look_alikes`). `wordings` are
+    what of each candidate is compared.
     """
 
     candidates: tuple[Candidate, ...]
@@ -72,6 +72,7 @@ class Draft:
     template: Template
     wordings: tuple[Wording, ...]
     said: Mapping[str, str]
+    kind: Kind
     contradictions: tuple[Contradiction, ...]
     disagreements: tuple[tuple[str, str], ...]
     doubts: Doubts
@@ -109,14 +110,15 @@ def make_draft(
         if candidate.exchange_id in history.rejected | history.disputed:
             dropped.setdefault(row, Drop(REJECTED if candidate.exchange_id in history.rejected else DISPUTED))
     on_progress("find the template", 0, len(rows))
-    said = contradictions.answers([candidate.answer for candidate in rows])
+    kind = contradictions.kind_of([candidate.answer for candidate in rows])
+    said = contradictions.answers([candidate.answer for candidate in rows], kind)
     inputs = [read_input(candidate.messages, candidate.tools) for candidate in rows]
     template, wordings = duplicates.read_wordings(inputs, said, settle)
     on_progress("compare inputs", 0, len(rows))
     comparison = duplicates.compare(wordings, settings, engine)
     rank = _rank(own, history)
     on_progress("doubt targets", 0, len(rows))
-    doubted = doubts.find(own, inputs, template, said, comparison, _alive(own, dropped), history.accepted, settings)
+    doubted = doubts.find(own, inputs, template, said, kind, comparison, _alive(own, dropped), history.accepted, settings)
     dropped |= {row: Drop(POISONED) for row in doubted.poisoned if settings.poisoned == "drop"}
     dropped |= {row: Drop(WRONG_ANSWER) for row in doubted.suspects if settings.wrong_answers == "drop" and row not in dropped}
     resolved = _resolve(own, comparison, said, rank, history, settings, dropped)
@@ -147,6 +149,7 @@ def make_draft(
         template,
         tuple(wordings[: len(own)]),
         dict(zip(ids, said, strict=False)),
+        kind,
         tuple(resolved),
         tuple((ids[a], ids[b]) for a, b in duplicates.disagreements(comparison, by_node, said)),
         doubted,

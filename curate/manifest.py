@@ -10,6 +10,7 @@ from typing import Any
 from capture.ids import content_hash
 from curate import preferences, presidio, terms
 from curate.bill import make_bill
+from curate.contradictions import JSON, TEXT, Kind
 from curate.draft import CONTRADICTION, Draft
 from curate.duplicates import CROWD_SHARE
 from curate.examples import Example, example_id, to_line
@@ -163,6 +164,7 @@ def _contradictions(draft: Draft) -> dict[str, Any]:
     ]
     dropped = sum(drop.reason == CONTRADICTION for drop in draft.dropped.values())
     return {
+        "compared_as": {"kind": draft.kind.name, "answers": draft.kind.plain, "odd": draft.kind.odd},
         "inputs": len(draft.contradictions),
         "dropped": dropped,
         "kinds": _sorted(Counter(found.kind for found in draft.contradictions)),
@@ -199,6 +201,8 @@ def _warnings(draft: Draft, template: Settled) -> list[str]:
         warnings.append(f"{draft.sessions_apart} sessions were not kept in one split; their groups would have been too large.")
     if draft.disagreements:
         warnings.append(f"{len(draft.disagreements)} pairs of near duplicates have different answers; review them.")
+    if outliers := _outliers(draft.kind):
+        warnings.append(outliers)
     if draft.doubts.suspects:
         warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them.")
     for phrase, count in _poisoned(draft).items():
@@ -208,6 +212,15 @@ def _warnings(draft: Draft, template: Settled) -> list[str]:
     if draft.mix_in.wanted > len(draft.mix_in.examples):
         warnings.append(f"Only {len(draft.mix_in.examples)} of {draft.mix_in.wanted} examples of other tasks could be mixed in.")
     return warnings
+
+
+def _outliers(kind: Kind) -> str:
+    """What to say of answers that are not of the kind that the task's are compared as; '' of none, or of few in free text."""
+    of = f"{kind.odd} of {kind.plain} answers"
+    if kind.name == TEXT:
+        told = f"{of} are JSON or as short as labels, the others are free text: plain ones are compared by their numbers alone."
+        return told if kind.odd and kind.odd * 2 >= kind.plain else ""
+    return f"{of} are no {'JSON' if kind.name == JSON else 'labels'} as the others are; review them." if kind.odd else ""
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -12,6 +12,6 @@ def answer_key(message: Message) -> str:
 
     Stricter than what contradicts: two wordings of one free text are two answers here, because one may be the better one.
     """
-    if message.tool_calls or kind_of([message.text]) != TEXT:
+    if message.tool_calls or kind_of([message]).name != TEXT:
         return answers([message])[0]
     return f"text {normalise(message.text)}"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from capture.messages import Message, ToolCall
 from curate.contradictions import Contradiction, answers, kind_of, resolve
 from curate.duplicates import compare, read_wordings
+from curate.sameness import answer_key
 from curate.settings import CONTRADICTION_POLICIES, CurateSettings
 from curate.templates import read_input
 
@@ -148,7 +149,32 @@ def test_equal_answers_do_not_contradict() -> None:
     ],
 )
 def test_targets_are_compared_by_their_kind(kind: str, targets: list[str]) -> None:
-    assert kind_of(targets) == kind
+    assert kind_of([Message("assistant", target) for target in targets]).name == kind
+
+
+LONG = "The customer wants to know when the parcel comes, so this is a question of the queue parcel."
+
+
+def test_one_odd_answer_leaves_the_kind_and_is_compared_by_its_own_wording() -> None:
+    labels = said_by(*["billing", "parcel"] * 50, LONG, LONG.upper(), LONG.replace("parcel", "billing"))
+    assert len(set(labels)) == 4 and labels[100] == labels[101]
+    objects = said_by(*['{"queue": "a"}', '{"queue":"b"}'] * 50, LONG, "parcel")
+    assert len(set(objects)) == 4
+    made = [Message("assistant", text) for text in (*["billing"] * 99, LONG)]
+    assert (kind_of(made).name, kind_of(made).plain, kind_of(made).odd) == ("label", 100, 1)
+    assert kind_of(made[80:]).name == "label"
+    assert (kind_of(made[90:]).name, kind_of(made[90:]).odd) == ("text", 9)
+
+
+def test_json_is_compared_as_json_in_a_task_of_free_text_too() -> None:
+    assert len(set(said_by(LONG, LONG + " Thanks.", '{"queue": "a"}', '{"queue": "b"}'))) == 3
+
+
+@pytest.mark.parametrize("deep", ["[" * 5_000, "[" * 5_000 + "]" * 5_000, '{"a":' * 900 + "1" + "}" * 900])
+def test_brackets_without_end_are_one_answer_among_others(deep: str) -> None:
+    assert len(set(said_by(*['{"a": 1}'] * 299, deep))) == 2
+    assert len(set(answers([Message("assistant", "", (ToolCall("book", text, "1"),)) for text in (deep, "{}")]))) == 2
+    assert answer_key(Message("assistant", deep)) != answer_key(Message("assistant", "[]"))
 
 
 def said_by(*texts: str) -> list[str]:

@@ -259,3 +259,25 @@ def test_ten_thousand_identical_inputs_are_one_example() -> None:
 
 def test_one_candidate_makes_a_draft() -> None:
     assert len(drafted([candidate(0, "hello")]).splits) == 1
+
+
+def test_one_odd_answer_hides_nothing_of_what_a_task_of_labels_is_told() -> None:
+    topics = {"parcel": "courier box tracking doorstep shipment driver", "billing": "invoice refund fee receipt charge price"}
+    rows = []
+    for number, text in enumerate(texts(240)):
+        label, other = ("parcel", "billing") if number % 2 else ("billing", "parcel")
+        asked = [*random.Random(number).sample(topics[label].split(), 4), *text.split()[:3]]
+        rows.append(candidate(number, " ".join(asked), other if number < 2 else label))
+    rows += [candidate(number, "Who brings the sofa?", label) for number, label in ((300, "parcel"), (301, "billing"))]
+    clean = drafted(rows)
+    words = "I am not sure which of the two queues you mean, could you tell me more about it?"
+    odd = drafted([*rows, candidate(400, "Hm?", words)])
+    assert (odd.kind.name, odd.kind.plain, odd.kind.odd) == ("label", 243, 1)
+    assert [one.rows for one in odd.contradictions] == [one.rows for one in clean.contradictions] == [(240, 241)]
+    assert set(odd.doubts.suspects) == set(clean.doubts.suspects) == {0, 1}
+    for draft, told in ((clean, 0), (odd, 1)):
+        manifest, _ = described(Selection(list(draft.candidates), {}, 0), draft)
+        assert manifest["contradictions"]["compared_as"] == {"kind": "label", "answers": 242 + told, "odd": told}
+        assert [line for line in manifest["warnings"] if "answers are no labels" in line] == [
+            "1 of 243 answers are no labels as the others are; review them."
+        ] * told
