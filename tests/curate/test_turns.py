@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -62,12 +63,30 @@ def test_successive_turns_neither_contradict_nor_repeat_each_other() -> None:
     assert not {drop.reason for drop in draft.dropped.values()} & {"contradiction", "exact_duplicate", "near_duplicate"}
 
 
-def test_all_turns_of_a_conversation_have_one_side_however_long_it_is() -> None:
-    rows = [row for number in range(12) for row in conversation(number)]
+def talk(number: int, rounds: int = 5) -> list[Candidate]:
+    """A talk in which every turn says far more than all before it, so that no two look alike."""
+    words = random.Random(number)
+    said = [SYSTEM]
+    found = []
+    for step in range(rounds):
+        said = [*said, Message("user", " ".join(f"{words.choice(PLACES)}{words.randrange(9999)}" for _ in range(5 * 3**step)))]
+        key = input_key(tuple(said))
+        found.append(
+            Candidate(
+                f"ex_{number:02}{step}", number * 100 + step, "", "gpt", "", "", tuple(said), f"fine {number}", key, {}, False
+            )
+        )
+        said = [*said, Message("assistant", f"fine {number}")]
+    return found
+
+
+def test_all_turns_of_a_conversation_have_one_side_however_much_it_grows() -> None:
+    rows = [row for number in range(30) for row in talk(number)]
     draft = make_draft(rows, History(), CurateSettings(per_unit_cap_share=1), silent)
+    assert len(draft.splits) == len(rows)
     sides = {exchange_id[:5]: side for exchange_id, side in draft.splits.items()}
     assert all(sides[exchange_id[:5]] == side for exchange_id, side in draft.splits.items())
-    assert draft.sessions_apart == 0
+    assert set(sides.values()) == {"train", "val", "test"} and draft.sessions_apart == 0
 
 
 def test_retries_of_a_turn_are_still_duplicates() -> None:
@@ -82,11 +101,11 @@ def test_a_conversation_is_not_glued_where_that_would_move_what_is_held_out() ->
     assert groups == [0, 0, 2]
 
 
-def test_what_one_conversation_says_in_every_turn_is_not_the_apps() -> None:
-    rows = conversation(0, rounds=8) + conversation(1, rounds=8)
-    asked = [read_input(row.messages) for row in rows]
+def test_what_one_conversation_says_is_not_the_apps_though_every_turn_repeats_it() -> None:
+    asked = [read_input(row.messages) for number in range(2) for row in talk(number, rounds=6)]
     template = mine(asked, ["" for _ in asked])
     assert template.segments == {} and template.phrases == {}
+    assert set(template.context) == {f"system\n{SYSTEM.text}"}
 
 
 def test_examples_that_the_app_puts_first_are_no_turns() -> None:
