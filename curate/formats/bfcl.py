@@ -29,7 +29,7 @@ def read(record: Mapping[str, Any], gold: Mapping[str, Sequence[Any]]) -> Row:
     id = as_text(record.get("id"))
     if is_gold(record):
         raise LineError("a gold call; it is stored with its question", is_bad=False)
-    calls = record.get("ground_truth") or gold.get(id)
+    calls = as_list(record.get("ground_truth")) or gold.get(id)
     if not calls:
         raise LineError(f"the calls that answer {id!r} are not in the files given; name the file in possible_answer too")
     rounds = as_list(record.get("question"))

@@ -47,7 +47,7 @@ def _of_parquet(path: Path) -> Iterator[Entry]:
     try:
         for number, record in enumerate(parquet.rows(path), 1):
             yield Entry(number, 0, record)
-    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+    except (OSError, ValueError, RecursionError) as error:  # pyarrow's errors are among these
         yield Entry(number + 1, 0, problem=f"the file cannot be read any further: {str(error)[:200]}")
 
 

@@ -13,11 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from capture.imports.imported import LineError
 from capture.loose_json import as_object, compact
 from curate.examples import Example, prompt_of, tools_of
 from curate.formats.openai import turns_before
-from curate.formats.row import Row, conversation, tools_in
 from curate.formats.trl import templated
 from curate.preferences import Preference
 
@@ -109,13 +107,6 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
 
 
-def read_plain(record: Mapping[str, Any]) -> Row:
-    """The answer of a row of `plain_columns`; LineError."""
-    if "messages_json" not in record:
-        raise LineError("has no column messages_json")
-    return Row(conversation(record["messages_json"]), tools_in(record.get("tools_json")))
-
-
 def _about(examples: Sequence[Example]) -> Columns:
     return {name: [str(getattr(example, name)) for example in examples] for name in _ABOUT}
 
@@ -145,10 +136,20 @@ def _values(table: Any, name: str) -> list[Any]:
     column = table.column(name)
     type = column.type
     if isinstance(type, pyarrow.JsonType):
-        return [None if value is None else json.loads(value) for value in column.to_pylist()]
+        return [_parsed(value) for value in column.to_pylist()]
     if pyarrow.types.is_list(type) and isinstance(type.value_type, pyarrow.JsonType):
-        return [None if value is None else [json.loads(item) for item in value] for value in column.to_pylist()]
+        return [None if value is None else [_parsed(item) for item in value] for value in column.to_pylist()]
     return [_without_nulls(value) for value in column.to_pylist()]
+
+
+def _parsed(text: str | None) -> Any:
+    """What JSON text holds; the text itself where it holds none, or is nested too deep: Arrow does not look into it."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _without_nulls(value: Any) -> Any:

@@ -11,7 +11,7 @@ from capture.imports.imported import LineError
 from capture.imports.values import as_text, pick
 from capture.loose_json import as_object
 from curate.formats import alpaca, argilla, bfcl, columns, openai, sharegpt, trajectories, trl
-from curate.formats.row import Row
+from curate.formats.row import Row, require_room_for_tools
 
 OPENAI, OPENAI_PREFERENCE, TRL, SHAREGPT, ALPACA = "openai", "openai-preference", "trl", "sharegpt", "alpaca"
 CSV, PARQUET, ARGILLA, TRAJECTORIES, BFCL = "csv", "parquet", "argilla", "trajectories", "bfcl"
@@ -63,6 +63,7 @@ def read_row(format: str, record: Mapping[str, Any], gold: Mapping[str, Sequence
         found = bfcl.read(record, gold) if format == BFCL else _READ[format](record)
     except RecursionError as error:
         raise LineError("is nested too deep") from error
+    require_room_for_tools(found)
     given = {**as_object(record.get("metadata")), **record}
     scores = {name: float(given[name]) for name in _SCORES if _is_number(given.get(name))}
     return replace(

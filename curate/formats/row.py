@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from capture.imports.imported import LineError
 from capture.imports.values import json_text, unpacked
 from capture.imports.wire import chat_message, is_message
-from capture.loose_json import as_list, as_object, as_text
+from capture.loose_json import as_list, as_object, as_text, compact
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
 _ROLES = (SYSTEM, "developer", USER, ASSISTANT, TOOL)
+MOST_BYTES = 64 << 20
+"""How much a row may teach: each of its answers is stored with all that was said before it, and with the tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,34 @@ class Row:
 def conversation(given: object, first: int = 1) -> tuple[Taught, ...]:
     """One answer for each turn of the assistant from place `first` on that is to be learnt: its `weight` is not 0.
 
-    LineError when `given` is no list of messages, or nothing in it is to be learnt.
+    LineError when `given` is no list of messages, nothing in it is to be learnt, or the answers are too much: see MOST_BYTES.
     """
     messages = as_list(unpacked(given))
     turns = [turn(message) for message in messages]
-    taught = tuple(
-        Taught(tuple(turns[:place]), turns[place])
+    places = [
+        place
         for place in range(max(first, 1), len(turns))
         if turns[place]["role"] == ASSISTANT and messages[place].get("weight") != 0
-    )
-    if not taught:
+    ]
+    if not places:
         raise LineError("has no answer of the assistant that is to be learnt")
-    return taught
+    said = list(accumulate(map(_size, turns)))
+    _require_room(len(places), sum(said[place] for place in places))
+    return tuple(Taught(tuple(turns[:place]), turns[place]) for place in places)
+
+
+def require_room_for_tools(row: Row) -> None:
+    """LineError when the tools, stored with each answer of `row`, are more than MOST_BYTES."""
+    _require_room(len(row.taught), len(row.taught) * _size(row.tools))
+
+
+def _require_room(answers: int, size: int) -> None:
+    """LineError when a row teaches more than MOST_BYTES: `size` bytes in all its `answers`."""
+    if size > MOST_BYTES:
+        raise LineError(
+            f"teaches {answers} answers which, each with all before it, are {size / 1e6:,.0f} MB; a row may teach "
+            f"{MOST_BYTES / 1e6:.0f} MB: split it, or give turns that are not to be learnt the weight 0"
+        )
 
 
 def turn(given: object) -> dict[str, Any]:
@@ -114,6 +133,10 @@ def one_answer(given: object, what: str) -> dict[str, Any]:
     if answer["role"] != ASSISTANT:
         raise LineError(f"its {what} answer is of role {answer['role']}")
     return answer
+
+
+def _size(value: object) -> int:
+    return len(compact(value).encode("utf-8", "replace"))
 
 
 def _call(given: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from capture.errors import NotFoundError
 from curate.formats import parquet
 from curate.formats.entries import entries, files_in
-from tests.curate.formats.making import mixed
+from tests.curate.formats.making import mixed, refused
 
 ROWS = [{"text": "a", "label": "x"}, {"text": "b\nc", "label": "y"}]
 
@@ -56,6 +56,25 @@ def test_parquet_without_json_columns_loses_the_nulls_that_arrow_put_there(tmp_p
     tools = [[{"name": "a", "properties": {"x": "1"}}], [{"name": "b", "properties": {"y": "2"}}]]
     pyarrow.parquet.write_table(pyarrow.table({"tools": tools, "text": ["p", None]}), path)
     assert [entry.record for entry in entries(path)] == [{"tools": tools[0], "text": "p"}, {"tools": tools[1]}]
+
+
+@pytest.mark.parametrize("damage", ["[" * 100_000, "nonsense", None])
+def test_damage_in_a_json_column_of_parquet_costs_its_row_only(damage: str | None, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    good = '[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"}]'
+    path = tmp_path / "damaged.parquet"
+    chats = pyarrow.array([good, damage, good], pyarrow.json_(pyarrow.string()))
+    lists = pyarrow.array([[0], [0], [0]])
+    turns = pyarrow.ExtensionArray.from_storage(
+        pyarrow.json_(pyarrow.string()), pyarrow.array(['{"a":1}', damage, '{"a":1}'], pyarrow.string())
+    )
+    tools = pyarrow.ListArray.from_arrays(lists.offsets, turns)
+    pyarrow.parquet.write_table(pyarrow.table({"messages": chats, "tools": tools}), path)
+    first, bad, last = entries(path)
+    assert first.record == last.record == {"messages": json.loads(good), "tools": [{"a": 1}]} and not bad.problem
+    assert refused("openai", bad.record) == "its tools are not a list of objects"
 
 
 def test_a_cut_parquet_file_is_told(tmp_path: Path) -> None:

@@ -88,11 +88,24 @@ def test_each_answer_of_a_conversation_is_learnt_unless_its_weight_is_0() -> Non
         ("csv", {"text": "", "label": "y"}, "its question is empty"),
         ("argilla", {"fields": {"a": "x", "b": "y"}}, "neither messages_json, nor a chat, nor a single text"),
         ("argilla", {"fields": {"a": "x"}, "suggestions": {}}, "has 0 questions"),
+        ("bfcl", {"id": "a", "question": [[USER]], "function": [], "ground_truth": 5}, "the calls that answer 'a' are not in"),
         ("bfcl", {"id": "a", "question": [[USER]], "function": []}, "the calls that answer 'a' are not in the files"),
     ],
 )
 def test_a_row_that_teaches_nothing_says_why(format: str, record: dict[str, Any], reason: str) -> None:
     assert reason in refused(format, record)
+
+
+def test_a_row_whose_answers_would_fill_the_store_is_refused_and_one_answer_of_it_is_not() -> None:
+    talk = [turn for n in range(2_000) for turn in (USER, {"role": "assistant", "content": f"{n} " * 200})]
+    record = {"messages": talk}
+    reason = refused("openai", record)
+    assert reason.startswith("teaches 2000 answers which, each with all before it, are 1,784 MB; a row") and "may teach 67 MB" in reason
+    (taught,) = read("openai", {"messages": [{**turn, "weight": 0} for turn in talk[:-1]] + talk[-1:]}).taught
+    assert len(taught.asked) == 3_999
+    tool = {"type": "function", "function": {"name": "a", "description": "x" * 400_000}}
+    assert "teaches 200 answers" in refused("openai", {"messages": [USER, ANSWER] * 200, "tools": [tool]})
+    assert len(read("openai", {"messages": [USER, ANSWER] * 100, "tools": [tool]}).taught) == 100
 
 
 def test_calls_of_sharegpt_are_answered_in_their_order() -> None:
