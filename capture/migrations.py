@@ -197,7 +197,7 @@ def m004_keys(_d: Dialect) -> list[str]:
 
 
 def m005_curation(d: Dialect) -> list[str]:
-    """Tools in examples; names and templates of tasks, pinned examples, other teachers' answers, audits."""
+    """Tools in examples, the answers verdicts are on; names and templates of tasks, pins, other teachers' answers, audits."""
     return [
         "ALTER TABLE examples ADD COLUMN tools TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE examples ADD COLUMN answer TEXT NOT NULL DEFAULT ''",
@@ -205,6 +205,7 @@ def m005_curation(d: Dialect) -> list[str]:
         "ALTER TABLE examples ADD COLUMN look_alike TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE examples ADD COLUMN stands_for BIGINT NOT NULL DEFAULT 1",
         "CREATE INDEX examples_by_look_alike ON examples (task, look_alike)",
+        "ALTER TABLE reviews ADD COLUMN answer_hash TEXT NOT NULL DEFAULT ''",
         """CREATE TABLE task_names (fingerprint TEXT PRIMARY KEY, task TEXT NOT NULL, who TEXT NOT NULL,
             created_us BIGINT NOT NULL)""",
         "CREATE TABLE task_aliases (alias TEXT PRIMARY KEY, task TEXT NOT NULL, who TEXT NOT NULL, created_us BIGINT NOT NULL)",

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from capture.database import Database
 from capture.errors import NotEnoughError
 from curate.bill import bill_in_words, make_bill
@@ -17,18 +15,20 @@ from curate.engine import engine_for
 from curate.examples import Example
 from curate.freeze import hashed
 from curate.golden import pins
-from curate.history import read_history, write_examples, write_splits
 from curate.manifest import Sources, describe
 from curate.mix_in import read_mix_in, task_names
-from curate.preference_evidence import collect_pairs
-from curate.provenance import settle_provenance, terms_figures
-from curate.selection import Candidate, Progress, Selection, select
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
-from curate.targets import person_settled, read_targets, relabelled_by
 from curate.task_templates import Settled, keep_template, settle_template, template_versions
 from curate.templates import Asked, Template
 from curate.terms import DROPPED
+from sqlalchemy import Connection
+
+from curate.history import read_history, write_examples, write_splits
+from curate.preference_evidence import collect_pairs
+from curate.provenance import settle_provenance, terms_figures
+from curate.selection import Candidate, Progress, Selection, select
+from curate.targets import accepted_hashes, person_settled, read_targets, relabelled_by, still_accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def make_version(
     others = read_mix_in(task_names(settings, task), load_train)
     targets = read_targets(database, task)
     selected = select(database, tags, targets, settings, on_progress)
-    provenance = settle_provenance(selected.candidates, relabelled_by(database, task), settings, forced)
+    accepted = still_accepted(selected.candidates, accepted_hashes(database, task))
+    provenance = settle_provenance(selected.candidates, relabelled_by(database, task), settings, forced, accepted)
     gone = selected.dropped | dict.fromkeys(provenance.dropped, DROPPED)
     selection = Selection(list(provenance.kept), gone, selected.by_student)
     if not selection.candidates:
@@ -63,7 +64,7 @@ def make_version(
         used.append(settle_template(stored, task, mined, inputs))
         return used[-1].template
 
-    history = read_history(database, task, person_settled(targets))
+    history = read_history(database, task, person_settled(targets) | accepted)
     draft = make_draft(
         selection.candidates, history, settings, on_progress, engine=engine, settle=settle,
         others=others,

@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capture.database import Database
-from curate import contradictions, duplicates
 from curate.contradictions import Contradiction
-from curate.history import read_history
-from curate.selection import Candidate, Progress, require_task, select
 from curate.settings import CurateSettings
-from curate.targets import read_targets
 from curate.task_aliases import expand
 from curate.templates import read_input
+
+from curate import contradictions, duplicates
+from curate.history import read_history
+from curate.selection import Candidate, Progress, require_task, select
+from curate.targets import accepted_hashes, read_targets, still_accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,9 @@ def disputes(database: Database, task: str, settings: CurateSettings, on_progres
     """The contradictions among all that `task` was asked, those of most exchanges first; NotFoundError for an unknown task."""
     tags = expand(database, task)
     require_task(database, task, tags)
-    history = read_history(database, task)
-    rows = [
-        candidate
-        for candidate in select(database, tags, read_targets(database, task), settings, on_progress).candidates
-        if candidate.exchange_id not in history.rejected
-    ]
+    selected = select(database, tags, read_targets(database, task), settings, on_progress).candidates
+    history = read_history(database, task, still_accepted(selected, accepted_hashes(database, task)))
+    rows = [candidate for candidate in selected if candidate.exchange_id not in history.rejected]
     rows.sort(key=lambda candidate: candidate.exchange_id)
     if not rows:
         return []

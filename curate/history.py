@@ -6,22 +6,23 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, text
-
-from capture import clock
 from capture.database import Database
 from curate.draft import Draft, History
 from curate.examples import example_id, prompt_of, tools_of
 from curate.golden import as_candidates, pins
-from curate.review import ACCEPT, EDIT, REJECT, disputed, standing_verdicts
 from curate.review_order import Waiting, order
 from curate.splits import GOLDEN, TEST
+from sqlalchemy import Connection, text
+
+from capture import clock
+from curate.review import EDIT, REJECT, disputed, standing_verdicts
 
 _BATCH = 1_000
 
 
 def read_history(database: Database, task: str, settled: Collection[str] = ()) -> History:
-    """What is already decided about `task`; a person wrote the targets of the exchanges in `settled`."""
+    """What is already decided about `task`; a person wrote the targets of the exchanges in `settled`, or accepted
+    what they are now."""
     of_task = {"task": task}
     with database.read() as connection:
         sides = connection.execute(text("SELECT input_key, split FROM splits WHERE task = :task"), of_task).all()
@@ -33,7 +34,7 @@ def read_history(database: Database, task: str, settled: Collection[str] = ()) -
     return History(
         {row[0]: row[1] for row in kept},
         {row[0]: TEST if row[1] == GOLDEN and row[0] not in keys else row[1] for row in sides},  # a pin may have been erased
-        frozenset(review.exchange_id for review in verdicts if review.verdict in (ACCEPT, EDIT)).union(settled),
+        frozenset(review.exchange_id for review in verdicts if review.verdict == EDIT).union(settled),
         frozenset(review.exchange_id for review in verdicts if review.verdict == REJECT),
         disputed(database, task),
         pinned,

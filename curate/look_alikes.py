@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from sqlalchemy import Connection, bindparam, text
-
 from capture.messages import Message, ToolCall
 from curate.examples import messages_of
+from sqlalchemy import Connection, bindparam, text
 
 _BYTES = 6
 _MANY = 400
@@ -78,7 +77,7 @@ def read_sides(connection: Connection, task: str, wanted: Iterable[str]) -> Mapp
         GROUP BY look_alike"""
     rows = connection.execute(text(sql), {"task": task}).all()
     found = [(str(row[0]), str(row[1]), int(row[2])) for row in rows if group_of(row[0]) in groups]
-    answers = _answers(connection, [exchange_id for _, exchange_id, _ in found])
+    answers = read_answers(connection, [exchange_id for _, exchange_id, _ in found])
     by_group: dict[str, list[tuple[str, Side]]] = defaultdict(list)
     for mark, exchange_id, count in sorted(found, key=lambda row: (-row[2], row[1])):
         answer = answers[exchange_id]
@@ -86,7 +85,8 @@ def read_sides(connection: Connection, task: str, wanted: Iterable[str]) -> Mapp
     return {mark: tuple(side for other, side in by_group[group_of(mark)] if other != mark) for mark in asked}
 
 
-def _answers(connection: Connection, exchange_ids: Sequence[str]) -> dict[str, Message]:
+def read_answers(connection: Connection, exchange_ids: Sequence[str]) -> dict[str, Message]:
+    """The target of each of these exchanges that has an example, by exchange id."""
     sql = text("SELECT exchange_id, target, answer FROM examples WHERE exchange_id IN :ids")
     query = sql.bindparams(bindparam("ids", expanding=True))
     found: dict[str, Message] = {}

@@ -10,9 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
-
-from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Content, Exchange
@@ -21,13 +18,17 @@ from capture.feedback_forms import BOOLEAN, DEFAULT_NAME
 from capture.messages import Message
 from capture.offered import Tool, read_offered
 from curate.clean import Cleaned, clean
+from curate.examples import RELABEL
 from curate.preference_pairs import Evidence, Pairs, Rival, Scored, make_pairs
 from curate.relabel_store import Relabel, relabels
-from curate.review import EDIT, REJECT, as_message, standing_verdicts
-from curate.selection import Candidate
 from curate.settings import CurateSettings
-from curate.targets import PAIR, WORSE
 from curate.terms import DROPPED, row_terms, terms_of
+from sqlalchemy import bindparam, text
+
+from capture import feed, feedback
+from curate.review import EDIT, REJECT, as_message, hash_of, standing_verdicts
+from curate.selection import Candidate
+from curate.targets import PAIR, WORSE, accepted_hashes, still_accepted
 
 _MANY = 400
 _STUDENT = "engine"
@@ -57,6 +58,8 @@ def collect_pairs(
         allowed.setdefault((candidate.messages, candidate.tools), candidate.exchange_id)
     wanted = {each.exchange_id: each for each in (*others, *train) if (each.messages, each.tools) in allowed}
     verdicts = {review.exchange_id: review for review in standing_verdicts(database, task) if review.exchange_id in wanted}
+    hashes = accepted_hashes(database, task)
+    accepted = still_accepted(list(wanted.values()), hashes)
     shown = feedback.demonstrations(database, sorted(wanted))
     told = relabels(database, task, sorted(wanted))
     opinions = _opinions(database, sorted(wanted), settings)
@@ -68,11 +71,13 @@ def collect_pairs(
         edited = as_message(verdict.target) if verdict is not None and verdict.verdict == EDIT else None
         is_rejected = (verdict is not None and verdict.verdict == REJECT) or _is_bad(opinions.get(exchange_id, ()))
         rows = _under_terms(told.get(exchange_id, ()), settings, forced, unusable)
+        if exchange_id in accepted:  # a person said that this answer is right: no judge's other choice is better
+            rows = [row for row in rows if candidate.target_source == RELABEL and hash_of(row.answer) == hashes[exchange_id]]
         found = rivals.get((candidate.messages, candidate.tools), ())
         if not (edited is not None or exchange_id in shown or rows or found):
             continue
         cleaner = _Cleaner(database, exchange_id, settings, unusable)
-        chosen = next((row.answer for row in rows if row.is_chosen and not row.is_original), None)
+        chosen = next((row.answer for row in rows if not row.is_original and (row.is_chosen or exchange_id in accepted)), None)
         evidence.append(
             Evidence(
                 exchange_id, candidate.messages, candidate.tools, cleaner.answer(),

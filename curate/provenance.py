@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate import terms
 from curate.examples import RELABEL
-from curate.selection import Candidate
 from curate.settings import CurateSettings
-from curate.targets import spread
 from curate.terms import TERMS_TAG, Terms
+
+from curate import terms
+from curate.selection import Candidate
+from curate.targets import spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,14 @@ class Provenance:
 
 
 def settle_provenance(
-    candidates: Sequence[Candidate], relabelled_by: Mapping[str, str], settings: CurateSettings, forced: str = ""
-) -> Provenance:
+    candidates: Sequence[Candidate], relabelled_by: Mapping[str, str], settings: CurateSettings, forced: str = "",
+    accepted: Collection[str] = (),
+) -> Provenance:  # fmt: skip
     """Names the teacher of every target, gives the very same input the better target, and looks at the terms. Pure.
 
     `relabelled_by` gives the model of chosen relabels by exchange id; `terms` of a candidate is what the tag `terms` of its
-    exchange says. `forced` is the reason for which rows stay that their terms would drop.
+    exchange says. `forced` is the reason for which rows stay that their terms would drop. The targets of the exchanges in
+    `accepted` were looked at by a person: no model's answer to the same input goes before them.
     """
     named = [
         replace(candidate, teacher_model=relabelled_by.get(candidate.exchange_id, candidate.teacher_model), terms="")
@@ -40,7 +43,7 @@ def settle_provenance(
     kept: list[Candidate] = []
     dropped: list[str] = []
     found: dict[str, Terms] = {}
-    for candidate in spread(named):
+    for candidate in spread(named, accepted):
         tags = {TERMS_TAG: candidate.terms}
         own = terms.terms_of(candidate.teacher_model, "", tags, settings.teacher_terms, candidate.target_source)
         found[candidate.exchange_id] = own

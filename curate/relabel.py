@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, text
-
 from capture.assemble import ANTHROPIC, OPENAI
 from capture.database import Database
 from capture.errors import PotstillError
@@ -22,13 +20,15 @@ from capture.pricing import PriceTable
 from curate.bad_answers import badly_answered
 from curate.judging import MOST_ANSWERS, judge_name
 from curate.relabel_store import Relabel, relabels
-from curate.review import queue
-from curate.selection import Candidate, Progress, require_task, select
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
-from curate.targets import person_settled, read_targets
 from curate.task_aliases import expand
 from curate.terms import goes, terms_of
+from sqlalchemy import bindparam, text
+
+from curate.review import hash_of, queue
+from curate.selection import Candidate, Progress, require_task, select
+from curate.targets import accepted_hashes, person_settled, read_targets, still_accepted
 
 FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS = "filter", "train", "review", "bad-answers"
 ONLY = (FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS)
@@ -132,7 +132,7 @@ def make_plan(
     found = list(badly_answered(database, selection.dropped, settings)) if is_bad else selection.candidates
     if is_bad:
         skipped = Counter({CANNOT_TEACH: len(selection.dropped) - len(found)})
-    candidates = _wanted(database, task, options, found, person_settled(people), skipped)
+    candidates = _wanted(database, task, options, found, person_settled(people) | _accepted(database, task, found), skipped)
     candidates = _one_each(candidates, _kept(database, task), skipped)
     stored = relabels(database, task, [candidate.exchange_id for candidate in candidates])
     inputs = []
@@ -184,6 +184,14 @@ def _wanted(
         else:
             wanted.append(candidate)
     return wanted
+
+
+def _accepted(database: Database, task: str, candidates: Sequence[Candidate]) -> set[str]:
+    """The exchanges whose captured answer, or another that is stored, was accepted by a reviewer."""
+    hashes = accepted_hashes(database, task)
+    stored = relabels(database, task, sorted(hashes))
+    told = {id for id, rows in stored.items() if hashes[id] in {hash_of(row.answer) for row in rows}}
+    return told | still_accepted(candidates, hashes)
 
 
 def _one_each(candidates: Sequence[Candidate], kept: Mapping[str, str], skipped: Counter[str]) -> list[Candidate]:

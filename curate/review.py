@@ -3,6 +3,7 @@
 Several people may judge one example; of each the latest verdict that was not taken back counts, and a skip is no opinion.
 Then the majority decides between keeping (accept, edit) and rejecting. Where it is even, the example is disputed: it has no
 standing verdict and waits for a third person. Among those who keep it, the newest edit's target wins over any accept.
+An accept is of the answer that the example had then: when it gets another one, it waits again.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, text
-
-from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, PotstillError
+from capture.ids import content_hash
 from capture.loose_json import clean_text
 from capture.messages import Message, ToolCall
 from capture.offered import Tool
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.redact import redact_text
 from curate.examples import ANSWER, messages_of, prompt_of, tools_from
-from curate.look_alikes import Side, answer_of, read_sides
+from sqlalchemy import Connection, Row, bindparam, text
+
+from capture import clock, ids
+from curate.look_alikes import Side, answer_of, read_answers, read_sides
 
 ACCEPT, REJECT, EDIT, SKIP, UNDO = "accept", "reject", "edit", "skip", "undo"
 VERDICTS = (ACCEPT, REJECT, EDIT, SKIP)
@@ -40,7 +42,9 @@ class ReviewError(PotstillError):
 class Review:
     """One recorded decision; `target` is the reviewer's own for an edit, else ''. `created_us` is UTC microseconds.
 
-    `id` names the decision: the rows of look-alikes that were decided at once share it.
+    `id` names the decision: the rows of look-alikes that were decided at once share it. `answer_hash` is that of the answer
+    which was accepted, see `hash_of`: '' for other verdicts, and for an accept from before other answers than the captured one
+    could stand.
     """
 
     id: str
@@ -51,6 +55,7 @@ class Review:
     reviewer: str
     note: str
     created_us: int
+    answer_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,19 @@ def _waiting(connection: Connection, task: str, reviews: Iterable[Review], revie
     sql = text("SELECT exchange_id, look_alike FROM examples WHERE task = :task ORDER BY priority, id")
     rows = connection.execute(sql, {"task": task}).all()
     marks = {str(row.exchange_id): str(row.look_alike) for row in rows}
-    return {chosen: marks[chosen] for chosen in line_up(marks, reviews, reviewer, second_opinion)}
+    current = _of_present_answers(connection, reviews)
+    return {chosen: marks[chosen] for chosen in line_up(marks, current, reviewer, second_opinion)}
+
+
+def _of_present_answers(connection: Connection, reviews: Iterable[Review]) -> list[Review]:
+    """The standing verdicts without accepts of an answer that the example has no more."""
+    stand = standing(reviews)
+    answers = read_answers(connection, sorted({review.exchange_id for review in stand if review.answer_hash}))
+    present = {exchange_id: hash_of(answer) for exchange_id, answer in answers.items()}
+    return [
+        review for review in stand
+        if not review.answer_hash or present.get(review.exchange_id, review.answer_hash) == review.answer_hash
+    ]  # fmt: skip
 
 
 def line_up(exchange_ids: Iterable[str], reviews: Iterable[Review], reviewer: str = "", second_opinion: int = 0) -> list[str]:
@@ -258,6 +275,11 @@ def as_message(target: str) -> Message:
         form = '{"id": "...", "type": "function", "function": {"name": "...", "arguments": "{...}"}}'
         raise ReviewError(f"The calls of this target cannot be read: {error}.", f"Write each call as {form}.") from error
     return message
+
+
+def hash_of(answer: Message) -> str:
+    """Tells one answer from another: text and calls count, ids of calls do not."""
+    return content_hash(answer.said.encode("utf-8", "replace"))
 
 
 def as_text(message: Message) -> str:
@@ -381,7 +403,12 @@ def _append(
     connection: Connection, task: str, exchange_ids: Sequence[str], verdict: str, target: str, reviewer: str, note: str
 ) -> list[Review]:
     id, now_us = ids.new_id("rv"), clock.now_us()
-    made = [Review(id, task, exchange_id, verdict, target, reviewer, note, now_us) for exchange_id in exchange_ids]
+    answers = read_answers(connection, exchange_ids) if verdict == ACCEPT else {}
+    hashes = {exchange_id: hash_of(answer) for exchange_id, answer in answers.items()}
+    made = [
+        Review(id, task, exchange_id, verdict, target, reviewer, note, now_us, hashes.get(exchange_id, ""))
+        for exchange_id in exchange_ids
+    ]
     columns = ", ".join(Review.__slots__)
     values = ", ".join(f":{name}" for name in Review.__slots__)
     sql = f"INSERT INTO reviews ({columns}) VALUES ({values})"  # noqa: S608  constant text

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Exchange
@@ -19,6 +18,9 @@ from curate.examples import ANSWER, IMPORTED
 from curate.settings import CurateSettings
 from curate.terms import TERMS_TAG
 from curate.wording import mask, normalise
+
+from capture import feed, feedback
+from curate.review import hash_of
 
 _BATCH = 500
 _COUNT_CAP = 10_000_000
@@ -61,10 +63,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What stands in for the answer of an exchange, and who gave it: see `curate.examples`."""
+    """What stands in for the answer of an exchange, and who gave it: see `curate.examples`.
+
+    `unless` is the hash of an answer that a reviewer accepted: where the captured one is that, it stands itself.
+    """
 
     message: Message
     source: str
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,9 @@ def select(
         conversation = feed.conversation_of(exchange, content)
         offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
         given, score = targets.get(exchange.id), scores.get(exchange.id)
+        if given and given.unless:
+            own = clean(exchange, conversation, settings, None, offered, score)
+            given = None if not own.reason and hash_of(Message("assistant", own.target, own.calls)) == given.unless else given
         cleaned = clean(exchange, conversation, settings, given.message if given else None, offered, score)
         if cleaned.reason:
             dropped[exchange.id] = cleaned.reason

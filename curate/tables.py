@@ -60,7 +60,10 @@ class SplitRow(SQLModel, table=True):
 
 
 class ReviewRow(SQLModel, table=True):
-    """One person's recorded decision on an example; append-only, `number` gives the order."""
+    """One person's recorded decision on an example; append-only, `number` gives the order.
+
+    `answer_hash` is that of the answer that an accept was given on, '' for other verdicts.
+    """
 
     __tablename__ = "reviews"
     number: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
@@ -72,6 +75,7 @@ class ReviewRow(SQLModel, table=True):
     reviewer: str
     note: str
     created_us: int = Field(sa_type=BigInteger)
+    answer_hash: str
 
 
 class TaskNameRow(SQLModel, table=True):

@@ -1,24 +1,25 @@
 """Which message stands in for each answer: a reviewer's edit, else the newest demonstration, else the chosen relabel.
 
-What people said goes before what models say. The answer itself stays in the store, and preferences are made of the difference.
+What people said goes before what models say: an answer that a reviewer accepted stands, whatever is chosen later. The captured
+answer stays in the store, and preferences are made of the difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import bindparam, text
-
-from capture import feedback
 from capture.database import Database
 from capture.feedback import BY_IMPORT
 from capture.messages import Message
 from capture.offered import Tool
 from curate.examples import ANSWER, DEMONSTRATION, EDIT, IMPORTED, RELABEL
-from curate.relabel_store import relabels
+from curate.relabel_store import Relabel, relabels
+from sqlalchemy import bindparam, text
+
+from capture import feedback
+from curate.review import ACCEPT, as_message, hash_of, standing_verdicts
 from curate.review import EDIT as EDITED
-from curate.review import as_message, standing_verdicts
 from curate.selection import Candidate, Target
 
 PAIR, WORSE = "preference", "rejected"
@@ -29,8 +30,9 @@ def read_targets(database: Database, task: str, *, with_relabels: bool = True) -
     """What stands in for the answers of `task`, by exchange id. Without relabels only what people said."""
     found: dict[str, Target] = {}
     if with_relabels:
-        chosen = ((row.exchange_id, row) for rows in relabels(database, task).values() for row in rows if row.is_chosen)
-        found |= {exchange_id: Target(row.answer, RELABEL) for exchange_id, row in chosen if not row.is_original}
+        hashes = accepted_hashes(database, task)
+        for row in _chosen(relabels(database, task), hashes):
+            found[row.exchange_id] = Target(row.answer, RELABEL, hashes.get(row.exchange_id, ""))
     sources = _demonstrated(database, task)
     shown = feedback.demonstrations(database, list(sources))
     found |= {exchange_id: Target(message, sources[exchange_id]) for exchange_id, message in shown.items()}
@@ -40,15 +42,44 @@ def read_targets(database: Database, task: str, *, with_relabels: bool = True) -
 
 def relabelled_by(database: Database, task: str) -> dict[str, str]:
     """The model whose answer was chosen, by exchange id: whose terms hold for a target that is a relabel."""
-    rows = (row for of_exchange in relabels(database, task).values() for row in of_exchange)
-    return {row.exchange_id: row.model for row in rows if row.is_chosen and not row.is_original}
+    chosen = _chosen(relabels(database, task), accepted_hashes(database, task))
+    return {row.exchange_id: row.model for row in chosen}
 
 
-def spread(candidates: Sequence[Candidate]) -> list[Candidate]:
+def accepted_hashes(database: Database, task: str) -> dict[str, str]:
+    """The hash of the answer that reviewers accepted, by exchange id; '' for an accept of before it was written down."""
+    return {review.exchange_id: review.answer_hash for review in standing_verdicts(database, task) if review.verdict == ACCEPT}
+
+
+def still_accepted(candidates: Sequence[Candidate], hashes: Mapping[str, str]) -> set[str]:
+    """The exchanges among `candidates` whose target is what was accepted, by `accepted_hashes`; others have another one now."""
+    return {
+        candidate.exchange_id for candidate in candidates
+        if (accepted := hashes.get(candidate.exchange_id)) is not None
+        and (hash_of(candidate.answer) == accepted if accepted else candidate.target_source in (ANSWER, IMPORTED))
+    }  # fmt: skip
+
+
+def _chosen(rows: Mapping[str, Sequence[Relabel]], hashes: Mapping[str, str]) -> list[Relabel]:
+    """Of each exchange the relabel that a reviewer accepted, else the chosen one; none where the captured answer stands."""
+    found = []
+    for exchange_id, answers in rows.items():
+        chosen = next((row for row in answers if row.is_chosen), None)
+        accepted = hashes.get(exchange_id)
+        if accepted == "":
+            continue
+        if accepted is not None and (chosen is None or hash_of(chosen.answer) != accepted):
+            chosen = next((row for row in answers if hash_of(row.answer) == accepted), chosen)
+        if chosen is not None and not chosen.is_original:
+            found.append(chosen)
+    return found
+
+
+def spread(candidates: Sequence[Candidate], accepted: Collection[str] = ()) -> list[Candidate]:
     """`candidates` where the very same input has the target that stands in for the answer of another exchange with it.
 
     Otherwise the answers that were given before would outvote the better one, one input being asked about once. Where several
-    stand in, the best source counts and of it the newest.
+    stand in, the best source counts and of it the newest. What people `accepted`, by exchange id, is given no model's answer.
     """
     worth = {RELABEL: 1, IMPORTED: 1, DEMONSTRATION: 2, EDIT: 3}
     best: dict[tuple[tuple[Message, ...], tuple[Tool, ...]], Candidate] = {}
@@ -60,7 +91,12 @@ def spread(candidates: Sequence[Candidate]) -> list[Candidate]:
         key = (candidate.messages, candidate.tools)
         if candidate.target_source in worth and (key not in best or rank(candidate) > rank(best[key])):
             best[key] = candidate
-    return [_with_target(candidate, best.get((candidate.messages, candidate.tools))) for candidate in candidates]
+    better = [best.get((candidate.messages, candidate.tools)) for candidate in candidates]
+    return [
+        candidate if candidate.exchange_id in accepted and other and worth[other.target_source] == 1
+        else _with_target(candidate, other)
+        for candidate, other in zip(candidates, better, strict=True)
+    ]  # fmt: skip
 
 
 def _with_target(candidate: Candidate, better: Candidate | None) -> Candidate:

@@ -251,6 +251,16 @@ async def test_inputs_that_a_person_settled_are_left_alone(traffic: Traffic, tmp
     assert edited not in {each.candidate.exchange_id for each in plan.inputs}
 
 
+async def test_inputs_whose_answer_a_person_accepted_are_left_alone(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send(mails(12))
+    version = datasets.build(traffic.database, tmp_path / "data", "mail", SETTINGS)
+    accepted = datasets.load_split(version, "train")[0].exchange_id
+    review.record(traffic.database, "mail", accepted, "accept", "", "ada")
+    plan = plan_of(traffic, RelabelOptions("better-1"))
+    assert plan.skipped["settled_by_a_person"] == 1
+    assert accepted not in {each.candidate.exchange_id for each in plan.inputs}
+
+
 def test_an_input_that_was_sent_many_times_is_asked_about_once(traffic: Traffic) -> None:
     traffic.send([Sent("where is it", BILLING)] * 5 + [Sent("who are you", BILLING)])
     plan = plan_of(traffic, RelabelOptions("better-1", 3))

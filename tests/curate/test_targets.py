@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from capture import feedback
@@ -10,7 +11,8 @@ from curate.examples import ANSWER, DEMONSTRATION, EDIT, RELABEL
 from curate.relabel_store import Verdict, new_relabel, relabels, store
 from curate.selection import Candidate
 from curate.settings import CurateSettings
-from curate.targets import person_settled, read_targets, relabelled_by, spread
+from curate.splits import SPLITS
+from curate.targets import accepted_hashes, person_settled, read_targets, relabelled_by, spread, still_accepted
 from tests.curate.sending import Traffic, mails
 
 
@@ -87,3 +89,61 @@ def test_the_very_same_input_gets_the_target_that_stands_in_elsewhere() -> None:
         ("edit", EDIT),
     ]  # fmt: skip
     assert spread([candidate(1, "old")]) == [candidate(1, "old")]
+
+
+def built(traffic: Traffic, folder: Path) -> dict[str, tuple[str, str]]:
+    """Target and its source of every example of a new version, by exchange."""
+    version = datasets.build(traffic.database, folder, "mail", CurateSettings(minimum_examples=3, val_share=0.1, test_share=0.1))
+    rows = [example for split in SPLITS for example in datasets.load_split(version, split)]
+    return {example.exchange_id: (example.target, example.target_source) for example in rows}
+
+
+def test_an_accepted_answer_stands_against_a_relabel_that_is_chosen_later(both_traffic: Traffic, tmp_path: Path) -> None:
+    traffic = both_traffic
+    sent = traffic.send(mails(12))
+    before = built(traffic, tmp_path / "data")
+    review.record(traffic.database, "mail", sent[0], "accept", reviewer="ada")
+    for exchange_id in sent[:2]:
+        choose(traffic, exchange_id, "wrong")
+    after = built(traffic, tmp_path / "data")
+    assert after[sent[0]] == before[sent[0]]
+    assert after[sent[1]] == ("wrong", RELABEL)
+    review.undo(traffic.database, "mail", "ada")
+    assert built(traffic, tmp_path / "data")[sent[0]] == ("wrong", RELABEL)
+
+
+def test_an_accepted_relabel_stands_against_another_one(traffic: Traffic, tmp_path: Path) -> None:
+    sent = traffic.send(mails(12))
+    choose(traffic, sent[0], "first", "better-1")
+    built(traffic, tmp_path / "data")
+    review.record(traffic.database, "mail", sent[0], "accept", reviewer="ada")
+    choose(traffic, sent[0], "second", "better-2")
+    assert built(traffic, tmp_path / "data")[sent[0]] == ("first", RELABEL)
+    assert relabelled_by(traffic.database, "mail") == {sent[0]: "better-1"}
+
+
+def test_an_accept_says_nothing_of_another_answer_and_the_example_waits_again(traffic: Traffic, tmp_path: Path) -> None:
+    sent = traffic.send(mails(12))
+    built(traffic, tmp_path / "data")
+    review.record(traffic.database, "mail", sent[0], "accept", reviewer="ada")
+    assert sent[0] not in {card.exchange_id for card in review.queue(traffic.database, "mail")}
+    hashes = accepted_hashes(traffic.database, "mail")
+    mine = replace(candidate(1, '{"queue": "billing"}'), exchange_id=sent[0])
+    answer = Message("assistant", built(traffic, tmp_path / "data")[sent[0]][0])
+    assert still_accepted([replace(mine, target=answer.text)], hashes) == {sent[0]}
+    assert still_accepted([replace(mine, target="another")], hashes) == set()
+    show(traffic, sent[0], "as it should be")
+    built(traffic, tmp_path / "data")
+    assert sent[0] in {card.exchange_id for card in review.queue(traffic.database, "mail", reviewer="ada")}
+
+
+def test_an_accept_of_before_answers_were_told_apart_holds_for_the_captured_one() -> None:
+    rows = [candidate(1, "old"), candidate(2, "better", RELABEL)]
+    assert still_accepted(rows, {"ex_1": "", "ex_2": ""}) == {"ex_1"}
+
+
+def test_no_models_answer_to_the_same_input_goes_before_an_accepted_one() -> None:
+    rows = [candidate(1, "old"), candidate(2, "better", RELABEL)]
+    assert [each.target for each in spread(rows, {"ex_1"})] == ["old", "better"]
+    rows.append(candidate(3, "edit", EDIT))
+    assert [each.target for each in spread(rows, {"ex_1"})] == ["edit", "better", "edit"]
