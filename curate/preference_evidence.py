@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import bindparam, text
+
+from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Content, Exchange
@@ -21,14 +24,11 @@ from curate.clean import Cleaned, clean
 from curate.examples import RELABEL
 from curate.preference_pairs import Evidence, Pairs, Rival, Scored, make_pairs
 from curate.relabel_store import Relabel, relabels
-from curate.settings import CurateSettings
-from curate.terms import DROPPED, row_terms, terms_of
-from sqlalchemy import bindparam, text
-
-from capture import feed, feedback
 from curate.review import EDIT, REJECT, as_message, hash_of, standing_verdicts
 from curate.selection import Candidate
+from curate.settings import CurateSettings
 from curate.targets import PAIR, WORSE, accepted_hashes, still_accepted
+from curate.terms import DROPPED, row_terms, terms_of
 
 _MANY = 400
 _STUDENT = "engine"

@@ -6,13 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.examples import RELABEL
-from curate.settings import CurateSettings
-from curate.terms import TERMS_TAG, Terms
-
 from curate import terms
+from curate.examples import RELABEL
 from curate.selection import Candidate
+from curate.settings import CurateSettings
 from curate.targets import spread
+from curate.terms import TERMS_TAG, Terms
 
 
 @dataclass(frozen=True, slots=True)

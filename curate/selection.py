@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from capture import feed, feedback
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Exchange
@@ -15,12 +16,10 @@ from capture.messages import Message, ToolCall
 from capture.offered import Tool, read_offered
 from curate.clean import Cleaned, clean
 from curate.examples import ANSWER, IMPORTED
+from curate.review import hash_of
 from curate.settings import CurateSettings
 from curate.terms import TERMS_TAG
 from curate.wording import mask, normalise
-
-from capture import feed, feedback
-from curate.review import hash_of
 
 _BATCH = 500
 _COUNT_CAP = 10_000_000

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from sqlalchemy import bindparam, text
+
+from capture import feedback
 from capture.database import Database
 from capture.feedback import BY_IMPORT
 from capture.messages import Message
 from capture.offered import Tool
 from curate.examples import ANSWER, DEMONSTRATION, EDIT, IMPORTED, RELABEL
 from curate.relabel_store import Relabel, relabels
-from sqlalchemy import bindparam, text
-
-from capture import feedback
 from curate.review import ACCEPT, as_message, hash_of, standing_verdicts
 from curate.review import EDIT as EDITED
 from curate.selection import Candidate, Target
