@@ -104,11 +104,14 @@ def _decides(rows: Iterable[Waiting]) -> dict[str, int]:
 
 
 def _asked(answers: Mapping[str, int]) -> tuple[float, str]:
-    """Bits of a contradiction, and its answers with how often each was given."""
-    counted = sorted(answers.items(), key=lambda item: (-item[1], item[0]))
-    told = ", ".join(f"{short(target)} {count}" for target, count in counted[:_TOLD])
-    more = f", and {len(counted) - _TOLD} more answers" if len(counted) > _TOLD else ""
-    return _entropy(answers.values()), f"same input seen {sum(answers.values())} times: {told}{more}"
+    """Bits of a contradiction, and its answers, the most frequent first.
+
+    How often each was given is left to the sides of the card: they count all look-alikes, not the same input alone.
+    """
+    ordered = sorted(answers, key=lambda target: (-answers[target], target))
+    told = ", ".join(short(target) for target in ordered[:_TOLD])
+    more = f", and {len(ordered) - _TOLD} more" if len(ordered) > _TOLD else ""
+    return _entropy(answers.values()), f"same input, {len(ordered)} answers: {told}{more}"
 
 
 def _doubt(row: Waiting, low: float | None, frequency: Mapping[str, int], decides: int) -> tuple[float, str]:

@@ -52,7 +52,7 @@ def given_by(*verdicts: str) -> list[Review]:
 def test_contradictions_come_first_with_a_note_that_counts_the_answers(built: Traffic) -> None:
     first, second, third = review.queue(built.database, "mail", 3)
     assert {first.exchange_id, second.exchange_id} == {built.ids[61], built.ids[62]}
-    assert first.note == second.note == 'same input seen 3 times: {"queue": "parcel"} 2, {"queue": "billing"} 1'
+    assert first.note == second.note == 'same input, 2 answers: {"queue": "parcel"}, {"queue": "billing"}'
     assert {first.reason, second.reason} == {"", "contradiction"}
     assert third.note == ""
     assert first.messages[1].text == QUESTION.question
