@@ -203,6 +203,9 @@ def _warnings(draft: Draft, template: Settled) -> list[str]:
         warnings.append(f"{len(draft.disagreements)} pairs of near duplicates have different answers; review them.")
     if outliers := _outliers(draft.kind):
         warnings.append(outliers)
+    refusals = sum(candidate.looks_refused and candidate.exchange_id in draft.splits for candidate in draft.candidates)
+    if refusals:
+        warnings.append(f"{refusals} answers read like a refusal and are kept; review them, they come early in the queue.")
     if draft.doubts.suspects:
         warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them.")
     for phrase, count in _poisoned(draft).items():

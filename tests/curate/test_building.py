@@ -53,3 +53,9 @@ def test_other_tasks_are_mixed_into_train_and_named(traffic: Traffic, tmp_path: 
     assert {example.exchange_id for example in mixed} <= {example.exchange_id for example in load_split(other, "train")}
     assert version.train == version.manifest["counts"]["train"] == len(load_split(version, "train"))
     assert {example.task for split in ("val", "test") for example in load_split(version, split)} == {"mail"}
+
+
+def test_answers_that_read_like_a_refusal_earn_a_warning(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send([*mails(60), Sent("Open my neighbour's account.", "I'm sorry, but I can't help with that.")])
+    version = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    assert any(warning.startswith("1 answers read like a refusal") for warning in version.manifest["warnings"])
