@@ -205,25 +205,41 @@ def _rows(version: DatasetVersion) -> Iterator[tuple[str, dict[str, Any]]]:
 def _best(
     wording: Wording, keys: KeyRows, texts: Mapping[tuple[int, int], list[tuple[str, Wording]]], threshold: float
 ) -> Match | None:
-    found = []
-    bands = band_keys(arrow_texts([wording.varying]))[0]
-    for row in keys:
-        split, examples = SPLITS[row["split"]], texts.get((int(row["input"]), int(row["split"])), [])
-        for example, other in examples:
-            similarity = min(_similar(wording.varying, other.varying), _similar(wording.own, other.own))
-            if other == wording:
-                found.append(Match(EXACT, split, example, 1.0))
-            elif similarity >= threshold and (other.critical, other.turns) == (wording.critical, wording.turns):
-                found.append(Match(NEAR, split, example, similarity))
-        if not examples:
-            equal = int(row["exact"]) == hash_of(wording.varying)
-            estimate = 1.0 if equal else float((row["bands"] == bands).mean() ** (1 / ROWS))
-            if estimate >= threshold:
-                found.append(Match(LIKELY, split, "", estimate))
-    kinds = (EXACT, LIKELY, NEAR)
-    found.sort(key=lambda match: (-match.similarity, kinds.index(match.kind), match.split == TRAIN, match.example))
-    return found[0] if found else None
+    held = {place: texts.get((int(row["input"]), int(row["split"])), []) for place, row in enumerate(keys)}
+    known = [(SPLITS[keys[place]["split"]], example, other) for place, found in held.items() for example, other in found]
+    equal = [Match(EXACT, split, example, 1.0) for split, example, other in known if other == wording]
+    if equal:
+        return min(equal, key=_order)
+    found = _near(wording, known, threshold)
+    erased = [place for place, examples in held.items() if not examples]
+    bands = band_keys(arrow_texts([wording.varying]))[0] if erased else None
+    for place in erased:
+        row = keys[place]
+        is_equal = int(row["exact"]) == hash_of(wording.varying)
+        estimate = 1.0 if is_equal else float((row["bands"] == bands).mean() ** (1 / ROWS))
+        if estimate >= threshold:
+            found.append(Match(LIKELY, SPLITS[row["split"]], "", estimate))
+    return min(found, key=_order, default=None)
 
 
-def _similar(left: str, right: str) -> float:
-    return float(jaccard(arrow_texts([left]), arrow_texts([right]))[0])
+def _near(wording: Wording, known: Sequence[tuple[str, str, Wording]], threshold: float) -> list[Match]:
+    alike = [each for each in known if (each[2].critical, each[2].turns) == (wording.critical, wording.turns)]
+    if not alike:
+        return []
+    similar = np.minimum(
+        _similar(wording.varying, [other.varying for _, _, other in alike]),
+        _similar(wording.own, [other.own for _, _, other in alike]),
+    )
+    return [
+        Match(NEAR, split, example, float(similarity))
+        for (split, example, _), similarity in zip(alike, similar, strict=True)
+        if similarity >= threshold
+    ]
+
+
+def _order(match: Match) -> tuple[float, int, bool, str]:
+    return -match.similarity, (EXACT, LIKELY, NEAR).index(match.kind), match.split == TRAIN, match.example
+
+
+def _similar(left: str, right: Sequence[str]) -> npt.NDArray[np.float64]:
+    return np.asarray(jaccard(arrow_texts([left] * len(right)), arrow_texts(list(right))), np.float64)
