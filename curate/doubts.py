@@ -11,7 +11,7 @@ from curate.duplicates import Comparison
 from curate.poison import Poisoned, find_poisoned
 from curate.selection import Candidate
 from curate.settings import CurateSettings
-from curate.suspects import Suspect, find_suspects
+from curate.suspects import Suspect, find_suspects, unjudged
 from curate.templates import Asked, Stripper, Template
 
 OFF = "off"
@@ -19,10 +19,14 @@ OFF = "off"
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """Rows whose target a rare phrase seems to dictate, and rows whose label the rest of the task contradicts, by row."""
+    """Rows whose target a rare phrase seems to dictate, and rows whose label the rest of the task contradicts, by row.
+
+    `unjudged` counts labels that nobody looked at because the task has too many.
+    """
 
     poisoned: Mapping[int, Poisoned]
     suspects: Mapping[int, Suspect]
+    unjudged: int = 0
 
 
 def find(
@@ -50,6 +54,7 @@ def find(
     return Doubts(
         {alive[one.row]: one for one in poisoned if alive[one.row] in doubtful},
         {alive[one.row]: one for one in suspects if alive[one.row] in doubtful},
+        unjudged(labels),
     )
 
 

@@ -21,6 +21,7 @@ from curate.preference_pairs import Pairs
 from curate.selection import Candidate, Selection
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN, later_than
+from curate.suspects import MOST_LABELS
 from curate.task_templates import Settled
 from curate.version_keys import KEYS, make_keys
 
@@ -206,6 +207,9 @@ def _warnings(draft: Draft, template: Settled) -> list[str]:
     refusals = sum(candidate.looks_refused and candidate.exchange_id in draft.splits for candidate in draft.candidates)
     if refusals:
         warnings.append(f"{refusals} answers read like a refusal and are kept; review them, they come early in the queue.")
+    if draft.doubts.unjudged:
+        told = f"Wrong answers and poisoned rows were looked for among the {MOST_LABELS} most frequent labels"
+        warnings.append(f"{told}, not among {draft.doubts.unjudged} others.")
     if draft.doubts.suspects:
         warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them.")
     for phrase, count in _poisoned(draft).items():

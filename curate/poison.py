@@ -12,7 +12,8 @@ A word that means its answer looks much the same, so a phrase is a trigger only 
 Limits. About ten rows among ten thousand are needed before a phrase is more than chance, and more where the task has few
 labels or the classifier knows little. A trigger that turns one label into another stands in rows about the same thing: it is
 found, if at all, only when one or two units of many sent it. A trigger in one wording is left to the duplicates. Targets must
-recur, as labels do; free text cannot be judged. A trigger made of a style or of the order of words is not found.
+recur, as labels do, and be among the 500 most frequent; free text cannot be judged. A trigger made of a style or of the order
+of words is not found.
 """
 
 from __future__ import annotations

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 LEAST_ROWS = 50
 _FOLDS = 4
+MOST_LABELS = 500
+"""Labels that are judged, the most frequent: bounds memory, which grows with rows times labels, and of more labels there would
+be too few rows each to learn from (see `_MOST_WORK`)."""
 _LEAST_OF_CLASS = 5
 _LEAST_GROUPS = 3
 _MOST_FITTED = 10_000
@@ -59,8 +62,9 @@ class Predictions:
 def find_suspects(texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], seed: int = 0) -> list[Suspect]:
     """The rows whose label looks wrong, the most certain first; `groups` are rows that must not predict each other.
 
-    Nothing is said about labels with fewer than 5 rows or 3 groups, nor at all about fewer than `LEAST_ROWS` rows or one label;
-    so tasks whose answers are free text have no suspects. The same arguments give the same result.
+    Nothing is said about labels with fewer than 5 rows or 3 groups, or behind the 500 most frequent (see `unjudged`), nor at all
+    about fewer than `LEAST_ROWS` rows or one label; so tasks whose answers are free text have no suspects. The same arguments
+    give the same result.
     """
     found = predict(texts, labels, groups, seed)
     if found is None:
@@ -120,13 +124,24 @@ def vectorise(texts: Sequence[str]) -> Any:
 
 
 def judged(labels: Sequence[str], groups: Sequence[int]) -> tuple[Ints, tuple[str, ...], Ints]:
-    """The rows of labels that enough groups have, those labels, and the index of each row's label."""
-    counts = Counter(labels)
-    spread = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
-    names = tuple(sorted(label for label in counts if counts[label] >= _LEAST_OF_CLASS and spread[label] >= _LEAST_GROUPS))
+    """The rows of labels that enough groups have, at most 500 labels; those labels, and the index of each row's label."""
+    names = tuple(sorted(_able(labels, groups)[:MOST_LABELS]))
     place = {name: at for at, name in enumerate(names)}
     rows = [row for row, label in enumerate(labels) if label in place]
     return np.array(rows, np.int64), names, np.array([place[labels[row]] for row in rows], np.int64)
+
+
+def unjudged(labels: Sequence[str]) -> int:
+    """How many labels recur often enough and are left out all the same, because 500 others are more frequent."""
+    return max(0, len(_able(labels, range(len(labels)))) - MOST_LABELS)
+
+
+def _able(labels: Sequence[str], groups: Sequence[int]) -> list[str]:
+    """Labels with enough rows in enough groups, the most frequent first."""
+    counts = Counter(labels)
+    spread = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    able = [label for label in counts if counts[label] >= _LEAST_OF_CLASS and spread[label] >= _LEAST_GROUPS]
+    return sorted(able, key=lambda label: (-counts[label], label))
 
 
 def _folds(given: Ints, groups: Ints, most: int, seed: int) -> Ints:

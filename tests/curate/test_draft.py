@@ -281,3 +281,14 @@ def test_one_odd_answer_hides_nothing_of_what_a_task_of_labels_is_told() -> None
         assert [line for line in manifest["warnings"] if "answers are no labels" in line] == [
             "1 of 243 answers are no labels as the others are; review them."
         ] * told
+
+
+def test_labels_too_many_to_be_judged_are_warned_of() -> None:
+    labels = [f"queue {number % 501}" for number in range(501 * 5)]
+    rows = [candidate(number, text, label) for number, (text, label) in enumerate(zip(texts(len(labels)), labels, strict=True))]
+    draft = drafted(rows, chosen=replace(SMALL, wrong_answers="off"))
+    manifest, _ = described(Selection(rows, {}, 0), draft)
+    assert (
+        "Wrong answers and poisoned rows were looked for among the 500 most frequent labels, not among 1 others."
+        in (manifest["warnings"])
+    )

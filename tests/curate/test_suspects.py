@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.suspects import find_suspects
+from curate.suspects import find_suspects, judged, unjudged
 
 BANKING = Path(__file__).parents[3] / "shared" / "data" / "datasets" / "banking77" / "train.csv"
 TOPICS = {
@@ -68,6 +68,14 @@ def test_a_label_with_one_row_is_no_suspect() -> None:
     texts, labels = questions(200)
     labels[17] = "only here"
     assert 17 not in {suspect.row for suspect in find_suspects(texts, labels, range(200))}
+
+
+def test_of_very_many_labels_the_500_most_frequent_are_judged_and_the_others_counted() -> None:
+    labels = [f"label {number % 600:03d}" for number in range(3_000)] + ["label 599"] * 3 + ["rare"] * 4
+    rows, names, given = judged(labels, range(len(labels)))
+    assert names == (*(f"label {number:03d}" for number in range(499)), "label 599")
+    assert len(rows) == len(given) == 499 * 5 + 8
+    assert (unjudged(labels), unjudged(labels[:500] * 5), unjudged([])) == (100, 0, 0)
 
 
 def test_the_same_rows_give_the_same_suspects() -> None:
