@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -212,38 +212,43 @@ def forget_templates(database: Database, exchange_ids: Sequence[str], on_progres
     Call it while the exchanges are still stored: they tell which pieces are at risk. Those stay that any other stored exchange of
     the task says; the rest goes. Doing it twice does no harm.
     """
-    wanted, gone = set(exchange_ids), 0
     with database.read() as connection:
-        tasks = [
-            row[0] for row in connection.execute(text("SELECT DISTINCT task FROM task_templates WHERE task <> '' ORDER BY task"))
-        ]
+        rows = connection.execute(text("SELECT DISTINCT task FROM task_templates WHERE task <> '' ORDER BY task"))
+        with_template = [row[0] for row in rows]
+    names = {task: expand(database, task) for task in with_template}
+    erased: dict[str, list[Asked]] = {}
+    if names:
+        for start in range(0, len(exchange_ids), _BATCH):
+            for tag, asked in _inputs(database, "id:" + ",".join(map(quote, exchange_ids[start : start + _BATCH]))):
+                erased.setdefault(tag, []).append(asked)
+    tasks = [task for task, tags in names.items() if not erased.keys().isdisjoint(tags)]
+    wanted, gone = set(exchange_ids), 0
     for done, task in enumerate(tasks):
         on_progress("forget templates", done, len(tasks))
-        names = ",".join(map(quote, expand(database, task)))
-        erased = list(_inputs(database, f"task:{names}", wanted, is_wanted=True))
-        for version in template_versions(database, task) if erased else ():
-            whole = json.loads(to_json(version.template))
-            at_risk = still_said(whole, erased)
-            others = _inputs(database, f"task:{names}", wanted, is_wanted=False)
-            while _count(at_risk) and (some := list(islice(others, _BATCH))):
-                at_risk = _without(at_risk, still_said(at_risk, some))
-            if lost := _count(at_risk):
-                left = from_json(json.dumps(_without(whole, at_risk)))
+        said = [asked for tag in names[task] for asked in erased.get(tag, ())]
+        stored = [(version, json.loads(to_json(version.template))) for version in template_versions(database, task)]
+        at_risk = [still_said(whole, said) for _, whole in stored]
+        others = (asked for _, asked in _inputs(database, "task:" + ",".join(map(quote, names[task])), wanted))
+        while any(map(_count, at_risk)) and (some := list(islice(others, _BATCH))):
+            at_risk = [_without(pieces, still_said(pieces, some)) if _count(pieces) else pieces for pieces in at_risk]
+        for (version, whole), pieces in zip(stored, at_risk, strict=True):
+            if lost := _count(pieces):
+                left = from_json(json.dumps(_without(whole, pieces)))
                 with database.write() as connection:
                     _replace(connection, version, left)
                 gone += lost
     return gone
 
 
-def _inputs(database: Database, wanted: str, ids: set[str], *, is_wanted: bool) -> Iterator[Asked]:
-    """Inputs of stored exchanges, those with these ids or all others."""
+def _inputs(database: Database, wanted: str, without: Collection[str] = ()) -> Iterator[tuple[str, Asked]]:
+    """Tag and input of each stored exchange that a filter wants, but for those with the ids `without`."""
     for exchange, content in feed.with_content(database, parse_filter(wanted)):
-        if (exchange.id in ids) != is_wanted:
+        if exchange.id in without:
             continue
         asked = feed.conversation_of(exchange, content).asked
         if asked:
             offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-            yield read_input(asked, offered.tools)
+            yield exchange.task, read_input(asked, offered.tools)
 
 
 def _without(template: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:

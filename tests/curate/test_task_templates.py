@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from capture.database import Database
 from capture.errors import NotFoundError, StoreError
@@ -164,3 +166,25 @@ def test_a_template_forgets_what_only_the_erased_said(traffic: Traffic) -> None:
     assert json.loads(before)["segments"] == dict(after.template.segments)
     assert stages == ["forget templates"]
     assert forget_templates(traffic.database, traffic.ids[20:], lambda *_: None) == 0
+
+
+def test_to_forget_reads_what_is_forgotten_and_its_tasks_once(traffic: Traffic) -> None:
+    asked = inputs(0, 20)
+    traffic.send([Sent(form(n), "x", task=task) for task in ("mail", "other", "bare") for n in range(20)])
+    for task in ("mail", "other"):
+        settled(traffic.database, task, mined(asked), asked)
+    second = inputs(0, 20, NEW_SYSTEM)
+    assert settled(traffic.database, "mail", mined(second), second)[1] == 2
+    read: list[int] = []
+
+    def note(_connection: object, _cursor: object, statement: str, given: Sequence[int] | Mapping[str, int], *_: object) -> None:
+        numbers = given.values() if isinstance(given, Mapping) else given
+        read.extend(numbers if "FROM contents" in statement else ())
+
+    event.listen(traffic.database.engine, "before_cursor_execute", note)
+    assert forget_templates(traffic.database, traffic.ids[50:], lambda *_: None) == 0
+    assert len(read) == 10
+    read.clear()
+    stages: list[int] = []
+    assert forget_templates(traffic.database, traffic.ids[:2], lambda stage, done, total: stages.append(total)) == 0
+    assert sorted(read) == [1, 1, 2, 2, *range(3, 21)] and stages == [1]
