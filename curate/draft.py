@@ -86,7 +86,29 @@ class Draft:
     mix_in: MixIn
 
 
-def make_draft(
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Candidates by exchange id (`own`), before any duplicate goes: what speaks against their targets, and which one of several
+    answers to the same input stands.
+
+    `rows` are `own` and the pinned inputs behind them; `said`, `wordings` and `comparison` are about `rows`, in order, `rank`,
+    `doubts`, `contradictions` and `dropped` about `own`.
+    """
+
+    own: tuple[Candidate, ...]
+    rows: tuple[Candidate, ...]
+    kind: Kind
+    said: Sequence[str]
+    template: Template
+    wordings: Sequence[Wording]
+    comparison: Comparison
+    rank: Sequence[int]
+    doubts: Doubts
+    contradictions: Sequence[Contradiction]
+    dropped: Mapping[int, Drop]
+
+
+def settle_answers(
     candidates: Sequence[Candidate],
     history: History,
     settings: CurateSettings,
@@ -94,12 +116,8 @@ def make_draft(
     *,
     engine: Engine = LOCAL,
     settle: Settle | None = None,
-    others: Mapping[str, Sequence[Example]] | None = None,
-) -> Draft:
-    """Resolves contradictions, removes duplicates, caps, samples, splits and certifies. `candidates` must not be empty.
-
-    `others` are train examples of other tasks that may be mixed in.
-    """
+) -> Answered:
+    """Compares `candidates`, which must not be empty, doubts targets and resolves contradictions by the policy in `settings`."""
     own = sorted(candidates, key=lambda candidate: candidate.exchange_id)
     rows = [*own, *history.pinned]  # pinned inputs are compared with all others, and go nowhere themselves
     pinned = {candidate.input_key: candidate.exchange_id for candidate in history.pinned}
@@ -122,6 +140,28 @@ def make_draft(
     dropped |= {row: Drop(POISONED) for row in doubted.poisoned if settings.poisoned == "drop"}
     dropped |= {row: Drop(WRONG_ANSWER) for row in doubted.suspects if settings.wrong_answers == "drop" and row not in dropped}
     resolved = _resolve(own, comparison, said, rank, history, settings, dropped)
+    return Answered(tuple(own), tuple(rows), kind, said, template, wordings, comparison, rank, doubted, resolved, dropped)
+
+
+def make_draft(
+    candidates: Sequence[Candidate],
+    history: History,
+    settings: CurateSettings,
+    on_progress: Progress,
+    *,
+    engine: Engine = LOCAL,
+    settle: Settle | None = None,
+    others: Mapping[str, Sequence[Example]] | None = None,
+) -> Draft:
+    """Resolves contradictions, removes duplicates, caps, samples, splits and certifies. `candidates` must not be empty.
+
+    `others` are train examples of other tasks that may be mixed in.
+    """
+    found = settle_answers(candidates, history, settings, on_progress, engine=engine, settle=settle)
+    own, rows, said, wordings, comparison, rank = (
+        found.own, found.rows, found.said, found.wordings, found.comparison, found.rank
+    )  # fmt: skip
+    doubted, resolved, dropped = found.doubts, found.contradictions, dict(found.dropped)
     removals = duplicates.find_duplicates(comparison, _alive(own, dropped), said, rank)
     dropped |= {row: Drop(removal.reason, own[removal.kept].exchange_id) for row, removal in removals.items()}
     on_progress("sample", 0, len(rows))
@@ -143,13 +183,13 @@ def make_draft(
     shown = [row for row in range(len(own)) if row in final or dropped[row].reason in SHOWN]
     shown.sort(key=rank.__getitem__)
     return Draft(
-        tuple(own),
+        own,
         {ids[row]: side for row, side in final.items()},
         {ids[row]: drop for row, drop in sorted(dropped.items())},
-        template,
+        found.template,
         tuple(wordings[: len(own)]),
         dict(zip(ids, said, strict=False)),
-        kind,
+        found.kind,
         tuple(resolved),
         tuple((ids[a], ids[b]) for a, b in duplicates.disagreements(comparison, by_node, said)),
         doubted,
