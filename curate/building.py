@@ -71,8 +71,7 @@ def make_version(
     )  # fmt: skip
     train = [one for one in draft.candidates if draft.splits.get(one.exchange_id) == TRAIN]
     rest = [one for one in draft.candidates if one.exchange_id not in draft.splits]
-    on_progress("prefer", 0, 1)
-    pairs = collect_pairs(database, task, train, rest, settings, forced=forced)
+    pairs = collect_pairs(database, task, train, rest, settings, forced=forced, on_progress=on_progress)
     (template,) = used
     terms = terms_figures(_kept(draft), provenance, settings, forced)
     sources = Sources(selection, draft, tuple(pins(database, task)), pairs, template, terms)

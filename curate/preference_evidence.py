@@ -6,7 +6,7 @@ Both sides of a pair are cleaned as examples are: with a secret, broken or too l
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ from sqlalchemy import bindparam, text
 
 from capture import feed, feedback
 from capture.database import Database
-from capture.errors import NotFoundError
 from capture.exchange import BASELINE, Content, Exchange
 from capture.feedback import BY_COMMAND, BY_SCREEN
 from capture.feedback_forms import BOOLEAN, DEFAULT_NAME
+from capture.filters import parse_filter, quote
 from capture.messages import Message
 from capture.offered import Tool, read_offered
 from curate.clean import Cleaned, clean
@@ -25,12 +25,15 @@ from curate.examples import RELABEL
 from curate.preference_pairs import Evidence, Pairs, Rival, Scored, make_pairs
 from curate.relabel_store import Relabel, relabels
 from curate.review import EDIT, REJECT, as_message, hash_of, standing_verdicts
-from curate.selection import Candidate
+from curate.selection import Candidate, Progress
 from curate.settings import CurateSettings
 from curate.targets import PAIR, WORSE, accepted_hashes, still_accepted
 from curate.terms import DROPPED, row_terms, terms_of
 
+STAGE = "prefer"
+"""What progress is told under."""
 _MANY = 400
+_AT_ONCE = 50
 _STUDENT = "engine"
 _Input = tuple[tuple[Message, ...], tuple[Tool, ...]]
 
@@ -45,7 +48,7 @@ class _Opinion:
 
 def collect_pairs(
     database: Database, task: str, train: Sequence[Candidate], others: Sequence[Candidate], settings: CurateSettings,
-    most_each: int = 1, forced: str = "",
+    most_each: int = 1, forced: str = "", on_progress: Progress | None = None,
 ) -> Pairs:  # fmt: skip
     """The pairs for the inputs of `train`, candidates whose input may be trained on.
 
@@ -64,10 +67,19 @@ def collect_pairs(
     told = relabels(database, task, sorted(wanted))
     opinions = _opinions(database, sorted(wanted), settings)
     unusable: Counter[str] = Counter()
-    rivals = _rivals(database, task, allowed, wanted.values(), opinions, settings, unusable)
+    students = _answered_by_students(database, task, settings)
+    done = _Done(on_progress, len(students) + len(wanted))
+    done.add(0)
+    rivals = _rivals(database, students, allowed, wanted.values(), opinions, _Reader(database, settings, unusable, done))
+    compared = [
+        exchange_id for exchange_id, candidate in sorted(wanted.items())
+        if exchange_id in shown or told.get(exchange_id) or rivals.get((candidate.messages, candidate.tools))
+        or (exchange_id in verdicts and verdicts[exchange_id].verdict == EDIT)
+    ]  # fmt: skip
+    done.add(len(wanted) - len(compared))
     evidence = []
-    for exchange_id, candidate in sorted(wanted.items()):
-        verdict = verdicts.get(exchange_id)
+    for exchange_id, cleaner in _Reader(database, settings, unusable, done).cleaners(compared):
+        candidate, verdict = wanted[exchange_id], verdicts.get(exchange_id)
         edited = as_message(verdict.target) if verdict is not None and verdict.verdict == EDIT else None
         is_rejected = (verdict is not None and verdict.verdict == REJECT) or _is_bad(opinions.get(exchange_id, ()))
         rows = _under_terms(told.get(exchange_id, ()), settings, forced, unusable)
@@ -76,7 +88,6 @@ def collect_pairs(
         found = rivals.get((candidate.messages, candidate.tools), ())
         if not (edited is not None or exchange_id in shown or rows or found):
             continue
-        cleaner = _Cleaner(database, exchange_id, settings, unusable)
         chosen = next((row.answer for row in rows if not row.is_original and (row.is_chosen or exchange_id in accepted)), None)
         evidence.append(
             Evidence(
@@ -97,12 +108,46 @@ def figures(pairs: Pairs) -> dict[str, Any]:
     return {"pairs": len(pairs.pairs), "sources": dict(pairs.sources), "left_out": dict(pairs.left_out)}
 
 
-class _Cleaner:
-    """Cleans answers to one captured input; reads the exchange once, and only when asked."""
+@dataclass(slots=True)
+class _Done:
+    """How many exchanges were looked at, of all that are to be."""
 
-    def __init__(self, database: Database, exchange_id: str, settings: CurateSettings, unusable: Counter[str]) -> None:
+    on_progress: Progress | None
+    total: int
+    count: int = 0
+
+    def add(self, count: int) -> None:
+        self.count += count
+        if self.on_progress is not None:
+            self.on_progress(STAGE, self.count, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads exchanges, many at a time."""
+
+    database: Database
+    settings: CurateSettings
+    unusable: Counter[str]
+    done: _Done
+
+    def cleaners(self, exchange_ids: Sequence[str]) -> Iterator[tuple[str, _Cleaner]]:
+        """One for each of `exchange_ids`, in their order."""
+        for start in range(0, len(exchange_ids), _AT_ONCE):
+            some = exchange_ids[start : start + _AT_ONCE]
+            chosen = parse_filter(f"id:{','.join(map(quote, some))}")
+            found = {exchange.id: (exchange, content) for exchange, content in feed.with_content(self.database, chosen)}
+            for exchange_id in some:
+                yield exchange_id, _Cleaner(found.get(exchange_id), self.settings, self.unusable)
+            self.done.add(len(some))
+
+
+class _Cleaner:
+    """Cleans answers to one captured input; the exchange is None when it was erased meanwhile."""
+
+    def __init__(self, read: tuple[Exchange, Content] | None, settings: CurateSettings, unusable: Counter[str]) -> None:
         self._settings, self._unusable = settings, unusable
-        self._read = _read(database, exchange_id)
+        self._read = read
 
     @property
     def is_imported_pair(self) -> bool:
@@ -140,14 +185,6 @@ class _Cleaner:
         return clean(exchange, feed.conversation_of(exchange, content), self._settings, given, offered)
 
 
-def _read(database: Database, exchange_id: str) -> tuple[Exchange, Content] | None:
-    try:
-        exchange = feed.get(database, exchange_id)
-        return exchange, feed.content(database, exchange)
-    except NotFoundError:
-        return None
-
-
 def _under_terms(rows: Sequence[Relabel], settings: CurateSettings, forced: str, unusable: Counter[str]) -> list[Relabel]:
     kept = []
     for row in rows:
@@ -169,18 +206,16 @@ def _scored(rows: Sequence[Relabel], cleaner: _Cleaner) -> tuple[Scored, ...]:
 
 
 def _rivals(
-    database: Database, task: str, allowed: dict[_Input, str], wanted: Iterable[Candidate],
-    opinions: dict[str, list[_Opinion]], settings: CurateSettings, unusable: Counter[str],
+    database: Database, students: Sequence[str], allowed: dict[_Input, str], wanted: Iterable[Candidate],
+    opinions: dict[str, list[_Opinion]], reader: _Reader,
 ) -> dict[_Input, list[Rival]]:  # fmt: skip
     """Students' answers that somebody had an opinion of, by the input that they share with an example."""
     teachers: dict[_Input, list[_Opinion]] = defaultdict(list)
     for candidate in wanted:
         teachers[candidate.messages, candidate.tools] += opinions.get(candidate.exchange_id, ())
-    students = _answered_by_students(database, task, settings)
-    said = _opinions(database, students, settings)
+    said = _opinions(database, students, reader.settings)
     found: dict[_Input, list[Rival]] = defaultdict(list)
-    for exchange_id in students:
-        cleaner = _Cleaner(database, exchange_id, settings, unusable)
+    for exchange_id, cleaner in reader.cleaners(students):
         asked = cleaner.input()
         if asked is None or asked not in allowed:
             continue

@@ -32,6 +32,7 @@ MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.5
 many users: it tells nothing where texts are compared loosely, and everything where one of two inputs is to be deleted."""
 _LEAST = 5
 _FRAME_SHARE, _RUNNING_SHARE, _AGREEING_SHARE = 0.5, 0.8, 0.9
+_SHORT = 4_000
 _SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
 _SENTENCE_END = re.compile(r"([.!?:;])\s+")  # the same places, found faster
 _USER, _SYSTEM = "user", ("tools", "system", "developer")
@@ -211,8 +212,18 @@ class Stripper:
         return {places[start + step] for start in np.flatnonzero(self._phrases[found] == hashes).tolist() for step in range(4)}
 
 
-@lru_cache(maxsize=4096)
 def _masked(text: str) -> str:
+    """As `mask`; what comes again and again (system prompts, earlier turns) is kept, of long texts but a few."""
+    return _masked_short(text) if len(text) <= _SHORT else _masked_long(text)
+
+
+@lru_cache(maxsize=4096)
+def _masked_short(text: str) -> str:
+    return mask(text)
+
+
+@lru_cache(maxsize=16)
+def _masked_long(text: str) -> str:
     return mask(text)
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import event
+
 from capture import feedback
 from capture.messages import Message
 from capture.pricing import PriceTable
@@ -123,6 +125,38 @@ def test_a_student_is_preferred_only_where_a_person_said_so(traffic: Traffic) ->
     assert collect(traffic, [teacher]).pairs == ()
     say(traffic, student, 1, who="u1")
     assert sides(collect(traffic, [teacher])) == [("ab", "parcel", "billing")], "u1 is the very user"
+
+
+def test_what_students_and_teachers_said_is_read_together_and_told_as_it_goes(both_traffic: Traffic) -> None:
+    traffic = both_traffic
+    teachers = traffic.send([Sent(f"{QUESTION} {number}", "parcel") for number in range(60)])
+    students = traffic.send([by_student("billing", f"{QUESTION} {number}") for number in range(60)])
+    for student in students:
+        say(traffic, student, 0)
+    train = candidates(traffic)
+    asked: list[str] = []
+    event.listen(traffic.database.engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    told: list[tuple[str, int, int]] = []
+    found = collect_pairs(
+        traffic.database, "mail", train, [], SETTINGS, on_progress=lambda stage, done, total: told.append((stage, done, total))
+    )
+    assert [pair.exchange_id for pair in found.pairs] == teachers
+    assert len(asked) < 60, "they are read many at a time"
+    assert told[0] == ("prefer", 0, 120)
+    assert told[-1] == ("prefer", 120, 120)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+def test_an_accepted_answer_is_the_worse_side_of_no_model(traffic: Traffic, tmp_path: Path) -> None:
+    sent = traffic.send(mails(12))
+    datasets.build(traffic.database, tmp_path / "data", "mail", SETTINGS)
+    captured = {each.exchange_id: each.answer for each in candidates(traffic)}
+    for exchange_id in sent[:2]:
+        other = new_relabel("mail", exchange_id, f"ex_of_{exchange_id}", "better-1", Message("assistant", "another"))
+        own = new_relabel("mail", exchange_id, exchange_id, "m", captured[exchange_id])
+        store(traffic.database, [other, own], Verdict(exchange_id, "judge-1/judge-1", {other.id: 9, own.id: 2}, other.id))
+    review.record(traffic.database, "mail", sent[0], "accept", reviewer="ada")
+    assert [pair.exchange_id for pair in collect(traffic, sent).pairs] == [sent[1]]
 
 
 def test_another_input_of_a_student_proves_nothing(traffic: Traffic) -> None:

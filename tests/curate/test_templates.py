@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,17 @@ def varying(texts: list[str], answers: list[str] | None = None) -> list[str]:
     inputs = [read_input((SYSTEM, Message("user", text))) for text in texts]
     stripper = Stripper(mine(inputs, answers or [str(number) for number in range(len(texts))]))
     return [normalise(stripper.variable_part(one)) for one in inputs]
+
+
+def test_inputs_that_were_read_are_not_held_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            read_input((Message("user", f"{number} " + "x" * 50_000),))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 5_000_000
 
 
 def test_a_line_template_and_the_system_prompt_are_taken_away() -> None:
