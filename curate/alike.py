@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, Row, bindparam, text
 
 from capture.database import Database
 from capture.errors import NotFoundError
 from curate.examples import messages_of
 from curate.semantic import NOTE
+from curate.task_aliases import names_of
 
 _BETWEEN = "; "
 
@@ -28,9 +30,9 @@ class Shown:
 
 def kept_examples(database: Database, task: str) -> dict[str, Shown]:
     """The kept examples of the latest build of `task` by exchange id; NotFoundError before there is one."""
-    sql = "SELECT exchange_id, messages, target, split FROM examples WHERE task = :task AND split <> '' ORDER BY exchange_id"
+    sql = "SELECT exchange_id, messages, target, split FROM examples WHERE task IN :names AND split <> '' ORDER BY exchange_id"
     with database.read() as connection:
-        rows = connection.execute(text(sql), {"task": task}).all()
+        rows = _of_task(connection, sql, task)
     if not rows:
         raise NotFoundError(f"Task {task!r} has no examples.", f"Build them first: `potstill dataset build {task}`.")
     return {row.exchange_id: Shown(row.exchange_id, _asked(row.messages), row.target, row.split) for row in rows}
@@ -38,16 +40,21 @@ def kept_examples(database: Database, task: str) -> dict[str, Shown]:
 
 def write_notes(database: Database, task: str, notes: Mapping[str, str]) -> int:
     """Puts `notes` beside what Review says of these examples, in place of notes of an earlier embedding; how many have one."""
-    sql = "SELECT exchange_id, note FROM examples WHERE task = :task ORDER BY exchange_id"
-    update = text("UPDATE examples SET note = :note WHERE task = :task AND exchange_id = :exchange_id")
+    sql = "SELECT exchange_id, note FROM examples WHERE task IN :names ORDER BY exchange_id"
+    update = text("UPDATE examples SET note = :note WHERE exchange_id = :exchange_id")
     with database.write() as connection:
-        rows = connection.execute(text(sql), {"task": task}).all()
+        rows = _of_task(connection, sql, task)
         for row in rows:
             kept = [part for part in row.note.split(_BETWEEN) if part and not part.startswith(NOTE)]
             note = _BETWEEN.join([*kept, *([notes[row.exchange_id]] if row.exchange_id in notes else [])])
             if note != row.note:
-                connection.execute(update, {"note": note, "task": task, "exchange_id": row.exchange_id})
+                connection.execute(update, {"note": note, "exchange_id": row.exchange_id})
     return sum(row.exchange_id in notes for row in rows)
+
+
+def _of_task(connection: Connection, sql: str, task: str) -> Sequence[Row[Any]]:
+    query = text(sql).bindparams(bindparam("names", expanding=True))
+    return connection.execute(query, {"names": names_of(connection, task)}).all()
 
 
 def _asked(messages: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from capture.database import Database
 from capture.errors import NotEnoughError
 from curate.bill import bill_in_words, make_bill
@@ -15,20 +17,19 @@ from curate.engine import engine_for
 from curate.examples import Example
 from curate.freeze import hashed
 from curate.golden import pins
+from curate.history import read_history, sides_of, write_examples, write_splits
 from curate.manifest import Sources, describe
 from curate.mix_in import read_mix_in, task_names
-from curate.settings import CurateSettings
-from curate.splits import TRAIN
-from curate.task_templates import Settled, keep_template, settle_template, template_versions
-from curate.templates import Asked, Template
-from curate.terms import DROPPED
-from sqlalchemy import Connection
-
-from curate.history import read_history, write_examples, write_splits
 from curate.preference_evidence import collect_pairs
 from curate.provenance import settle_provenance, terms_figures
 from curate.selection import Candidate, Progress, Selection, select
+from curate.settings import CurateSettings
+from curate.splits import TRAIN
 from curate.targets import accepted_hashes, person_settled, read_targets, relabelled_by, still_accepted
+from curate.task_aliases import canonical
+from curate.task_templates import Settled, keep_template, settle_template, template_versions
+from curate.templates import Asked, Template
+from curate.terms import DROPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def make_version(
 ) -> MadeVersion:  # fmt: skip
     """The next version of `task`, which is tagged with any of `tags`. NotEnoughError with the bill when too little is left."""
     engine = engine_for(settings)
-    others = read_mix_in(task_names(settings, task), load_train)
+    names = task_names(settings, task, lambda name: canonical(database, name))
+    others = read_mix_in(names, load_train, lambda name: _held_out(database, name))
     targets = read_targets(database, task)
     selected = select(database, tags, targets, settings, on_progress)
     accepted = still_accepted(selected.candidates, accepted_hashes(database, task))
@@ -64,7 +66,8 @@ def make_version(
         used.append(settle_template(stored, task, mined, inputs))
         return used[-1].template
 
-    history = read_history(database, task, person_settled(targets) | accepted)
+    golden = tuple(pins(database, task))
+    history = read_history(database, task, person_settled(targets) | accepted, golden)
     draft = make_draft(
         selection.candidates, history, settings, on_progress, engine=engine, settle=settle,
         others=others,
@@ -74,10 +77,15 @@ def make_version(
     pairs = collect_pairs(database, task, train, rest, settings, forced=forced, on_progress=on_progress)
     (template,) = used
     terms = terms_figures(_kept(draft), provenance, settings, forced)
-    sources = Sources(selection, draft, tuple(pins(database, task)), pairs, template, terms)
+    sources = Sources(selection, draft, golden, pairs, template, terms)
     manifest, files = describe(task, settings, sources)
     _require_enough(manifest, settings)
     return MadeVersion(hashed(manifest, files), files, draft, template)
+
+
+def _held_out(database: Database, task: str) -> set[str]:
+    with database.read() as connection:
+        return {key for key, side in sides_of(connection, task).items() if side != TRAIN}
 
 
 def _kept(draft: Draft) -> list[Candidate]:

@@ -6,7 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class DatasetVersion:
     """A frozen dataset of one task; `train`, `val` and `test` count its examples, `created_us` is UTC microseconds.
 
-    `hash` covers content, bill and settings, not the number: equal content has an equal hash.
+    `hash` covers content, bill and settings, not the number: equal content has an equal hash. `is_new` is what `build` says of
+    a version that it has just frozen.
     """
 
     id: str
@@ -44,6 +45,7 @@ class DatasetVersion:
     folder: Path
     manifest: Mapping[str, Any]
     created_us: int
+    is_new: bool = field(default=False, compare=False)
 
 
 def build(
@@ -70,7 +72,7 @@ def build(
     task = canonical(database, task)
     tags = expand(database, task)
     require_task(database, task, tags)
-    with _alone(version_folder(folder, task, 0).parent, task):
+    with alone(folder, task):
         made = make_version(database, task, tags, settings, forced, tell, lambda name: _train_of(database, name))
         earlier = versions(database, task)
         tell("write", 0, 1)
@@ -87,8 +89,11 @@ def versions(database: Database, task: str = "") -> list[DatasetVersion]:
 
 
 def get_version(database: Database, task: str, number: int | None = None) -> DatasetVersion:
-    """Version `number` of `task`, or its latest; NotFoundError when there is none, StoreError when its manifest was changed."""
-    of_task = versions(database, task) if task else []
+    """Version `number` of `task`, or its latest; NotFoundError when there is none, StoreError when its manifest was changed.
+
+    An alias names the versions of its task, and its own of before only until that one has any.
+    """
+    of_task = (versions(database, canonical(database, task)) or versions(database, task)) if task else []
     found = [version for version in of_task if number in (None, version.number)]
     if found:
         check_manifest(found[-1].folder, found[-1].manifest)
@@ -130,7 +135,7 @@ def _freeze(database: Database, data_folder: Path, made: MadeVersion, earlier: S
     write_folder(folder, manifest, made.files)
     train, val, test = (manifest["counts"][split] for split in SPLITS)
     now_us = clock.now_us()
-    version = DatasetVersion(ids.new_id("dsv"), task, number, manifest["hash"], train, val, test, folder, manifest, now_us)
+    version = DatasetVersion(ids.new_id("dsv"), task, number, manifest["hash"], train, val, test, folder, manifest, now_us, True)
     with database.write() as connection:
         remember(connection, made, number)
         _insert(connection, version)
@@ -153,13 +158,17 @@ def _version(row: Row[Any]) -> DatasetVersion:
 
 
 @contextmanager
-def _alone(folder: Path, task: str) -> Iterator[None]:
+def alone(data_folder: Path, task: str) -> Iterator[None]:
+    """Keeps builds of `task` out, and whoever pins inputs of it. StoreError while one of them is at work."""
+    folder = version_folder(data_folder, task, 0).parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise StoreError(f"Another build of dataset {task!r} is under way.", "Wait for it to end.") from error
+            raise StoreError(
+                f"Another build of dataset {task!r} is under way, or inputs are pinned.", "Wait for it to end."
+            ) from error
         yield
 
 

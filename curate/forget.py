@@ -41,6 +41,7 @@ from curate.freeze import (
 from curate.look_alikes import answer_of
 from curate.review_order import short
 from curate.splits import SPLITS, TRAIN
+from curate.task_aliases import every_name
 from curate.templates import read_input, still_said
 from curate.version_keys import KEYS, make_keys, without_keys
 
@@ -165,6 +166,8 @@ def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable
             own |= {(row[0], row[1]) for row in (*rows, *pinned)}
             _unquote(connection, rows)
         counts["audited"] = _unsample(connection, set(exchange_ids))
+        names = {task: every_name(connection, task) for task in {task for task, _ in own}}
+        own |= {(name, key) for task, key in own for name in names[task]}
         sql = """DELETE FROM splits WHERE task = :task AND input_key = :key AND NOT EXISTS
             (SELECT 1 FROM examples WHERE examples.task = :task AND examples.input_key = :key) AND NOT EXISTS
             (SELECT 1 FROM golden WHERE golden.task = :task AND golden.input_key = :key)"""

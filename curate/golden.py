@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, bindparam, text
 
 from capture.database import Database
 from capture.messages import Message
@@ -21,6 +21,7 @@ from curate import contradictions
 from curate.examples import EDIT, IMPORTED, Example, example_id, messages_of, to_line, tools_from
 from curate.selection import Candidate
 from curate.splits import GOLDEN
+from curate.task_aliases import names_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,13 @@ class Golden:
 
 
 def pins(database: Database, task: str) -> list[Golden]:
-    """The golden set of `task`, by input key."""
-    sql = text("SELECT * FROM golden WHERE task = :task ORDER BY input_key")
+    """The golden set of `task`, by input key; of what is pinned under several of its names, the newest counts."""
+    sql = text("SELECT * FROM golden WHERE task IN :names ORDER BY input_key, created_us, task")
     with database.read() as connection:
-        return [_golden(row) for row in connection.execute(sql, {"task": task})]
+        names = {"names": names_of(connection, task)}
+        rows = connection.execute(sql.bindparams(bindparam("names", expanding=True)), names).all()
+    found = [replace(_golden(row), task=task) for row in rows]
+    return list({one.input_key: one for one in found}.values())
 
 
 def as_candidates(golden: Sequence[Golden]) -> list[Candidate]:
@@ -83,7 +87,8 @@ def disagreeing(golden: Sequence[Golden], candidates: Sequence[Candidate]) -> li
     """Exchanges whose target says otherwise than the expert does of the same input: the teacher's errors on the golden set."""
     answers = {one.input_key: one.answer for one in golden}
     same = [candidate for candidate in candidates if candidate.input_key in answers]
-    said = contradictions.answers([*(candidate.answer for candidate in same), *(answers[one.input_key] for one in same)])
+    kind = contradictions.kind_of([candidate.answer for candidate in candidates])
+    said = contradictions.answers([*(candidate.answer for candidate in same), *(answers[one.input_key] for one in same)], kind)
     return [candidate.exchange_id for place, candidate in enumerate(same) if said[place] != said[len(same) + place]]
 
 

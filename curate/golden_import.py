@@ -26,6 +26,7 @@ from curate.golden import Golden
 from curate.golden_pins import Pinned, pin
 from curate.selection import input_key
 from curate.settings import CurateSettings
+from curate.uploads import renamed
 
 _TELL_EVERY = 100
 
@@ -40,10 +41,11 @@ class GoldenImport:
 
 def import_golden(
     database: Database, task: str, path: Path, settings: CurateSettings, *, who: str,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None, columns: Mapping[str, str] | None = None,
 ) -> GoldenImport:  # fmt: skip
     """Pins every row of `path`; bad ones are reported by number, good ones kept. The last row of an input counts.
 
+    `columns` gives columns the names that formats know, as in an upload: {"input": "utterance"}.
     NotEnoughError, naming the first problem, when no row can be pinned; NotFoundError when there is no such file.
     """
     if not path.is_file():
@@ -57,7 +59,7 @@ def import_golden(
         try:
             if entry.problem:
                 raise LineError(entry.problem)
-            for golden in _read(entry.record, task, settings, who):
+            for golden in _read(renamed(entry.record, columns or {}), task, settings, who):
                 made[golden.input_key] = golden
         except LineError as error:
             bad.append((entry.line, error.reason))

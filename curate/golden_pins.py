@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, text
 
 from capture import clock, feed
 from capture.database import Database
@@ -20,9 +21,13 @@ from curate.clean import clean
 from curate.datasets import versions
 from curate.examples import prompt_of, tools_of
 from curate.golden import Golden, pins
+from curate.history import sides_of
 from curate.selection import input_key
 from curate.settings import CurateSettings
 from curate.splits import GOLDEN, TEST, TRAIN
+from curate.task_aliases import expand, names_of
+
+_KEY = re.compile(r'"input_key":\s*"([^"\\]*)"')
 
 
 class GoldenError(PotstillError):
@@ -33,13 +38,13 @@ class GoldenError(PotstillError):
 class Pinned:
     """What pinning did: `side` is where the input belonged before ('' for nowhere), `trained` the versions that trained on it.
 
-    `unread` are versions whose train file is gone, so that nobody can tell.
+    `unread` are versions whose train file is gone, so that nobody can tell. A version is called TASK/vN, as it was built.
     """
 
     golden: Golden
     side: str
-    trained: tuple[int, ...]
-    unread: tuple[int, ...]
+    trained: tuple[str, ...]
+    unread: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def pin_exchange(
     or belongs to another task, NotFoundError when there is none.
     """
     exchange = feed.get(database, exchange_id)
-    if exchange.task != task and not _is_alias(database, exchange.task, task):
+    if exchange.task not in expand(database, task):
         of = exchange.task or "(none)"
         raise GoldenError(f"Exchange {exchange.id} belongs to task {of}, not {task}.", "Name its own task, or another exchange.")
     given = answer or _edit(database, task, exchange.id)
@@ -102,18 +107,13 @@ def pin(database: Database, made: Sequence[Golden]) -> list[Pinned]:
     first_version = frozen[-1].number + 1 if frozen else 1
     out = []
     with database.write() as connection:
+        names, sides = names_of(connection, task), sides_of(connection, task)
         for golden in made:
-            key = {"task": task, "key": golden.input_key}
-            found = connection.execute(text("SELECT split FROM splits WHERE task = :task AND input_key = :key"), key).first()
-            side = str(found[0]) if found else ""
-            if found:
-                sql = "UPDATE splits SET split = :split WHERE task = :task AND input_key = :key"
-            else:
-                sql = "INSERT INTO splits (task, input_key, split, first_version) VALUES (:task, :key, :split, :first_version)"
-            connection.execute(text(sql), {**key, "split": GOLDEN, "first_version": first_version})
-            connection.execute(text("DELETE FROM golden WHERE task = :task AND input_key = :key"), key)
+            key = golden.input_key
+            _remove(connection, names, key)
+            _hold_out(connection, names, key, GOLDEN, first_version)
             _insert(connection, golden)
-            out.append(Pinned(golden, side, trained.get(golden.input_key, ()), unread))
+            out.append(Pinned(golden, sides.get(key, ""), trained.get(key, ()), unread))
     return out
 
 
@@ -122,25 +122,32 @@ def unpin(database: Database, task: str, id: str) -> Golden:
     found = [golden for golden in pins(database, task) if id in (golden.input_key, golden.exchange_id, golden.id)]
     if not found:
         raise NotFoundError(f"Nothing pinned in task {task!r} is called {id!r}.", f"See `potstill dataset golden list {task}`.")
-    key = {"task": task, "key": found[0].input_key, "split": TEST}
     with database.write() as connection:
-        connection.execute(text("DELETE FROM golden WHERE task = :task AND input_key = :key"), key)
-        connection.execute(text("UPDATE splits SET split = :split WHERE task = :task AND input_key = :key"), key)
+        names = names_of(connection, task)
+        _remove(connection, names, found[0].input_key)
+        _hold_out(connection, names, found[0].input_key, TEST, 0)
     return found[0]
 
 
-def trained_on(database: Database, task: str, input_keys: Collection[str]) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """The frozen versions of `task` that trained on each of these inputs, and those whose train file is gone."""
-    found: dict[str, list[int]] = {}
+def trained_on(database: Database, task: str, input_keys: Collection[str]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The frozen versions (TASK/vN) that trained on each of these inputs, and those whose train file is gone.
+
+    Versions of `task` and of its aliases, and those of other tasks that examples of it were mixed into.
+    """
+    found: dict[str, list[str]] = {}
     unread = []
-    for version in versions(database, task):
-        path = version.folder / f"{TRAIN}.jsonl"
-        if not path.is_file():
-            unread.append(version.number)
+    names, wanted = expand(database, task), set(input_keys)
+    for version in versions(database):
+        mixed = version.manifest.get("mix_in", {}).get("examples", {})
+        if version.task not in names and mixed.keys().isdisjoint(names):
             continue
-        for key in sorted(_keys_in(path) & set(input_keys)):
-            found.setdefault(key, []).append(version.number)
-    return {key: tuple(numbers) for key, numbers in found.items()}, tuple(unread)
+        path, name = version.folder / f"{TRAIN}.jsonl", f"{version.task}/v{version.number}"
+        if not path.is_file():
+            unread.append(name)
+            continue
+        for key in sorted(_keys_in(path, wanted, version.task, names)):
+            found.setdefault(key, []).append(name)
+    return {key: tuple(called) for key, called in found.items()}, tuple(unread)
 
 
 def _from_exchange(
@@ -176,15 +183,32 @@ def _edit(database: Database, task: str, exchange_id: str) -> Message | None:
     return review.as_message(edits[0].target) if edits and edits[0].verdict == review.EDIT else None
 
 
-def _is_alias(database: Database, alias: str, task: str) -> bool:
-    sql = text("SELECT 1 FROM task_aliases WHERE alias = :alias AND task = :task")
-    with database.read() as connection:
-        return connection.execute(sql, {"alias": alias, "task": task}).first() is not None
-
-
-def _keys_in(path: Path) -> set[str]:
+def _keys_in(path: Path, wanted: set[str], task: str, names: Collection[str]) -> set[str]:
+    """Which of the keys `wanted` the train file of a version of `task` has, in rows of the tasks `names`."""
+    found = set()
     with path.open(encoding="utf-8") as file:
-        return {str(json.loads(line).get("input_key", "")) for line in file if line.strip()}
+        for line in file:
+            if wanted.isdisjoint(_KEY.findall(line)):  # a text may hold such words too; only few lines need to be parsed
+                continue
+            row = json.loads(line)
+            if row["input_key"] in wanted and row.get("task", task) in names:
+                found.add(str(row["input_key"]))
+    return found
+
+
+def _remove(connection: Connection, names: Collection[str], key: str) -> None:
+    sql = text("DELETE FROM golden WHERE task IN :names AND input_key = :key").bindparams(bindparam("names", expanding=True))
+    connection.execute(sql, {"names": names, "key": key})
+
+
+def _hold_out(connection: Connection, names: Collection[str], key: str, split: str, first_version: int) -> None:
+    """By each of its names, so that the input is held out still when an alias becomes a task of its own again."""
+    for name in names:
+        values = {"task": name, "key": key, "split": split, "first_version": first_version}
+        update = text("UPDATE splits SET split = :split WHERE task = :task AND input_key = :key")
+        if not connection.execute(update, values).rowcount:
+            sql = "INSERT INTO splits (task, input_key, split, first_version) VALUES (:task, :key, :split, :first_version)"
+            connection.execute(text(sql), values)
 
 
 def _insert(connection: Connection, golden: Golden) -> None:

@@ -6,39 +6,51 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from sqlalchemy import Connection, TextClause, bindparam, text
+
+from capture import clock
 from capture.database import Database
 from curate.draft import Draft, History
 from curate.examples import example_id, prompt_of, tools_of
-from curate.golden import as_candidates, pins
-from curate.review_order import Waiting, order
-from curate.splits import GOLDEN, TEST
-from sqlalchemy import Connection, text
-
-from capture import clock
+from curate.golden import Golden, as_candidates, pins
 from curate.review import EDIT, REJECT, disputed, standing_verdicts
+from curate.review_order import Waiting, order
+from curate.splits import GOLDEN, STRICTEST, TEST
+from curate.task_aliases import names_of
 
 _BATCH = 1_000
 
 
-def read_history(database: Database, task: str, settled: Collection[str] = ()) -> History:
-    """What is already decided about `task`; a person wrote the targets of the exchanges in `settled`, or accepted
-    what they are now."""
-    of_task = {"task": task}
+def read_history(database: Database, task: str, settled: Collection[str] = (), golden: Sequence[Golden] | None = None) -> History:
+    """What is decided about `task`, by any of its names; a person wrote the targets of the exchanges in `settled`, or accepted
+    what they are now.
+
+    `golden` are its pins, for a caller who has read them.
+    """
+    sql = text("SELECT exchange_id, split FROM examples WHERE task IN :names AND split <> ''")
     with database.read() as connection:
-        sides = connection.execute(text("SELECT input_key, split FROM splits WHERE task = :task"), of_task).all()
-        sql = "SELECT exchange_id, split FROM examples WHERE task = :task AND split <> ''"
-        kept = connection.execute(text(sql), of_task).all()
+        kept = connection.execute(_among(sql), {"names": names_of(connection, task)}).all()
+        sides = sides_of(connection, task)
     verdicts = standing_verdicts(database, task)
-    pinned = tuple(as_candidates(pins(database, task)))
+    pinned = tuple(as_candidates(pins(database, task) if golden is None else golden))
     keys = {candidate.input_key for candidate in pinned}
     return History(
         {row[0]: row[1] for row in kept},
-        {row[0]: TEST if row[1] == GOLDEN and row[0] not in keys else row[1] for row in sides},  # a pin may have been erased
+        {key: TEST if side == GOLDEN and key not in keys else side for key, side in sides.items()},  # a pin may have been erased
         frozenset(review.exchange_id for review in verdicts if review.verdict == EDIT).union(settled),
         frozenset(review.exchange_id for review in verdicts if review.verdict == REJECT),
         disputed(database, task),
         pinned,
     )
+
+
+def sides_of(connection: Connection, task: str) -> dict[str, str]:
+    """Where each known input of `task` belongs: of what its names say, the strictest (golden, test, val, train)."""
+    sql = text("SELECT input_key, split FROM splits WHERE task IN :names")
+    found: dict[str, str] = {}
+    for key, side in connection.execute(_among(sql), {"names": names_of(connection, task)}):
+        found[key] = min(found.get(key, side), side, key=STRICTEST.index)
+    return found
 
 
 def write_splits(connection: Connection, task: str, draft: Draft, number: int) -> None:
@@ -70,7 +82,11 @@ def write_examples(connection: Connection, task: str, draft: Draft) -> None:
             "target_source": candidate.target_source, "look_alike": draft.look_alikes[candidate.exchange_id],
             "stands_for": draft.clusters.get(candidate.exchange_id, 1),
         })  # fmt: skip
-    connection.execute(text("DELETE FROM examples WHERE task = :task"), {"task": task})
+    connection.execute(_among(text("DELETE FROM examples WHERE task IN :names")), {"names": names_of(connection, task)})
+    # Those of a task whose name, or whose traffic, was another's when that was built.
+    taken = text("DELETE FROM examples WHERE exchange_id IN :names")
+    for start in range(0, len(rows), _BATCH):
+        connection.execute(_among(taken), {"names": [row["exchange_id"] for row in rows[start : start + _BATCH]]})
     _insert(connection, "examples", rows)
 
 
@@ -104,6 +120,10 @@ def _questions(draft: Draft) -> dict[str, tuple[str, dict[str, int]]]:
         ids = [draft.candidates[row].exchange_id for row in contradiction.rows]
         found |= {exchange_id: (ids[0], dict(answers)) for exchange_id in ids}
     return found
+
+
+def _among(sql: TextClause) -> TextClause:
+    return sql.bindparams(bindparam("names", expanding=True))
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[dict[str, object]]) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from sqlalchemy import Connection, bindparam, text
+
 from capture.messages import Message, ToolCall
 from curate.examples import messages_of
-from sqlalchemy import Connection, bindparam, text
+from curate.task_aliases import names_of
 
 _BYTES = 6
 _MANY = 400
@@ -73,9 +75,10 @@ def read_sides(connection: Connection, task: str, wanted: Iterable[str]) -> Mapp
     if not asked:
         return {}
     groups = {group_of(mark) for mark in asked}
-    sql = """SELECT look_alike, MIN(exchange_id), SUM(stands_for) FROM examples WHERE task = :task AND look_alike <> ''
+    sql = """SELECT look_alike, MIN(exchange_id), SUM(stands_for) FROM examples WHERE task IN :names AND look_alike <> ''
         GROUP BY look_alike"""
-    rows = connection.execute(text(sql), {"task": task}).all()
+    query = text(sql).bindparams(bindparam("names", expanding=True))
+    rows = connection.execute(query, {"names": names_of(connection, task)}).all()
     found = [(str(row[0]), str(row[1]), int(row[2])) for row in rows if group_of(row[0]) in groups]
     answers = read_answers(connection, [exchange_id for _, exchange_id, _ in found])
     by_group: dict[str, list[tuple[str, Side]]] = defaultdict(list)

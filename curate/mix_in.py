@@ -1,8 +1,8 @@
 """General-purpose examples mixed into train, so that a student that learns one task does not forget the others.
 
 They come from the newest frozen versions of other tasks, and only from their train splits, so that no task's eval is learnt
-anywhere. What overlaps with this version's eval or golden set, by the measures of the certificate, is left out. Each keeps
-the name of the task that it came from.
+anywhere; what was pinned there since stays out too. What overlaps with this version's eval or golden set, by the measures of
+the certificate, is left out. Each keeps the name of the task that it came from.
 """
 
 from __future__ import annotations
@@ -48,17 +48,23 @@ class MixIn:
 NOTHING = MixIn((), (), 0, 0)
 
 
-def task_names(settings: CurateSettings, task: str) -> list[str]:
-    """The tasks that [curate] mix_in names, each once; SettingsError when `task` is among them."""
-    names = list(dict.fromkeys(name.strip() for name in settings.mix_in.split(",") if name.strip()))
+def task_names(settings: CurateSettings, task: str, whole: Callable[[str], str] = str) -> list[str]:
+    """The tasks that [curate] mix_in names, each once; SettingsError when `task` is among them.
+
+    `whole` gives the task that a name, which may be an alias, counts as.
+    """
+    names = list(dict.fromkeys(whole(name.strip()) for name in settings.mix_in.split(",") if name.strip()))
     if task in names:
         raise SettingsError(f"mix_in names {task!r}, the task that is built.", "Name other tasks in section [curate].")
     return names
 
 
-def read_mix_in(names: Sequence[str], load_train: Callable[[str], Sequence[Example]]) -> dict[str, list[Example]]:
+def read_mix_in(
+    names: Sequence[str], load_train: Callable[[str], Sequence[Example]], held_out: Callable[[str], Collection[str]]
+) -> dict[str, list[Example]]:
     """The train examples of each task, as `load_train` reads them from its newest version, without what was mixed into it.
 
+    `held_out` gives the input keys that are no longer train in a task: what was pinned after that version was frozen.
     NotFoundError, naming the task, where none is frozen.
     """
     found = {}
@@ -68,7 +74,8 @@ def read_mix_in(names: Sequence[str], load_train: Callable[[str], Sequence[Examp
         except NotFoundError as error:
             what = f"mix_in names task {name!r}, which has no dataset version."
             raise NotFoundError(what, f"Build it first: `potstill dataset build {name}`, or take it out of mix_in.") from error
-        found[name] = [example for example in examples if example.task == name]
+        gone = held_out(name)
+        found[name] = [example for example in examples if example.task == name and example.input_key not in gone]
     return found
 
 

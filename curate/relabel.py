@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import bindparam, text
+
 from capture.assemble import ANTHROPIC, OPENAI
 from capture.database import Database
 from capture.errors import PotstillError
@@ -18,17 +20,17 @@ from capture.messages import Message
 from capture.offered import Tool
 from capture.pricing import PriceTable
 from curate.bad_answers import badly_answered
+from curate.golden import pins
+from curate.history import sides_of
 from curate.judging import MOST_ANSWERS, judge_name
 from curate.relabel_store import Relabel, relabels
-from curate.settings import CurateSettings
-from curate.splits import TRAIN
-from curate.task_aliases import expand
-from curate.terms import goes, terms_of
-from sqlalchemy import bindparam, text
-
 from curate.review import hash_of, queue
 from curate.selection import Candidate, Progress, require_task, select
+from curate.settings import CurateSettings
+from curate.splits import GOLDEN, TRAIN
 from curate.targets import accepted_hashes, person_settled, read_targets, still_accepted
+from curate.task_aliases import expand, names_of
+from curate.terms import goes, terms_of
 
 FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS = "filter", "train", "review", "bad-answers"
 ONLY = (FILTER, IN_TRAIN, IN_REVIEW, BAD_ANSWERS)
@@ -208,15 +210,15 @@ def _one_each(candidates: Sequence[Candidate], kept: Mapping[str, str], skipped:
 def _sides(database: Database, task: str) -> dict[str, str]:
     """The split of each input that has one; pinned ones are golden."""
     with database.read() as connection:
-        sides = connection.execute(text("SELECT input_key, split FROM splits WHERE task = :task"), {"task": task}).all()
-        pinned = connection.execute(text("SELECT input_key FROM golden WHERE task = :task"), {"task": task}).all()
-    return {row[0]: row[1] for row in sides} | {row[0]: "golden" for row in pinned}
+        sides = sides_of(connection, task)
+    return sides | {one.input_key: GOLDEN for one in pins(database, task)}
 
 
 def _kept(database: Database, task: str) -> dict[str, str]:
-    sql = "SELECT exchange_id, split FROM examples WHERE task = :task AND split <> ''"
+    sql = text("SELECT exchange_id, split FROM examples WHERE task IN :names AND split <> ''")
+    query = sql.bindparams(bindparam("names", expanding=True))
     with database.read() as connection:
-        return {row[0]: row[1] for row in connection.execute(text(sql), {"task": task})}
+        return {row[0]: row[1] for row in connection.execute(query, {"names": names_of(connection, task)})}
 
 
 def _estimate(database: Database, options: RelabelOptions, inputs: Sequence[Input], prices: PriceTable) -> tuple[int | None, str]:

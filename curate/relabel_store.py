@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import BindParameter, Connection, bindparam, text
 
 from capture import clock, ids
 from capture.database import Database
 from capture.messages import Message
 from curate.examples import messages_of, prompt_of
+from curate.task_aliases import names_of
 
 _MANY = 400
 
@@ -55,17 +56,19 @@ class Verdict:
 
 
 def relabels(database: Database, task: str, exchange_ids: Sequence[str] | None = None) -> dict[str, list[Relabel]]:
-    """The rows of `task`, or of some of its exchanges, by exchange id, oldest first."""
+    """The rows of `task` and its aliases, or of some of their exchanges, by exchange id, oldest first."""
     found: dict[str, list[Relabel]] = {}
+    of_task: BindParameter[str] = bindparam("names", expanding=True)
     with database.read() as connection:
+        names = names_of(connection, task)
         if exchange_ids is None:
-            rows = connection.execute(text("SELECT * FROM relabels WHERE task = :task ORDER BY created_us, id"), {"task": task})
-            _gather(rows, found)
+            statement = text("SELECT * FROM relabels WHERE task IN :names ORDER BY created_us, id").bindparams(of_task)
+            _gather(connection.execute(statement, {"names": names}), found)
         for start in range(0, len(exchange_ids or ()), _MANY):
             statement = text(
-                "SELECT * FROM relabels WHERE task = :task AND exchange_id IN :ids ORDER BY created_us, id"
-            ).bindparams(bindparam("ids", expanding=True))
-            some = {"task": task, "ids": list((exchange_ids or ())[start : start + _MANY])}
+                "SELECT * FROM relabels WHERE task IN :names AND exchange_id IN :ids ORDER BY created_us, id"
+            ).bindparams(of_task, bindparam("ids", expanding=True))
+            some = {"names": names, "ids": list((exchange_ids or ())[start : start + _MANY])}
             _gather(connection.execute(statement, some), found)
     return found
 

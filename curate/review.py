@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
+from sqlalchemy import Connection, Row, TextClause, bindparam, text
+
+from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, PotstillError
 from capture.ids import content_hash
@@ -24,10 +27,8 @@ from capture.offered import Tool
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.redact import redact_text
 from curate.examples import ANSWER, messages_of, prompt_of, tools_from
-from sqlalchemy import Connection, Row, bindparam, text
-
-from capture import clock, ids
 from curate.look_alikes import Side, answer_of, read_answers, read_sides
+from curate.task_aliases import names_of
 
 ACCEPT, REJECT, EDIT, SKIP, UNDO = "accept", "reject", "edit", "skip", "undo"
 VERDICTS = (ACCEPT, REJECT, EDIT, SKIP)
@@ -139,8 +140,8 @@ def look_alikes(database: Database, task: str, exchange_id: str, reviewer: str =
 
 def _waiting(connection: Connection, task: str, reviews: Iterable[Review], reviewer: str, second_opinion: int) -> dict[str, str]:
     """The look-alike mark of each example that waits, in the order of the queue."""
-    sql = text("SELECT exchange_id, look_alike FROM examples WHERE task = :task ORDER BY priority, id")
-    rows = connection.execute(sql, {"task": task}).all()
+    sql = text("SELECT exchange_id, look_alike FROM examples WHERE task IN :names ORDER BY priority, id")
+    rows = connection.execute(_among(sql, "names"), {"names": names_of(connection, task)}).all()
     marks = {str(row.exchange_id): str(row.look_alike) for row in rows}
     current = _of_present_answers(connection, reviews)
     return {chosen: marks[chosen] for chosen in line_up(marks, current, reviewer, second_opinion)}
@@ -295,11 +296,11 @@ def kept_words(words: str, personal: PersonalPolicy) -> str:
 
 
 def _require(connection: Connection, task: str, exchange_ids: Sequence[str]) -> None:
-    sql = text("SELECT exchange_id FROM examples WHERE task = :task AND exchange_id IN :ids")
-    query = sql.bindparams(bindparam("ids", expanding=True))
+    query = _among(text("SELECT exchange_id FROM examples WHERE task IN :names AND exchange_id IN :ids"), "names", "ids")
+    names = names_of(connection, task)
     found: set[str] = set()
     for start in range(0, len(exchange_ids), _MANY):
-        some = {"task": task, "ids": list(exchange_ids[start : start + _MANY])}
+        some = {"names": names, "ids": list(exchange_ids[start : start + _MANY])}
         found |= set(connection.execute(query, some).scalars())
     if missing := [exchange_id for exchange_id in exchange_ids if exchange_id not in found]:
         raise NotFoundError(
@@ -316,7 +317,7 @@ def undo(database: Database, task: str, reviewer: str) -> list[Review]:
         mine = [review for review in standing(_read(connection, task)) if review.reviewer == reviewer]
         taken = [review for review in mine if review.id == mine[-1].id]
         if taken:
-            _append(connection, task, [review.exchange_id for review in taken], UNDO, "", reviewer, "")
+            _append(connection, taken[0].task, [review.exchange_id for review in taken], UNDO, "", reviewer, "")
         return taken
 
 
@@ -345,7 +346,7 @@ def disputed(database: Database, task: str) -> frozenset[str]:
 
 
 def all_reviews(database: Database, task: str) -> list[Review]:
-    """Every row of `task`, oldest first, with those that were taken back and the undos."""
+    """Every row of `task` and its aliases, oldest first, with those that were taken back and the undos."""
     with database.read() as connection:
         return _read(connection, task)
 
@@ -395,8 +396,13 @@ def settle(verdicts: Sequence[Review]) -> Review | None:
 
 
 def _read(connection: Connection, task: str) -> list[Review]:
-    sql = f"SELECT {', '.join(Review.__slots__)} FROM reviews WHERE task = :task ORDER BY number"  # noqa: S608  constant text
-    return [Review(*row) for row in connection.execute(text(sql), {"task": task})]
+    sql = f"SELECT {', '.join(Review.__slots__)} FROM reviews WHERE task IN :names ORDER BY number"  # noqa: S608  constant text
+    names = {"names": names_of(connection, task)}
+    return [Review(*row) for row in connection.execute(_among(text(sql), "names"), names)]
+
+
+def _among(sql: TextClause, *lists: str) -> TextClause:
+    return sql.bindparams(*(bindparam(name, expanding=True) for name in lists))
 
 
 def _append(

@@ -24,6 +24,7 @@ from curate.settings import CurateSettings
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
 GOLDEN = "golden"
+STRICTEST = (GOLDEN, TEST, VAL, TRAIN)
 """Side of an input that a person pinned; held out like eval, but in a file of its own."""
 _SMALL_GROUP = 4
 _HARD_POOL = 2

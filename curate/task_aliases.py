@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from capture import clock, feed
 from capture.database import Database
@@ -16,15 +16,29 @@ from capture.errors import NotFoundError, SettingsError
 
 def expand(database: Database, task: str) -> tuple[str, ...]:
     """Every tag that counts as `task`: itself, then its aliases by name."""
-    sql = "SELECT alias FROM task_aliases WHERE task = :task ORDER BY alias"
     with database.read() as connection:
-        return (task, *(row[0] for row in connection.execute(text(sql), {"task": task})))
+        return names_of(connection, task)
+
+
+def names_of(connection: Connection, task: str) -> tuple[str, ...]:
+    """As `expand`, for whoever reads what is stored under any of these names."""
+    sql = "SELECT alias FROM task_aliases WHERE task = :task ORDER BY alias"
+    return (task, *(row[0] for row in connection.execute(text(sql), {"task": task})))
 
 
 def canonical(database: Database, tag: str) -> str:
-    """The task that exchanges with this tag count as: `tag` itself unless it is an alias."""
+    """The task that exchanges with this tag count as: `tag` itself unless it is an alias. Commands ask it of what was typed."""
     with database.read() as connection:
-        found = connection.execute(text("SELECT task FROM task_aliases WHERE alias = :tag"), {"tag": tag}).scalar()
+        return _whole(connection, tag)
+
+
+def every_name(connection: Connection, tag: str) -> tuple[str, ...]:
+    """The task that `tag` counts as, then all its aliases."""
+    return names_of(connection, _whole(connection, tag))
+
+
+def _whole(connection: Connection, tag: str) -> str:
+    found = connection.execute(text("SELECT task FROM task_aliases WHERE alias = :tag"), {"tag": tag}).scalar()
     return tag if found is None else str(found)
 
 

@@ -123,7 +123,7 @@ class _Reader:
             try:
                 if entry.problem:
                     raise LineError(entry.problem)
-                row = read_row(format, _renamed(entry.record, self._upload.columns), self._gold)
+                row = read_row(format, renamed(entry.record, self._upload.columns), self._gold)
                 taught = [(self._exchange(row, each, split), each) for each in row.taught]
                 notes = [_notes(exchange, each, row.scores) for exchange, each in taught]
             except LineError as error:
@@ -206,7 +206,7 @@ def _with_system(asked: Sequence[dict[str, Any]], system: str) -> list[dict[str,
     return list(asked) if has_one else [{"role": SYSTEM, "content": system}, *asked]
 
 
-def _renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
+def renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
     """`record` with its columns under the names that formats know; LineError when one is missing."""
     if missing := [name for name in columns.values() if name not in record]:
         raise LineError(f"has no column {missing[0]!r} (columns: {', '.join(list(record)[:8])})")
@@ -224,7 +224,7 @@ def _format_of(path: Path, upload: Upload) -> str:
     first = "it has no rows"
     for number, entry in zip(range(_LOOK_AHEAD), entries(path), strict=False):
         try:
-            found = detect(_renamed(entry.record, upload.columns)) if entry.record else ""
+            found = detect(renamed(entry.record, upload.columns)) if entry.record else ""
         except LineError as error:
             found, entry_told = "", error.reason
         else:

@@ -36,6 +36,7 @@ from curate.examples import Example, example_id
 from curate.forget import ErasedVersion
 from curate.formats import erasing
 from curate.preferences import Preference, erased_preferences
+from curate.task_aliases import canonical
 from curate.task_templates import forget_templates
 from serve.release_store import list_releases
 from train import forget as forget_training
@@ -110,8 +111,8 @@ def erase(
         found = _find(database, subject)
         _require_ended_runs(database, found)
         receipt = _receipt(found, subject, who, is_dry_run=False)
-        tasks = {target.task for target in found.targets} | {version.task for version in found.versions}
-        with forget_data.without_builds(settings.data_folder, tasks):
+        tags = {target.task for target in found.targets} | {version.task for version in found.versions}
+        with forget_data.without_builds(settings.data_folder, tags | {canonical(database, tag) for tag in tags}):
             with database.write() as connection:
                 forget.begin_erasure(connection, receipt.id, noted := found.noted())
             found = replace(found, begun=noted.versions)

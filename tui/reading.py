@@ -57,11 +57,12 @@ def pile(database: Database, wanted: Sequence[str], limit: int, who: str = "", s
     others judged is among them.
     """
     from curate import datasets, review
+    from curate.task_aliases import canonical
 
-    tasks = tuple(sorted({version.task for version in datasets.versions(database)}))
+    tasks = tuple(sorted({canonical(database, version.task) for version in datasets.versions(database)}))
     if not tasks:
         return Pile()
-    task = next((name for name in wanted if name in tasks), "")
+    task = next((name for tag in wanted if (name := canonical(database, tag)) in tasks), "")
     task = task or next((name for name in tasks if review.queue(database, name, 1, who, second_opinion)), tasks[0])
     cards = review.queue(database, task, limit, who, second_opinion)
     return Pile(tasks, task, tuple(cards), review.progress(database, task, who, second_opinion))

@@ -84,6 +84,8 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     if output.as_json:
         output.json(version)
         return ExitCode.OK
+    if not version.is_new:
+        output.say(f"unchanged: v{version.number}")
     print_version(version, output)
     output.say(f"Next: potstill train {version.task}   or review it first: potstill tui")
     return ExitCode.OK
@@ -91,10 +93,13 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets
+    from curate.task_aliases import canonical, expand
 
     database = open_database(settings.database_url)
     try:
-        versions = datasets.versions(database, arguments.task)
+        whole = canonical(database, arguments.task)
+        names = expand(database, whole) if whole else ("",)
+        versions = [version for name in names for version in datasets.versions(database, name)]
     finally:
         database.close()
     if output.as_json:

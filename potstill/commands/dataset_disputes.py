@@ -35,12 +35,14 @@ def add_commands(verbs: Any) -> None:
 def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.disputes import disputes
     from curate.settings import CurateSettings
+    from curate.task_aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
     try:
         with output.stages() as show_progress:
-            found = disputes(database, arguments.task, curate, show_progress)
+            task = canonical(database, arguments.task)
+            found = disputes(database, task, curate, show_progress)
     finally:
         database.close()
     chosen = [one for one in found if arguments.kind in (None, one.kind)]
@@ -48,7 +50,7 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
         output.json(chosen)
         return ExitCode.OK
     if not chosen:
-        output.say(f"No input of {arguments.task} has two answers.")
+        output.say(f"No input of {task} has two answers.")
         return ExitCode.OK
     for one in chosen[: arguments.limit]:
         output.heading(one_line(one.asked, _WIDTH))
@@ -70,5 +72,5 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     output.say()
     kinds = ", ".join(f"{sum(one.kind == kind for one in found)} {kind}" for kind in sorted({one.kind for one in found}))
     output.say(f"{counted(len(found), 'contradiction')}: {kinds}. Policy: {curate.contradictions} ([curate] contradictions)")
-    output.say(f"A verdict goes before the policy: potstill review accept {arguments.task} EXCHANGE")
+    output.say(f"A verdict goes before the policy: potstill review accept {task} EXCHANGE")
     return ExitCode.OK

@@ -12,6 +12,7 @@ from capture.database import open_database
 from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun, whole_number
+from potstill.commands.dataset_transfer import add_columns, columns_of
 from potstill.output import ExitCode, Output, counted
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def add_commands(verbs: Any) -> None:
     )
     bring.add_argument("task")
     bring.add_argument("file", type=Path, help="JSONL, JSON, CSV or Parquet, as `potstill dataset import` reads them")
+    add_columns(bring)
     listing = add_command(nouns, "list", _list, help="what is pinned", examples="  potstill dataset golden list triage --json")
     listing.add_argument("task")
     remove = add_command(
@@ -64,30 +66,32 @@ def add_commands(verbs: Any) -> None:
 
 def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import golden_pins, review
+    from curate.datasets import alone
     from curate.settings import CurateSettings
+    from curate.task_aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
     try:
-        if arguments.accepted_by is not None:
-            if arguments.answer or arguments.grade or arguments.note:
-                raise golden_pins.GoldenError(
-                    "--accepted-by pins what reviewers said.", "Leave --answer, --grade and --note out."
-                )
-            made = golden_pins.pin_accepted(database, arguments.task, max(1, arguments.accepted_by), curate, who=who_am_i())
-        else:
-            answer = review.as_message(arguments.answer) if arguments.answer else None
-            one = golden_pins.pin_exchange(
-                database, arguments.task, arguments.exchange, curate, who=who_am_i(), answer=answer, grade=arguments.grade,
-                note=arguments.note,
-            )  # fmt: skip
-            made = golden_pins.AcceptedPins((one,), (), ())
+        if arguments.accepted_by is not None and (arguments.answer or arguments.grade or arguments.note):
+            raise golden_pins.GoldenError("--accepted-by pins what reviewers said.", "Leave --answer, --grade and --note out.")
+        task = canonical(database, arguments.task)
+        with alone(settings.data_folder, task):
+            if arguments.accepted_by is not None:
+                made = golden_pins.pin_accepted(database, task, max(1, arguments.accepted_by), curate, who=who_am_i())
+            else:
+                answer = review.as_message(arguments.answer) if arguments.answer else None
+                one = golden_pins.pin_exchange(
+                    database, task, arguments.exchange, curate, who=who_am_i(), answer=answer, grade=arguments.grade,
+                    note=arguments.note,
+                )  # fmt: skip
+                made = golden_pins.AcceptedPins((one,), (), ())
     finally:
         database.close()
     if output.as_json:
         output.json(made)
         return ExitCode.OK
-    _tell(made.pinned, arguments.task, output)
+    _tell(made.pinned, task, output)
     if made.unlike:
         output.say(f"{counted(len(made.unlike), 'example')} not pinned: enough verdicts, but not the same one.")
     for exchange_id, problem in made.problems[:_LISTED]:
@@ -96,22 +100,26 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
 
 
 def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate.datasets import alone
     from curate.golden_import import import_golden
     from curate.settings import CurateSettings
+    from curate.task_aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
     try:
-        with output.stages() as show_progress:
+        task = canonical(database, arguments.task)
+        with output.stages() as show_progress, alone(settings.data_folder, task):
             made = import_golden(
-                database, arguments.task, arguments.file, curate, who=who_am_i(), on_progress=show_progress
+                database, task, arguments.file, curate, who=who_am_i(), on_progress=show_progress,
+                columns=columns_of(arguments.column),
             )  # fmt: skip
     finally:
         database.close()
     if output.as_json:
         output.json(made)
         return ExitCode.OK
-    _tell(made.pinned, arguments.task, output)
+    _tell(made.pinned, task, output)
     for number, problem in made.bad[:_LISTED]:
         output.say(f"line {number} {problem}")
     if len(made.bad) > _LISTED:
@@ -122,21 +130,23 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.golden import pins
     from curate.golden_pins import trained_on
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        found = pins(database, arguments.task)
-        trained, unread = trained_on(database, arguments.task, {one.input_key for one in found})
+        task = canonical(database, arguments.task)
+        found = pins(database, task)
+        trained, unread = trained_on(database, task, {one.input_key for one in found})
     finally:
         database.close()
     if output.as_json:
         output.json([{"golden": one, "trained": trained.get(one.input_key, ())} for one in found])
         return ExitCode.OK
     if not found:
-        output.say(f"Nothing of {arguments.task} is pinned. Next: potstill dataset golden add {arguments.task} EXCHANGE")
+        output.say(f"Nothing of {task} is pinned. Next: potstill dataset golden add {task} EXCHANGE")
         return ExitCode.OK
     rows = [
-        (one.id, clock.iso(one.created_us), one.who, one.grade, _versions(trained.get(one.input_key, ())), one.answer.said)
+        (one.id, clock.iso(one.created_us), one.who, one.grade, ", ".join(trained.get(one.input_key, ())), one.answer.said)
         for one in found
     ]
     output.table(("PIN", "SINCE", "WHO", "GRADE", "TRAINED IN", "ANSWER"), rows)
@@ -145,11 +155,15 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 
 def _remove(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
+    from curate.datasets import alone
     from curate.golden_pins import unpin
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        gone = unpin(database, arguments.task, arguments.id)
+        task = canonical(database, arguments.task)
+        with alone(settings.data_folder, task):
+            gone = unpin(database, task, arguments.id)
     finally:
         database.close()
     if output.as_json:
@@ -163,22 +177,18 @@ def _tell(pinned: Sequence[Pinned], task: str, output: Output) -> None:
     output.say(f"{counted(len(pinned), 'input')} of {task} pinned: held out from the next version on, for ever.")
     known = [one for one in pinned if one.trained]
     if known:
-        names = _versions(sorted({number for one in known for number in one.trained}))
+        names = ", ".join(sorted({name for one in known for name in one.trained}))
         which = ", ".join(one.golden.id for one in known[:3]) + (", ..." if len(known) > 3 else "")
         output.warn(
-            f"Trained on before: {counted(len(known), 'pinned input')} ({which}) in the train split of {task} {names}.",
+            f"Trained on before: {counted(len(known), 'pinned input')} ({which}) in the train split of {names}.",
             "Students of these know the answers. Build again and train anew before this set judges them.",
         )
     _tell_unread(pinned[0].unread if pinned else (), output)
 
 
-def _tell_unread(unread: Sequence[int], output: Output) -> None:
+def _tell_unread(unread: Sequence[str], output: Output) -> None:
     if unread:
         output.warn(
-            f"The train file of {_versions(unread)} is gone, so nobody can tell what was trained on.",
+            f"The train file of {', '.join(unread)} is gone, so nobody can tell what was trained on.",
             "Build again: the same exchanges give the same version.",
         )
-
-
-def _versions(numbers: Sequence[int]) -> str:
-    return ", ".join(f"v{number}" for number in numbers)

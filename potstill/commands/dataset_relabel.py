@@ -65,6 +65,7 @@ def _relabel(arguments: argparse.Namespace, settings: Settings, output: Output) 
     from curate.relabel import RelabelOptions, make_plan
     from curate.relabel_run import run
     from curate.settings import CurateSettings
+    from curate.task_aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     curate = dataclasses.replace(curate, filter=f"{curate.filter} {arguments.filter}".strip())
@@ -76,7 +77,7 @@ def _relabel(arguments: argparse.Namespace, settings: Settings, output: Output) 
     database = open_database(settings.database_url)
     try:
         with output.stages() as show:
-            plan = make_plan(database, arguments.task, curate, options, prices, show)
+            plan = make_plan(database, canonical(database, arguments.task), curate, options, prices, show)
         told = _plain_plan(plan)
         _tell_plan(told, output)
         if arguments.dry_run or not plan.inputs:

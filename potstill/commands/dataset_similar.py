@@ -39,22 +39,24 @@ def _similar(arguments: argparse.Namespace, settings: Settings, output: Output) 
     from curate import alike, semantic
     from curate.embedding import embed
     from curate.embedding_files import read_vectors
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        examples = alike.kept_examples(database, arguments.task)
+        task = canonical(database, arguments.task)
+        examples = alike.kept_examples(database, task)
         with output.stages() as show_progress:
             if arguments.vectors is not None:
                 ids, vectors = read_vectors(arguments.vectors)
             else:
                 ids = list(examples)
                 texts = [examples[id].asked for id in ids]
-                vectors = embed(texts, arguments.url or _relay_url(settings), arguments.model, arguments.task, show_progress)
+                vectors = embed(texts, arguments.url or _relay_url(settings), arguments.model, task, show_progress)
             known = [place for place, id in enumerate(ids) if id in examples]
             show_progress("compare vectors", 0, len(known))
             found = semantic.similar_by_embedding(vectors[known], [ids[place] for place in known], arguments.threshold)
             show_progress("compare vectors", len(known), len(known))
-        noted = alike.write_notes(database, arguments.task, semantic.notes_of(found.pairs)) if arguments.note else 0
+        noted = alike.write_notes(database, task, semantic.notes_of(found.pairs)) if arguments.note else 0
     finally:
         database.close()
     counts = {"examples": len(examples), "compared": len(known), "unknown": len(ids) - len(known), "noted": noted}
@@ -72,11 +74,11 @@ def _similar(arguments: argparse.Namespace, settings: Settings, output: Output) 
     if len(known) < len(examples):
         output.say(f"{counted(len(examples) - len(known), 'example')} without a vector.")
     if len(ids) > len(known):
-        output.say(f"{counted(len(ids) - len(known), 'vector')} of no kept example of {arguments.task}.")
+        output.say(f"{counted(len(ids) - len(known), 'vector')} of no kept example of {task}.")
     if found.found and not arguments.note:
         output.say("Nothing was changed. With --note, Review shows it beside the examples.")
     elif noted:
-        output.say(f"{counted(noted, 'example')} noted until the next build: potstill review next {arguments.task}")
+        output.say(f"{counted(noted, 'example')} noted until the next build: potstill review next {task}")
     return ExitCode.OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +78,7 @@ def add_commands(verbs: Any) -> None:
     upload.add_argument("task", help="task of every row")
     upload.add_argument("files", nargs="+", type=Path, metavar="FILE", help="data files, or folders of them")
     upload.add_argument("--format", default="auto", choices=_READ, help="default: auto")
-    upload.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="NAME=COLUMN",
-        help="read COLUMN as NAME: input, answer, split, id ...",
-    )
+    add_columns(upload)
     upload.add_argument("--system", default="", metavar="PROMPT", help="system prompt of rows that have none")
     upload.add_argument("--tools", type=Path, metavar="FILE", help="JSON list of tools that rows offer which name none")
     upload.add_argument(
@@ -159,15 +154,32 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
     return ExitCode.OK
 
 
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Adds --column, which `columns_of` reads."""
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="read COLUMN as NAME: input, answer, split, id ...",
+    )
+
+
+def columns_of(given: Sequence[str]) -> dict[str, str]:
+    """What --column says; SettingsError for what is not NAME=COLUMN."""
+    columns = {}
+    for one in given:
+        name, _, column = one.partition("=")
+        if not name or not column:
+            raise SettingsError(f"--column {one!r} is not NAME=COLUMN.", "Write it like --column input=utterance.")
+        columns[name] = column
+    return columns
+
+
 def _upload(arguments: argparse.Namespace) -> Upload:
     from curate.uploads import Upload
 
-    columns = {}
-    for given in arguments.column:
-        name, _, column = given.partition("=")
-        if not name or not column:
-            raise SettingsError(f"--column {given!r} is not NAME=COLUMN.", "Write it like --column input=utterance.")
-        columns[name] = column
+    columns = columns_of(arguments.column)
     tools = _tools(arguments.tools) if arguments.tools else ()
     return Upload(arguments.task, arguments.format, columns, arguments.system, tools, arguments.teacher, arguments.terms)
 

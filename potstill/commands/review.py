@@ -86,16 +86,18 @@ def _add_second_opinion(parser: argparse.ArgumentParser) -> None:
 
 def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import review
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        cards = review.queue(database, arguments.task, arguments.limit, who_am_i(), arguments.second_opinion)
+        task = canonical(database, arguments.task)
+        cards = review.queue(database, task, arguments.limit, who_am_i(), arguments.second_opinion)
     finally:
         database.close()
     if output.as_json:
         output.json(cards)
     elif not cards:
-        output.say(f"No example of {arguments.task} waits. Next: potstill dataset build {arguments.task}")
+        output.say(f"No example of {task} waits. Next: potstill dataset build {task}")
     for card in [] if output.as_json else cards:
         show_card(card, output)
     return ExitCode.OK
@@ -103,14 +105,14 @@ def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 def _record(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import review
+    from curate.task_aliases import canonical
 
     target = arguments.target if arguments.verb == review.EDIT else ""
     personal = personal_policy(settings)
     database = open_database(settings.database_url)
     try:
-        made = review.record(
-            database, arguments.task, arguments.exchange, arguments.verb, target, who_am_i(), arguments.note, personal
-        )
+        task = canonical(database, arguments.task)
+        made = review.record(database, task, arguments.exchange, arguments.verb, target, who_am_i(), arguments.note, personal)
     finally:
         database.close()
     if output.as_json:
@@ -124,11 +126,13 @@ def _record(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 def _bulk(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import review
+    from curate.task_aliases import canonical
 
     personal = personal_policy(settings)
-    task, who, made = arguments.task, who_am_i(), []
+    who, made = who_am_i(), []
     database = open_database(settings.database_url)
     try:
+        task = canonical(database, arguments.task)
         found = review.look_alikes(database, task, arguments.exchange, who)
         if not arguments.show:
             chosen = found.exchange_ids
@@ -153,10 +157,11 @@ def _asked(card: Any) -> str:
 
 def _undo(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import review
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        taken = review.undo(database, arguments.task, who_am_i())
+        taken = review.undo(database, canonical(database, arguments.task), who_am_i())
     finally:
         database.close()
     if output.as_json:
@@ -172,10 +177,11 @@ def _undo(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 def _progress(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import review
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        found = review.progress(database, arguments.task, who_am_i(), arguments.second_opinion)
+        found = review.progress(database, canonical(database, arguments.task), who_am_i(), arguments.second_opinion)
     finally:
         database.close()
     if output.as_json:
@@ -192,10 +198,11 @@ def _progress(arguments: argparse.Namespace, settings: Settings, output: Output)
 
 def _agreement(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.agreement import agreement
+    from curate.task_aliases import canonical
 
     database = open_database(settings.database_url)
     try:
-        found = agreement(database, arguments.task)
+        found = agreement(database, canonical(database, arguments.task))
     finally:
         database.close()
     if output.as_json:

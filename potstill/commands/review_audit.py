@@ -145,12 +145,13 @@ def _report(arguments: argparse.Namespace, settings: Settings, output: Output) -
 def _version(database: Database, arguments: argparse.Namespace) -> Any:
     """The version that was named; without a number the newest to start with, and to go on the newest that has an audit."""
     from curate import audit, datasets
+    from curate.task_aliases import canonical
 
     if arguments.version is not None or arguments.step == "start":
         return datasets.get_version(database, arguments.task, arguments.version)
     begun = [
         version
-        for version in datasets.versions(database, arguments.task)
+        for version in datasets.versions(database, canonical(database, arguments.task))
         if audit.latest_audit(database, version.task, version.number)
     ]
     if begun:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from capture.errors import NotFoundError
+from capture.errors import NotFoundError, SettingsError
+from curate import review
 from curate.certificate import find_overlap
-from curate.datasets import build, load_split
+from curate.datasets import DatasetVersion, build, get_version, load_split
 from curate.duplicates import Wording
-from curate.golden_pins import pin_exchange
+from curate.golden import pins
+from curate.golden_pins import pin_exchange, trained_on, unpin
 from curate.settings import CurateSettings
+from curate.task_aliases import merge_tasks, remove_alias
 from curate.wording import normalise
 from tests.curate.sending import Sent, Traffic, mails
 
@@ -59,3 +62,71 @@ def test_answers_that_read_like_a_refusal_earn_a_warning(traffic: Traffic, tmp_p
     traffic.send([*mails(60), Sent("Open my neighbour's account.", "I'm sorry, but I can't help with that.")])
     version = build(traffic.database, tmp_path, "mail", DEFAULTS)
     assert any(warning.startswith("1 answers read like a refusal") for warning in version.manifest["warnings"])
+
+
+def as_old(sent: list[Sent]) -> list[Sent]:
+    return [replace(one, task="old") for one in sent]
+
+
+def inputs_of(version: DatasetVersion, split: str) -> set[str]:
+    return {example.input_key for example in load_split(version, split)}
+
+
+def test_what_a_merged_task_knew_holds_for_the_whole(traffic: Traffic, tmp_path: Path) -> None:
+    database = traffic.database
+    traffic.send([*as_old(mails(60)), *mails(40, 100)])
+    old = build(database, tmp_path, "old", DEFAULTS)
+    before, after = load_split(old, "train")[:2]
+    tested, rejected = inputs_of(old, "test"), load_split(old, "train")[2]
+    pin_exchange(database, "old", before.exchange_id, DEFAULTS, who="ann")
+    review.record(database, "old", rejected.exchange_id, "reject", reviewer="ann")
+    merge_tasks(database, "old", "mail")
+    assert [one.exchange_id for one in pins(database, "mail")] == [before.exchange_id]
+    made = pin_exchange(database, "mail", after.exchange_id, DEFAULTS, who="ann")
+    assert (made.side, made.trained) == ("train", ("old/v1",))
+    assert [one.exchange_id for one in review.standing_verdicts(database, "mail")] == [rejected.exchange_id]
+    version = build(database, tmp_path, "mail", DEFAULTS)
+    assert inputs_of(version, "test") >= tested and tested
+    assert {one.input_key for one in (before, after, rejected)}.isdisjoint(inputs_of(version, "train"))
+    assert version.manifest["golden"]["pinned"] == 2
+    assert get_version(database, "old") == version
+    assert build(database, tmp_path, "old", DEFAULTS).id == version.id
+
+
+def test_a_pin_outlives_the_alias_under_which_it_was_made(traffic: Traffic, tmp_path: Path) -> None:
+    database = traffic.database
+    ids = traffic.send([*as_old(mails(60)), *mails(40, 100)])
+    merge_tasks(database, "old", "mail")
+    pinned = pin_exchange(database, "mail", ids[0], DEFAULTS, who="ann").golden.input_key
+    build(database, tmp_path, "mail", DEFAULTS)
+    remove_alias(database, "old")
+    assert pinned in inputs_of(build(database, tmp_path, "old", DEFAULTS), "test")
+
+
+def test_a_pin_of_an_alias_can_be_taken_back_by_its_tasks_name(traffic: Traffic) -> None:
+    (id, _) = traffic.send([*as_old(mails(1)), *mails(1, 100)])
+    pin_exchange(traffic.database, "old", id, DEFAULTS, who="ann")
+    merge_tasks(traffic.database, "old", "mail")
+    unpin(traffic.database, "mail", id)
+    assert pins(traffic.database, "mail") == [] == pins(traffic.database, "old")
+
+
+def test_what_is_pinned_after_its_version_was_frozen_is_not_mixed_in(traffic: Traffic, tmp_path: Path) -> None:
+    database, mixing = traffic.database, CurateSettings(mix_in="chat", mix_in_share=0.3)
+    traffic.send([*(replace(one, task="chat") for one in mails(40, 100)), *mails(60)])
+    build(database, tmp_path, "chat", DEFAULTS)
+    first = build(database, tmp_path, "mail", mixing)
+    mixed = [example for example in load_split(first, "train") if example.task == "chat"]
+    made = pin_exchange(database, "chat", mixed[0].exchange_id, DEFAULTS, who="ann")
+    assert made.trained == ("chat/v1", "mail/v1")
+    assert trained_on(database, "mail", {mixed[0].input_key}) == ({}, ())
+    again = build(database, tmp_path, "mail", mixing)
+    assert mixed[0].input_key not in inputs_of(again, "train")
+    assert mixed[1].input_key in inputs_of(again, "train")
+
+
+def test_an_alias_of_the_built_task_is_not_mixed_in(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send([*as_old(mails(3)), *mails(40, 100)])
+    merge_tasks(traffic.database, "old", "mail")
+    with pytest.raises(SettingsError, match="'mail', the task that is built"):
+        build(traffic.database, tmp_path, "mail", CurateSettings(mix_in="old"))

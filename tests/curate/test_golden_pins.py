@@ -50,12 +50,15 @@ def test_pinning_what_a_version_trained_on_names_the_versions(traffic: Traffic, 
     traffic.send(mails(20, 60))
     build(traffic.database, tmp_path, "mail", DEFAULTS)
     made = pin_exchange(traffic.database, "mail", trained.exchange_id, DEFAULTS, who="ann")
-    assert (made.side, made.trained) == ("train", (1, 2))
+    assert (made.side, made.trained) == ("train", ("mail/v1", "mail/v2"))
     other = pin_exchange(traffic.database, "mail", tested.exchange_id, DEFAULTS, who="ann")
     assert (other.side, other.trained) == ("test", ())
-    assert trained_on(traffic.database, "mail", {trained.input_key, tested.input_key}) == ({trained.input_key: (1, 2)}, ())
+    assert trained_on(traffic.database, "mail", {trained.input_key, tested.input_key}) == (
+        {trained.input_key: ("mail/v1", "mail/v2")},
+        (),
+    )
     (first.folder / "train.jsonl").unlink()
-    assert trained_on(traffic.database, "mail", {trained.input_key}) == ({trained.input_key: (2,)}, (1,))
+    assert trained_on(traffic.database, "mail", {trained.input_key}) == ({trained.input_key: ("mail/v2",)}, ("mail/v1",))
 
 
 def test_taking_a_pin_back_makes_the_input_test_for_ever(traffic: Traffic, tmp_path: Path) -> None:

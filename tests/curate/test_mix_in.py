@@ -70,7 +70,7 @@ def test_nothing_that_is_mixed_in_overlaps_and_the_share_is_kept(counts: list[in
 
 def test_only_what_a_task_was_asked_itself_is_mixed_in() -> None:
     versions = {"chat": [example(1), example(2, "code")]}
-    assert read_mix_in(["chat"], versions.__getitem__) == {"chat": [example(1)]}
+    assert read_mix_in(["chat"], versions.__getitem__, lambda _name: set()) == {"chat": [example(1)]}
 
 
 def test_a_task_without_a_version_is_named_with_the_next_step() -> None:
@@ -78,7 +78,7 @@ def test_a_task_without_a_version_is_named_with_the_next_step() -> None:
         raise NotFoundError(f"There is no dataset {task!r}.", "Build it.")
 
     with pytest.raises(NotFoundError, match=r"mix_in names task 'chat'.*dataset build chat"):
-        read_mix_in(["chat"], load)
+        read_mix_in(["chat"], load, lambda _name: set())
 
 
 def test_mix_in_names_other_tasks_once() -> None:

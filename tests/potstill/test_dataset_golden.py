@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from capture.database import open_database
-from capture.errors import PotstillError
+from capture.errors import PotstillError, StoreError
 from capture.settings import Settings, load_settings
-from curate.datasets import build, load_split
+from curate.datasets import alone, build, load_split
 from curate.settings import CurateSettings
+from curate.task_aliases import add_alias
 from potstill.commands import add_noun, dataset_disputes, dataset_golden, dataset_similar
 from potstill.output import Output
 from tests.curate.sending import Sent, Traffic, mails
@@ -64,9 +65,13 @@ def trained(settings: Settings) -> list[str]:
 def test_a_pin_is_added_listed_and_taken_back(house: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     id = trained(house)[0]
     made = said(capsys, house, "golden", "add", "mail", id, "--answer", '{"queue": "legal"}', "--grade", "hard")
-    assert [(one["golden"]["exchange_id"], one["side"], one["trained"]) for one in made["pinned"]] == [(id, "train", [1])]
+    assert [(one["golden"]["exchange_id"], one["side"], one["trained"]) for one in made["pinned"]] == [(id, "train", ["mail/v1"])]
     (pin,) = said(capsys, house, "golden", "list", "mail")
-    assert (pin["golden"]["answer"]["text"], pin["golden"]["grade"], pin["trained"]) == ('{"queue": "legal"}', "hard", [1])
+    assert (pin["golden"]["answer"]["text"], pin["golden"]["grade"], pin["trained"]) == (
+        '{"queue": "legal"}',
+        "hard",
+        ["mail/v1"],
+    )
     run(house, "golden", "list", "mail", as_json=False)
     assert "hard" in capsys.readouterr().out
     assert said(capsys, house, "golden", "remove", "mail", id)["exchange_id"] == id
@@ -77,7 +82,7 @@ def test_pinning_what_was_trained_on_is_told_loudly(house: Settings, capsys: pyt
     run(house, "golden", "add", "mail", trained(house)[0], as_json=False)
     told = capsys.readouterr()
     assert "held out from the next version on" in told.out
-    assert "warning: Trained on before: 1 pinned input" in told.err and "mail v1" in told.err
+    assert "warning: Trained on before: 1 pinned input" in told.err and "mail/v1" in told.err
 
 
 def test_a_file_of_experts_answers_is_imported_with_bad_lines_told(
@@ -88,6 +93,38 @@ def test_a_file_of_experts_answers_is_imported_with_bad_lines_told(
     run(house, "golden", "import", "mail", str(tmp_path / "expert.jsonl"), as_json=False)
     told = capsys.readouterr().out
     assert "1 input of mail pinned" in told and "line 2" in told
+
+
+def test_columns_of_a_file_may_have_other_names(house: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"utterance": "Is it there?", "label": "parcel"}, {"utterance": "And now?"}]
+    (tmp_path / "expert.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    columns = ("--column", "input=utterance", "--column", "answer=label")
+    made = said(capsys, house, "golden", "import", "mail", str(tmp_path / "expert.jsonl"), *columns)
+    assert [one["golden"]["answer"]["text"] for one in made["pinned"]] == ["parcel"]
+    assert [number for number, _ in made["bad"]] == [2]
+
+
+def test_nothing_is_pinned_while_a_build_is_under_way(house: Settings) -> None:
+    id = trained(house)[0]
+    with alone(house.data_folder, "mail"), pytest.raises(StoreError, match="'mail' is under way"):
+        run(house, "golden", "add", "mail", id)
+    run(house, "golden", "add", "mail", id)
+    with alone(house.data_folder, "mail"), pytest.raises(StoreError, match="'mail' is under way"):
+        run(house, "golden", "remove", "mail", id)
+
+
+def test_an_alias_is_taken_for_its_task(house: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    id = trained(house)[0]
+    database = open_database(house.database_url)
+    try:
+        add_alias(database, "mail", "post")
+    finally:
+        database.close()
+    (made,) = said(capsys, house, "golden", "add", "post", id)["pinned"]
+    assert (made["golden"]["task"], made["trained"]) == ("mail", ["mail/v1"])
+    assert said(capsys, house, "golden", "list", "post") == said(capsys, house, "golden", "list", "mail") != []
+    assert said(capsys, house, "contradictions", "post") == said(capsys, house, "contradictions", "mail") != []
+    assert said(capsys, house, "golden", "remove", "post", id)["exchange_id"] == id
 
 
 def test_words_for_one_pin_do_not_go_with_all_accepted_ones(house: Settings) -> None:
