@@ -103,9 +103,7 @@ def agree(task: str, reviews: Sequence[Review]) -> Agreement:
     if len(reviewers) == 2:
         overall = pairs[0].kappa
     else:
-        overall = _alpha(
-            [tuple(Counter(one.verdict for one in opinions.values())[it] for it in CATEGORIES) for opinions in shared]
-        )
+        overall = _alpha([_counted(opinions) for opinions in shared])
     percent = sum(map(_alike, shared)) / len(shared) if shared else None
     return Agreement(task, reviewers, len(held), len(shared), left_out, percent, overall, pairs)
 

@@ -147,12 +147,6 @@ def latest_audit(database: Database, task: str, number: int) -> AuditReport | No
     return _report(audit, findings) if audit else None
 
 
-def require_audit(database: Database, task: str, number: int) -> Audit:
-    """The newest audit of this version; NotFoundError when there is none."""
-    with database.read() as connection:
-        return _require(connection, task, number)
-
-
 def next_up(database: Database, task: str, number: int, who: str, limit: int = 1, *, again: bool = False) -> list[str]:
     """The next exchanges of the newest audit, in the order of drawing, that nobody judged; with `again`, that `who` did not.
 

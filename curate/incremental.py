@@ -26,7 +26,7 @@ from capture.messages import Message
 from capture.offered import Tool, read_offered, tool_from_openai
 from curate.datasets import DatasetVersion
 from curate.duplicates import Wording, worded
-from curate.examples import example_id, from_line
+from curate.examples import from_line
 from curate.freeze import TEMPLATE, read_file
 from curate.hiding import hide
 from curate.settings import CurateSettings
@@ -48,12 +48,12 @@ Input = tuple[Sequence[Message], Sequence[Tool]]
 class Match:
     """The example of a frozen version that is the same as a new input, or like it.
 
-    `kind` is exact, near, or likely: only the keys are left, so `similarity` is estimated. `example` is '' when it was erased.
+    `kind` is exact, near, or likely: only the keys are left, so `similarity` is estimated. `exchange_id` is '' of an erased one.
     """
 
     kind: str
     split: str
-    example: str
+    exchange_id: str
     similarity: float
 
 
@@ -184,14 +184,14 @@ def _candidates(keys: KeyRows, wordings: Sequence[Wording]) -> list[npt.NDArray[
 def _texts(
     version: DatasetVersion, wanted: set[int], strippers: tuple[Stripper, Stripper]
 ) -> dict[tuple[int, int], list[tuple[str, Wording]]]:
-    """Id and wording of the examples whose input hash is wanted, by that hash and split."""
+    """Exchange and wording of the examples whose input hash is wanted, by that hash and split."""
     found: dict[tuple[int, int], list[tuple[str, Wording]]] = defaultdict(list)
     for split, row in _rows(version) if wanted else ():
         key = hash_of(str(row.get("input_key", "")))
         if key in wanted:
             example = from_line(json.dumps(row), version.task, split)
             wording = _worded(strippers, read_input(example.messages, example.tools))
-            found[key, SPLITS.index(split)].append((example_id(example.exchange_id), wording))
+            found[key, SPLITS.index(split)].append((example.exchange_id, wording))
     return found
 
 
@@ -238,7 +238,7 @@ def _near(wording: Wording, known: Sequence[tuple[str, str, Wording]], threshold
 
 
 def _order(match: Match) -> tuple[float, int, bool, str]:
-    return -match.similarity, (EXACT, LIKELY, NEAR).index(match.kind), match.split == TRAIN, match.example
+    return -match.similarity, (EXACT, LIKELY, NEAR).index(match.kind), match.split == TRAIN, match.exchange_id
 
 
 def _similar(left: str, right: Sequence[str]) -> npt.NDArray[np.float64]:

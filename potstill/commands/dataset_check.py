@@ -62,9 +62,9 @@ def _check(arguments: argparse.Namespace, settings: Settings, output: Output) ->
         return ExitCode.OK
     for number, reason in list(bad.items())[:_SHOWN]:
         output.warn(f"Line {number} was left out: {reason}.", "")
-    rows = [(name, match.kind, match.split, match.example, f"{match.similarity:.2f}") for name, match in held.items()]
+    rows = [(name, match.kind, match.split, match.exchange_id, f"{match.similarity:.2f}") for name, match in held.items()]
     if rows:
-        output.table(("INPUT", "MATCH", "SPLIT", "EXAMPLE", "SIMILARITY"), rows[:_SHOWN], right=("SIMILARITY",))
+        output.table(("INPUT", "MATCH", "SPLIT", "EXCHANGE", "SIMILARITY"), rows[:_SHOWN], right=("SIMILARITY",))
     of_sides = ", ".join(
         f"{sum(match.split == split for match in held.values())} in {split}" for split in ("train", "val", "test")
     )

@@ -41,9 +41,9 @@ def test_an_input_that_a_version_holds_is_found_with_its_side(version: DatasetVe
         for example in load_split(version, split)[:5]:
             text = question(example)
             same, loud, slip = check_rows(version, [asked(text), asked(text.upper() + " !"), asked(f"{text} please")])
-            assert same and (same.kind, same.split, same.example, same.similarity) == (EXACT, split, example.id, 1.0)
-            assert loud and (loud.kind, loud.example) == (EXACT, example.id)
-            assert slip and (slip.kind, slip.split, slip.example) == (NEAR, split, example.id)
+            assert same and (same.kind, same.split, same.exchange_id, same.similarity) == (EXACT, split, example.exchange_id, 1.0)
+            assert loud and (loud.kind, loud.exchange_id) == (EXACT, example.exchange_id)
+            assert slip and (slip.kind, slip.split, slip.exchange_id) == (NEAR, split, example.exchange_id)
             assert 0.6 <= slip.similarity < 1.0
 
 
@@ -61,8 +61,8 @@ def test_an_erased_example_is_still_found_by_its_keys(version: DatasetVersion) -
     path.write_text(kept, "utf-8")
     erased = amended(with_keys, "test.jsonl", kept.encode())
     same, similar, other = check_rows(erased, [asked(question(gone)), asked(question(gone) + "s"), asked("quite another matter")])
-    assert same and (same.kind, same.split, same.example, same.similarity) == (LIKELY, "test", "", 1.0)
-    assert similar and (similar.kind, similar.split, similar.example) == (LIKELY, "test", "")
+    assert same and (same.kind, same.split, same.exchange_id, same.similarity) == (LIKELY, "test", "", 1.0)
+    assert similar and (similar.kind, similar.split, similar.exchange_id) == (LIKELY, "test", "")
     assert other is None
 
 

@@ -53,11 +53,12 @@ def test_a_file_is_checked_line_by_line_and_bad_lines_are_told(
     check(house, str(path), "--json")
     said = json.loads(capsys.readouterr().out)
     assert (said["task"], said["version"], said["checked"]) == ("mail", 1, 2)
-    assert said["matches"] == {"line 1": {"kind": "exact", "split": "val", "example": held.id, "similarity": 1.0}}
+    assert said["matches"] == {"line 1": {"kind": "exact", "split": "val", "exchange_id": held.exchange_id, "similarity": 1.0}}
     assert said["bad_lines"] == {"3": "it is no JSON"}
     check(house, str(path))
     shown = capsys.readouterr()
     assert "1 of 2 inputs are in mail/v1 already (0 in train, 1 in val, 0 in test); 1 line left out" in shown.out
+    assert held.exchange_id in shown.out, "which is what review and golden take"
     assert "Line 3 was left out" in shown.out + shown.err
 
 
