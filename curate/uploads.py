@@ -10,11 +10,15 @@ demonstration (feedback `preference`), so that it stands in as the target, and b
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import text
 
 from capture import clock, feedback, ids
 from capture.database import Database
@@ -34,6 +38,7 @@ from curate.formats.entries import entries, files_in
 from curate.formats.reading import BFCL, FORMATS, PARQUET, detect, read_row, split_name
 from curate.formats.row import SYSTEM, Row, Taught
 from curate.splits import SPLITS
+from curate.terms import TERMS_TAG
 
 AUTO = "auto"
 SOURCE = "dataset"
@@ -48,11 +53,15 @@ _KEPT_OF_ANSWER = ("role", "content", "tool_calls", "refusal")
 
 @dataclass(frozen=True, slots=True)
 class UploadReport:
-    """What came of an upload: `exchanges` as of any import, `pairs` of answers and `scores` among them."""
+    """What came of an upload: `exchanges` as of any import, `pairs` of answers and `scores` among them.
+
+    `other_terms` counts, by model, the answers of the task that were imported before and keep other terms than those given now.
+    """
 
     exchanges: ImportReport
     pairs: int
     scores: int
+    other_terms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,18 @@ def import_dataset(
         on_progress=on_progress, next_step="See potstill dataset import --help.",
     )  # fmt: skip
     reader.tell()
-    return UploadReport(report, reader.pairs, reader.scores)
+    others = _other_terms(database, upload) if database is not None and upload.terms and report.known else {}
+    return UploadReport(report, reader.pairs, reader.scores, others)
+
+
+def _other_terms(database: Database, upload: Upload) -> dict[str, int]:
+    """How many stored answers of the task have other terms than the upload's, by model."""
+    sql = text("SELECT model_served, tags FROM exchanges WHERE task = :task AND upstream = :upstream")
+    terms = tags({TERMS_TAG: upload.terms}).get(TERMS_TAG, "")
+    with database.read() as connection:
+        rows = connection.execute(sql, {"task": upload.task, "upstream": f"import:{SOURCE}"})
+        found = Counter(str(row.model_served) for row in rows if json.loads(row.tags).get(TERMS_TAG, "") != terms)
+    return dict(sorted(found.items()))
 
 
 class _Reader:
@@ -155,7 +175,7 @@ class _Reader:
         told = {
             "imported_from": SOURCE,
             "split": row.split or split,
-            "terms": row.terms or upload.terms,
+            TERMS_TAG: row.terms or upload.terms,
             "row": row.id,
             PREFERENCE: REJECTED if taught.rejected is not None else "",
         }

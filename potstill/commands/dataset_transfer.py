@@ -211,4 +211,7 @@ def _tell(report: UploadReport, upload: Upload, output: Output) -> None:
         output.say(f"{counted(done.read, 'answer')} can be imported{also}; {counted(done.bad, 'bad row')}. Nothing was stored.")
         return
     output.say(f"{counted(done.stored, 'answer')} imported, {done.known} known already{also}; {counted(done.bad, 'bad row')}.")
+    for model, count in report.other_terms.items():
+        output.say(f"{counted(count, 'answer')} of {model} keep the terms with which they were imported before. To have others:")
+        output.say(f'  [curate.teacher_terms] in potstill.toml: "{model}" = "allowed: why"')
     output.say(f"Next: potstill dataset build {upload.task}")

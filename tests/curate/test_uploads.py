@@ -20,6 +20,7 @@ from capture.pricing import PriceTable
 from curate.datasets import build, load_split
 from curate.formats.exporting import export
 from curate.settings import CurateSettings
+from curate.terms import terms_of
 from curate.uploads import Upload, UploadReport, import_dataset
 from tests.curate.formats.making import WEATHER, example, frozen, mixed, preference
 from tests.curate.sending import Traffic, mails
@@ -78,6 +79,18 @@ def test_the_same_rows_are_stored_once_whatever_file_they_stand_in(traffic: Traf
     assert upload(traffic.database, tmp_path / "b.jsonl", task="other").exchanges.stored == 1
     ((exchange, _),) = stored(traffic.database)
     assert len(feedback.of_exchange(traffic.database, exchange.id)) == 1
+
+
+def test_rows_that_are_known_keep_their_terms_and_that_is_told(both_traffic: Traffic, tmp_path: Path) -> None:
+    database = both_traffic.database
+    file = lines(tmp_path / "a.jsonl", [{**CHAT, "id": "r1"}, {**CHAT, "id": "r2"}])
+    assert upload(database, file, teacher="acme").other_terms == {}
+    assert upload(database, file, terms="allowed: contract").other_terms == {"import:acme": 2}
+    assert upload(database, file).other_terms == {}, "nothing was said about terms"
+    assert upload(None, file, terms="allowed: contract").other_terms == {}
+    assert upload(database, file, task="other", terms="allowed: contract").other_terms == {}
+    assert upload(database, file, task="other", terms="allowed: contract").other_terms == {}, "they have these"
+    assert terms_of("import:acme", teacher_terms={"import:acme": "allowed: why"}).verdict == "allowed"
 
 
 def test_bad_rows_are_told_by_number_and_good_ones_kept(traffic: Traffic, tmp_path: Path) -> None:

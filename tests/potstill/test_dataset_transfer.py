@@ -67,6 +67,10 @@ def test_a_file_is_imported_and_a_version_of_it_exported(house: Path, capsys: py
     again = said(capsys)["exchanges"]
     assert (again["stored"], again["known"], again["bad"]) == (0, 32, 1)
     assert again["groups"] == [{"task": "post", "model": "import:post", "exchanges": 32, "new": 0}]
+    assert run("import", "post", "chats.jsonl", "--terms", "allowed: contract") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "32 answers of import:gpt-4o keep the terms with which they were imported before." in shown
+    assert '[curate.teacher_terms] in potstill.toml: "import:gpt-4o" = "allowed: why"' in shown
     build()
     assert run("export", "post", "--out", "out", "--json") == 0
     report = said(capsys)
