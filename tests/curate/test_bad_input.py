@@ -214,7 +214,7 @@ def test_a_version_of_the_first_format_is_still_read_compared_checked_exported_a
     examples = load_split(old, "train")
     assert [one.target_source for one in examples] == ["answer"] * old.train
     (match,) = check_rows(old, [(examples[0].messages, ())])
-    assert match is not None and (match.kind, match.example) == ("exact", examples[0].id)
+    assert match is not None and (match.kind, match.exchange_id) == ("exact", examples[0].exchange_id)
     assert export(traffic.database, old, tmp_path / "out").rows == 60
     new = build(traffic.database, tmp_path, "mail", DEFAULTS)
     assert (new.number, compare_versions(old, new).same) == (2, 60)
