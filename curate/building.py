@@ -16,20 +16,18 @@ from curate.draft import Draft, make_draft
 from curate.engine import engine_for
 from curate.examples import Example
 from curate.freeze import hashed
-from curate.golden import pins
-from curate.history import read_history, sides_of, write_examples, write_splits
+from curate.gathering import gather
+from curate.history import sides_of, write_examples, write_splits
 from curate.manifest import Sources, describe
 from curate.mix_in import read_mix_in, task_names
 from curate.preference_evidence import collect_pairs
-from curate.provenance import settle_provenance, terms_figures
-from curate.selection import Candidate, Progress, Selection, select
+from curate.provenance import terms_figures
+from curate.selection import Candidate, Progress
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
-from curate.targets import accepted_hashes, person_settled, read_targets, relabelled_by, still_accepted
 from curate.task_aliases import canonical
-from curate.task_templates import Settled, keep_template, settle_template, template_versions
+from curate.task_templates import Settled, keep_template
 from curate.templates import Asked, Template
-from curate.terms import DROPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +48,27 @@ def make_version(
     engine = engine_for(settings)
     names = task_names(settings, task, lambda name: canonical(database, name))
     others = read_mix_in(names, load_train, lambda name: _held_out(database, name))
-    targets = read_targets(database, task)
-    selected = select(database, tags, targets, settings, on_progress)
-    accepted = still_accepted(selected.candidates, accepted_hashes(database, task))
-    provenance = settle_provenance(selected.candidates, relabelled_by(database, task), settings, forced, accepted)
-    gone = selected.dropped | dict.fromkeys(provenance.dropped, DROPPED)
-    selection = Selection(list(provenance.kept), gone, selected.by_student)
+    gathered = gather(database, task, tags, settings, forced, on_progress)
+    selection = gathered.selection
     if not selection.candidates:
         bill = make_bill(len(selection.dropped), 0, Counter(selection.dropped.values()))
         raise NotEnoughError(f"Task {task!r} gives no examples: {bill_in_words(bill)}.", _next_step(settings))
-    stored = template_versions(database, task)
     used: list[Settled] = []
 
     def settle(mined: Template, inputs: Sequence[Asked]) -> Template:
-        used.append(settle_template(stored, task, mined, inputs))
+        used.append(gathered.settle(mined, inputs))
         return used[-1].template
 
-    golden = tuple(pins(database, task))
-    history = read_history(database, task, person_settled(targets) | accepted, golden)
     draft = make_draft(
-        selection.candidates, history, settings, on_progress, engine=engine, settle=settle,
+        selection.candidates, gathered.history, settings, on_progress, engine=engine, settle=settle,
         others=others,
     )  # fmt: skip
     train = [one for one in draft.candidates if draft.splits.get(one.exchange_id) == TRAIN]
     rest = [one for one in draft.candidates if one.exchange_id not in draft.splits]
     pairs = collect_pairs(database, task, train, rest, settings, forced=forced, on_progress=on_progress)
     (template,) = used
-    terms = terms_figures(_kept(draft), provenance, settings, forced)
-    sources = Sources(selection, draft, golden, pairs, template, terms)
+    terms = terms_figures(_kept(draft), gathered.provenance, settings, forced)
+    sources = Sources(selection, draft, gathered.golden, pairs, template, terms)
     manifest, files = describe(task, settings, sources)
     _require_enough(manifest, settings)
     return MadeVersion(hashed(manifest, files), files, draft, template)

@@ -1,24 +1,22 @@
 """Contradictions of a task as people look at them: the input, and all answers to it together, with who gave them.
 
-Found in the traffic of now, as a build finds them. What reviewers threw out is out.
+Found in the traffic of now, by what a build finds them with: what it drops before is out, such as pinned inputs and rows that
+reviewers threw out.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capture.database import Database
 from curate.contradictions import Contradiction
+from curate.draft import settle_answers
+from curate.engine import engine_for
+from curate.gathering import gather
+from curate.selection import Candidate, Progress, require_task
 from curate.settings import CurateSettings
 from curate.task_aliases import expand
-from curate.templates import read_input
-
-from curate import contradictions, duplicates
-from curate.history import read_history
-from curate.selection import Candidate, Progress, require_task, select
-from curate.targets import accepted_hashes, read_targets, still_accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +53,20 @@ def disputes(database: Database, task: str, settings: CurateSettings, on_progres
     """The contradictions among all that `task` was asked, those of most exchanges first; NotFoundError for an unknown task."""
     tags = expand(database, task)
     require_task(database, task, tags)
-    selected = select(database, tags, read_targets(database, task), settings, on_progress).candidates
-    history = read_history(database, task, still_accepted(selected, accepted_hashes(database, task)))
-    rows = [candidate for candidate in selected if candidate.exchange_id not in history.rejected]
-    rows.sort(key=lambda candidate: candidate.exchange_id)
-    if not rows:
+    gathered = gather(database, task, tags, settings, "", on_progress)
+    if not gathered.selection.candidates:
         return []
-    on_progress("compare inputs", 0, len(rows))
-    said = contradictions.answers([candidate.answer for candidate in rows])
-    wordings = duplicates.read_wordings([read_input(one.messages, one.tools) for one in rows], said)[1]
-    found = contradictions.resolve(
-        duplicates.compare(wordings, settings), range(len(rows)), said, range(len(rows)),
-        [candidate.exchange_id in history.accepted for candidate in rows], [candidate.started_us for candidate in rows],
-        settings.contradiction_threshold, settings.contradictions, [candidate.teacher_model for candidate in rows],
-        [candidate.score for candidate in rows],
+    found = settle_answers(
+        gathered.selection.candidates, gathered.history, settings, on_progress, engine=engine_for(settings),
+        settle=lambda mined, inputs: gathered.settle(mined, inputs).template,
     )  # fmt: skip
-    on_progress("compare inputs", len(rows), len(rows))
-    return in_words(found, rows)
+    return in_words(found.contradictions, found.own)
 
 
 def in_words(found: Sequence[Contradiction], rows: Sequence[Candidate]) -> list[Dispute]:
     """`found` among `rows` as people read them, those of most exchanges first."""
     made = [_dispute(contradiction, rows) for contradiction in found]
     return sorted(made, key=lambda one: -sum(len(answer.exchange_ids) for answer in one.answers))
-
-
-def kinds(found: Sequence[Contradiction]) -> dict[str, int]:
-    """How many contradictions are of which kind; what varies is told apart from two models that disagree."""
-    return dict(sorted(Counter(contradiction.kind for contradiction in found).items()))
 
 
 def _dispute(contradiction: Contradiction, rows: Sequence[Candidate]) -> Dispute:

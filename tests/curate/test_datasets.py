@@ -215,6 +215,7 @@ def test_an_accepted_answer_wins_over_the_majority(traffic: Traffic, tmp_path: P
     ids = traffic.send([*mails(60), question, question, replace(question, answer='{"queue": "billing"}')])
     version = build(traffic.database, tmp_path, "mail", DEFAULTS)
     assert version.manifest["contradictions"] == {
+        "compared_as": {"kind": "json", "answers": 63, "odd": 0},
         "inputs": 1,
         "dropped": 1,
         "kinds": {"variance": 1},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from capture.errors import NotFoundError
 from curate import review
 from curate.datasets import build
 from curate.disputes import disputes
+from curate.golden_pins import pin_exchange
 from curate.settings import CurateSettings
 from tests.curate.sending import Sent, Traffic, mails
 
@@ -45,3 +47,20 @@ def test_a_verdict_decides_and_a_rejected_side_is_gone(
     assert disputes(traffic.database, "mail", CurateSettings(), silent) == []
     with pytest.raises(NotFoundError, match="nothing"):
         disputes(new_traffic("empty").database, "nothing", CurateSettings(), silent)
+
+
+def test_contradictions_are_those_that_the_next_build_finds(traffic: Traffic, tmp_path: Path) -> None:
+    asked = [replace(QUESTION, question=f"Where on earth is the {thing} of last week?") for thing in ("sofa", "lamp", "bottle")]
+    ids = traffic.send(
+        [*mails(60), *(replace(one, answer=answer) for one in asked for answer in (QUESTION.answer, OTHER.answer))]
+    )
+    settings = CurateSettings()
+    build(traffic.database, tmp_path, "mail", settings)
+    assert len(disputes(traffic.database, "mail", settings, silent)) == 3
+    pin_exchange(traffic.database, "mail", ids[60], settings, who="ann")
+    for reviewer, verdict in (("ann", "accept"), ("bob", "reject")):
+        review.record(traffic.database, "mail", ids[62], verdict, reviewer=reviewer)
+    (found,) = disputes(traffic.database, "mail", settings, silent)
+    assert {key for answer in found.answers for key in answer.exchange_ids} == set(ids[64:66])
+    manifest = build(traffic.database, tmp_path, "mail", settings).manifest["contradictions"]
+    assert (manifest["inputs"], manifest["first"][0]["decided_by"]) == (1, found.decided_by)
