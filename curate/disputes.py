@@ -21,7 +21,7 @@ from curate.task_aliases import expand
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One of several answers to an input, as the newest exchange gave it; `stands` where the policy keeps it.
+    """One of several answers to an input, as its newest exchange `newest_id` gave it; `stands` where the policy keeps it.
 
     `teachers` counts the exchanges of each model, `newest_us` is UTC microseconds, `score` the mean of those that have one.
     """
@@ -33,6 +33,7 @@ class Answer:
     teachers: Mapping[str, int]
     newest_us: int
     score: float | None
+    newest_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def _dispute(contradiction: Contradiction, rows: Sequence[Candidate]) -> Dispute
             side.teachers,
             side.newest_us,
             side.score,
+            rows[_newest(side.rows, rows)].exchange_id,
         )
         for side in contradiction.sides
     ]

@@ -60,13 +60,14 @@ def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
             (
                 "keeps" if answer.stands else "",
                 len(answer.exchange_ids),
-                ", ".join(f"{teacher or 'unknown'} {count}" for teacher, count in answer.teachers.items()),
+                ", ".join(f"{teacher or 'unknown'} ({count})" for teacher, count in answer.teachers.items()),
                 clock.iso(answer.newest_us),
+                answer.newest_id,
                 answer.text,
             )
             for answer in one.answers[:_SIDES]
         ]
-        output.table(("", "N", "TEACHER", "NEWEST", "ANSWER"), rows, right=("N",))
+        output.table(("", "N", "TEACHER", "NEWEST", "EXCHANGE", "ANSWER"), rows, right=("N",))
         if len(one.answers) > _SIDES:
             output.say(f"  and {len(one.answers) - _SIDES} more answers; --json shows all")
     output.say()

@@ -142,7 +142,8 @@ def test_contradictions_are_shown_with_all_sides(house: Settings, capsys: pytest
     assert said(capsys, house, "contradictions", "mail", "--kind", "teachers") == []
     run(house, "contradictions", "mail", as_json=False)
     told = capsys.readouterr().out
-    assert "keeps" in told and "teacher-1 2" in told and "1 contradiction: 1 variance" in told
+    assert "keeps" in told and "teacher-1 (2)" in told and "1 contradiction: 1 variance" in told
+    assert all(answer["newest_id"] == answer["exchange_ids"][-1] in told for answer in found["answers"]), "ids that verdicts take"
 
 
 def test_like_examples_are_shown_and_noted_and_nothing_is_deleted(
