@@ -16,6 +16,7 @@ from capture.records import Begin, End, Head
 from capture.settings import load_settings
 from capture.spool import SpoolWriter
 from capture.writer import StoreWriter
+from curate.task_aliases import add_alias
 from potstill.cli import run_command
 from proxy.tickets import make_tickets
 
@@ -140,3 +141,24 @@ def test_an_audit_is_drawn_judged_and_reported(house: Path, capsys: pytest.Captu
     assert found["sentence"].startswith("1 of 9 judged examples are wrong: with 95% confidence between ")
     assert run_command(["review", "audit", "report", "triage"]) == 0
     assert found["sentence"] in capsys.readouterr().out
+
+
+def test_verdicts_of_a_task_count_by_each_of_its_names(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "dataset", "build", "triage")
+    (first, second) = (card["exchange_id"] for card in said(capsys, "review", "next", "triage", "--limit", "2"))
+    said(capsys, "review", "accept", "triage", first)
+    database = open_database(load_settings(environ={}).database_url)
+    try:
+        add_alias(database, "desk", "triage")
+    finally:
+        database.close()
+    for name in ("triage", "desk"):
+        assert [card["exchange_id"] for card in said(capsys, "review", "next", name)] == [second]
+        assert said(capsys, "review", "reject", name, second)["task"] == "desk"
+        assert said(capsys, "review", "progress", name)["rejected"] == 1
+        assert said(capsys, "review", "undo", name)["exchange_id"] == second
+        assert [(one["task"], one["number"]) for one in said(capsys, "dataset", "list", name)] == [("triage", 1)]
+    assert said(capsys, "dataset", "show", "triage")["task"] == "triage"
+    assert said(capsys, "review", "undo", "desk")["exchange_id"] == first
+    assert said(capsys, "dataset", "build", "triage")["task"] == "desk"
+    assert said(capsys, "dataset", "show", "triage")["task"] == "desk"
