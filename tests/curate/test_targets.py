@@ -13,6 +13,7 @@ from curate.selection import Candidate
 from curate.settings import CurateSettings
 from curate.splits import SPLITS
 from curate.targets import accepted_hashes, person_settled, read_targets, relabelled_by, spread, still_accepted
+from curate.task_aliases import merge_tasks
 from tests.curate.sending import Traffic, mails
 
 
@@ -50,6 +51,16 @@ def test_an_edit_goes_before_a_demonstration_and_that_before_a_relabel(both_traf
     assert sorted(found) == sorted(sent[:4])
     assert person_settled(found) == set(sent[:3])
     assert sorted(read_targets(traffic.database, "mail", with_relabels=False)) == sorted(sent[:3])
+
+
+def test_what_was_relabelled_under_another_name_of_the_task_stands(both_traffic: Traffic) -> None:
+    traffic = both_traffic
+    sent, other = traffic.send([*mails(1), replace(mails(1, 1)[0], task="post")])
+    choose(traffic, sent, "by another teacher")
+    merge_tasks(traffic.database, "mail", "post")
+    assert read_targets(traffic.database, "post")[sent].message.text == "by another teacher"
+    assert relabelled_by(traffic.database, "post") == {sent: "better-1"}
+    assert list(relabels(traffic.database, "post", [sent, other])) == [sent]
 
 
 def test_targets_of_another_task_stand_for_nothing_here(traffic: Traffic) -> None:
