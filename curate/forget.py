@@ -19,12 +19,15 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
-from capture import clock
+from capture import clock, feed
 from capture.database import Database
-from capture.errors import StoreError
+from capture.errors import NotFoundError, StoreError
+from capture.filters import parse_filter, quote
 from capture.ids import content_hash, exchange_ids_in
+from capture.offered import read_offered
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
+from curate.duplicates import EXACT
 from curate.examples import Example, from_line
 from curate.freeze import (
     CARD,
@@ -40,6 +43,7 @@ from curate.freeze import (
 )
 from curate.look_alikes import answer_of
 from curate.review_order import short
+from curate.selection import input_key
 from curate.splits import SPLITS, TRAIN
 from curate.task_aliases import every_name
 from curate.templates import read_input, still_said
@@ -47,7 +51,7 @@ from curate.version_keys import KEYS, make_keys, without_keys
 
 ERASED = "erased"
 """What stands in a manifest's bill, and in the place of an id, for an exchange that was forgotten."""
-_MANY = 400
+_MANY, _FEW = 400, 200
 _MIXED = "mixed_in"
 """How many of the examples that go were mixed in from another task: these were never on the bill."""
 _MORE_ROWS = (PREFERENCES, GOLDEN_FILE)
@@ -146,33 +150,103 @@ def erase_from_version(
     return ErasedVersion(version.id, version.task, version.number, examples, gone[DROPPED], hash_before, new_hash)
 
 
-def erase_rows(database: Database, exchange_ids: Sequence[str], inputs: Iterable[tuple[str, str]] = ()) -> ErasedExamples:
+def erase_rows(
+    database: Database, exchange_ids: Sequence[str], examples: Iterable[Example] = (), versions: Sequence[DatasetVersion] = ()
+) -> ErasedExamples:
     """Removes examples and reviews of these exchanges, notes that quote them, and the split keys of inputs nobody else sent.
 
-    `inputs` are further (task, input key) of theirs, out of dataset versions.
+    `examples` are further ones of theirs, out of the dataset `versions` that name them. Call it while exchanges and versions are
+    as they were: they tell who sent which input.
     """
     counts: Counter[str] = Counter()
-    own = set(inputs)
+    wanted = set(exchange_ids)
+    sent = {(example.exchange_id, example.task, example.input_key) for example in examples}
+    sent.update(_inputs(database, exchange_ids))
+    others = _other_senders(database, versions, wanted, {key for _, _, key in sent})
     with database.write() as connection:
         for start in range(0, len(exchange_ids), _MANY):
             some = {"ids": list(exchange_ids[start : start + _MANY])}
             rows = connection.execute(
-                _among("SELECT task, input_key, target, answer FROM examples WHERE exchange_id IN :ids"), some
+                _among("SELECT task, input_key, target, answer, exchange_id FROM examples WHERE exchange_id IN :ids"), some
             ).all()
-            pinned = connection.execute(_among("SELECT task, input_key FROM golden WHERE exchange_id IN :ids"), some).all()
+            pinned = connection.execute(
+                _among("SELECT exchange_id, task, input_key FROM golden WHERE exchange_id IN :ids"), some
+            ).all()
             for table in ("examples", "reviews", "golden", "relabels", "audit_verdicts"):
                 where = "exchange_id IN :ids" + (" OR answer_exchange_id IN :ids" if table == "relabels" else "")
                 counts[table] += connection.execute(_among(f"DELETE FROM {table} WHERE {where}"), some).rowcount  # noqa: S608
-            own |= {(row[0], row[1]) for row in (*rows, *pinned)}
-            _unquote(connection, rows)
-        counts["audited"] = _unsample(connection, set(exchange_ids))
-        names = {task: every_name(connection, task) for task in {task for task, _ in own}}
-        own |= {(name, key) for task, key in own for name in names[task]}
-        sql = """DELETE FROM splits WHERE task = :task AND input_key = :key AND NOT EXISTS
-            (SELECT 1 FROM examples WHERE examples.task = :task AND examples.input_key = :key) AND NOT EXISTS
-            (SELECT 1 FROM golden WHERE golden.task = :task AND golden.input_key = :key)"""
-        keys = sum(connection.execute(text(sql), {"task": task, "key": key}).rowcount for task, key in sorted(own))
+            sent |= {(row.exchange_id, row.task, row.input_key) for row in (*rows, *pinned)}
+            _unquote(connection, [row[:4] for row in rows])
+        counts["audited"] = _unsample(connection, wanted)
+        repeated = _stored_again(connection, sent, wanted)
+        others |= {key for exchange_id, _, key in sent if exchange_id in repeated}
+        keys = _drop_keys(connection, {(task, key) for _, task, key in sent if key not in others})
     return ErasedExamples(counts["examples"], counts["reviews"], keys, counts["golden"], counts["relabels"], counts["audited"])
+
+
+def _inputs(database: Database, exchange_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Id, tag and input key of those exchanges that are stored and can be read."""
+    for start in range(0, len(exchange_ids), _FEW):
+        ids = ",".join(map(quote, exchange_ids[start : start + _FEW]))
+        for exchange in feed.after(database, parse_filter(f"id:{ids}"), limit=_FEW, longest_s=feed.PATIENT_S):
+            try:
+                content = feed.content(database, exchange)
+            except (StoreError, NotFoundError):  # damaged, as verify says: nobody can tell its input
+                continue
+            if asked := feed.conversation_of(exchange, content).asked:
+                offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+                yield exchange.id, exchange.task, input_key(asked, offered.tools)
+
+
+def _other_senders(database: Database, versions: Iterable[DatasetVersion], wanted: set[str], keys: set[str]) -> set[str]:
+    """Those of the inputs `keys` that came from others, too: exact duplicates that versions left out for one of `wanted`."""
+    left_out: dict[str, None] = {}
+    because = {ERASED, *wanted}
+    for version in versions:
+        for line in _read(version.folder / DROPPED):
+            id = _id_of(line) if EXACT in line else ""
+            if id and id not in wanted and json.loads(line).get("because") in because:
+                left_out[id] = None
+    found: set[str] = set()
+    for _, _, key in _inputs(database, list(left_out)):
+        found |= {key} & keys
+        if found == keys:
+            break
+    return found
+
+
+def _stored_again(connection: Connection, sent: Iterable[tuple[str, str, str]], wanted: set[str]) -> set[str]:
+    """Those of `wanted` whose input is that of another stored exchange of an app, under any name of the task."""
+    tasks: dict[str, set[str]] = {}
+    for exchange_id, task, _ in sent:
+        tasks.setdefault(task, set()).add(exchange_id)
+    found = set()
+    sql = """SELECT own.id, other.id FROM exchanges AS own JOIN exchanges AS other ON other.input_hash = own.input_hash
+        WHERE own.id IN :ids AND own.input_hash <> '' AND other.task IN :names AND other.purpose = 'app' AND other.id <> own.id"""
+    for task, ids in tasks.items():
+        names, listed = every_name(connection, task), sorted(ids)
+        for start in range(0, len(listed), _MANY):
+            pairs = connection.execute(
+                text(sql).bindparams(bindparam("ids", expanding=True), bindparam("names", expanding=True)),
+                {"ids": listed[start : start + _MANY], "names": names},
+            )
+            found |= {own for own, other in pairs if other not in wanted}
+    return found
+
+
+def _drop_keys(connection: Connection, inputs: Iterable[tuple[str, str]]) -> int:
+    """Forgets which side these inputs belong to, by any name of their tasks, where no example or pin is left of them."""
+    gone = 0
+    names: dict[str, tuple[str, ...]] = {}
+    for task, key in sorted(inputs):
+        if task not in names:
+            names[task] = every_name(connection, task)
+        values = {"names": names[task], "key": key}
+        sql = """DELETE FROM splits WHERE task IN :names AND input_key = :key AND NOT EXISTS
+            (SELECT 1 FROM examples WHERE examples.task IN :names AND examples.input_key = :key) AND NOT EXISTS
+            (SELECT 1 FROM golden WHERE golden.task IN :names AND golden.input_key = :key)"""
+        gone += connection.execute(text(sql).bindparams(bindparam("names", expanding=True)), values).rowcount
+    return gone
 
 
 def _unsample(connection: Connection, wanted: set[str]) -> int:

@@ -224,7 +224,7 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
     ]
     forget_templates(database, found.ids, tell)
     # Before the versions, because these say which inputs it is about.
-    rows = forget_data.erase_rows(database, found.ids, {(example.task, example.input_key) for example in found.examples})
+    rows = forget_data.erase_rows(database, found.ids, found.examples, found.versions)
     versions = []
     for done, version in enumerate(found.versions):
         tell("rewrite datasets", done, len(found.versions))

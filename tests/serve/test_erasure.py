@@ -26,7 +26,9 @@ from capture.verify import verify
 from curate import datasets, review
 from curate.damage import find_damage
 from curate.formats import exporting
+from curate.golden_pins import pin_exchange
 from curate.settings import CurateSettings
+from curate.task_aliases import add_alias
 from serve.erasure import Receipt, erase, receipts
 from tests.capture.planting import MARK, answer, chat, drain, everything, raw_bytes, write
 from tests.curate.sending import SYSTEM, mails
@@ -297,6 +299,24 @@ def test_datasets_exports_and_runs_lose_the_rows_and_stay_loadable(house: House)
     assert following.number == 2 and following.train + following.val + following.test == len(left)
 
 
+def test_the_side_of_an_input_stays_while_somebody_else_sent_it_and_goes_with_the_last_sender(house: House) -> None:
+    fill(house)
+    spool = SpoolWriter(house.spool_root, sync_interval_s=60)
+    for user, question in (("ann", "Where is my parcel?"), ("bob", "WHERE is my parcel"), ("cid", "where is my parcel??")):
+        write(spool, chat(question, SYSTEM), answer("parcel"), task="mail", user_name=user)
+    spool.close()
+    drain(house.database, house.spool_root)
+    datasets.build(house.database, house.settings.data_folder, "mail", CURATE)
+    later = SpoolWriter(house.spool_root, sync_interval_s=60)
+    write(later, chat("where is my parcel??", SYSTEM), answer("parcel"), task="mail", user_name="after")
+    later.close()
+    drain(house.database, house.spool_root)
+    before = house.scalar(splits := "SELECT COUNT(*) FROM splits")
+    users = ("ann", "bob", "cid", "after")
+    assert [house.forget(user=user).places["split_keys"] for user in users] == [0, 0, 0, 1]
+    assert house.scalar(splits) == before - 1
+
+
 def test_runs_adapters_and_releases_are_named_and_predictions_go(house: House, adapter_row: Callable[..., str]) -> None:
     own = fill(house, 300)
     version = datasets.build(house.database, house.settings.data_folder, "mail", CURATE)
@@ -479,3 +499,24 @@ def test_a_log_that_could_not_be_emptied_stands_on_the_kept_receipt(house: House
 def test_a_subject_that_is_nobody_is_refused() -> None:
     with pytest.raises(NotFoundError, match="Nobody is named"):
         Subject()
+
+
+def test_a_build_under_the_tasks_other_name_is_waited_for(house: House) -> None:
+    fill(house, 10)
+    add_alias(house.database, "post", "mail")
+    with (
+        datasets.alone(house.settings.data_folder, "post"),
+        pytest.raises(StoreError, match="A build of dataset 'post' is under way"),
+    ):
+        house.forget(user=USER)
+    house.forget(user=USER)
+    assert MARK not in everything(house.database)
+
+
+def test_a_forgotten_pin_leaves_no_key_under_any_name_of_its_task(house: House) -> None:
+    own = fill(house, 10)
+    add_alias(house.database, "post", "mail")
+    pin_exchange(house.database, "post", own[0], CURATE, who="ann")
+    assert house.scalar("SELECT count(*) FROM splits") == 2
+    assert house.forget(user=USER).places["golden"] == 1
+    assert house.scalar("SELECT count(*) FROM splits") == 0
