@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, text
 from capture import clock, feed
 from capture.database import Database
 from capture.errors import NotFoundError, StoreError
+from capture.exchange import Content, Exchange
 from capture.filters import parse_filter, quote
 from capture.ids import content_hash
 from capture.offered import read_offered
@@ -29,7 +30,7 @@ from curate.wording import normalise
 
 _SENTENCE, _MANY_INPUTS, _MOST_INPUTS = 8, 0.1, 5_000
 _LEAST, _ENOUGH = 5, 100
-_BATCH = 200
+_BATCH, _FEW = 200, 50
 _SHOWN = 20
 _MASKS = re.compile("§[itu]")
 VARIABLE = "{variable}"
@@ -210,13 +211,13 @@ def forget_templates(database: Database, exchange_ids: Sequence[str], on_progres
     """Takes out of all stored templates what only these exchanges said; how many pieces that were.
 
     Call it while the exchanges are still stored: they tell which pieces are at risk. Those stay that any other stored exchange of
-    the task says; the rest goes. Doing it twice does no harm.
+    the task says; the rest goes. Where one of these is damaged, every piece is at risk. Doing it twice does no harm.
     """
     with database.read() as connection:
         rows = connection.execute(text("SELECT DISTINCT task FROM task_templates WHERE task <> '' ORDER BY task"))
         with_template = [row[0] for row in rows]
     names = {task: expand(database, task) for task in with_template}
-    erased: dict[str, list[Asked]] = {}
+    erased: dict[str, list[Asked | None]] = {}
     if names:
         for start in range(0, len(exchange_ids), _BATCH):
             for tag, asked in _inputs(database, "id:" + ",".join(map(quote, exchange_ids[start : start + _BATCH]))):
@@ -225,10 +226,12 @@ def forget_templates(database: Database, exchange_ids: Sequence[str], on_progres
     wanted, gone = set(exchange_ids), 0
     for done, task in enumerate(tasks):
         on_progress("forget templates", done, len(tasks))
-        said = [asked for tag in names[task] for asked in erased.get(tag, ())]
+        given = [asked for tag in names[task] for asked in erased.get(tag, ())]
+        said = [asked for asked in given if asked]
         stored = [(version, json.loads(to_json(version.template))) for version in template_versions(database, task)]
-        at_risk = [still_said(whole, said) for _, whole in stored]
-        others = (asked for _, asked in _inputs(database, "task:" + ",".join(map(quote, names[task])), wanted))
+        # What cannot be read may have said anything.
+        at_risk = [whole if len(said) < len(given) else still_said(whole, said) for _, whole in stored]
+        others = (asked for _, asked in _inputs(database, "task:" + ",".join(map(quote, names[task])), wanted) if asked)
         while any(map(_count, at_risk)) and (some := list(islice(others, _BATCH))):
             at_risk = [_without(pieces, still_said(pieces, some)) if _count(pieces) else pieces for pieces in at_risk]
         for (version, whole), pieces in zip(stored, at_risk, strict=True):
@@ -240,15 +243,31 @@ def forget_templates(database: Database, exchange_ids: Sequence[str], on_progres
     return gone
 
 
-def _inputs(database: Database, wanted: str, without: Collection[str] = ()) -> Iterator[tuple[str, Asked]]:
-    """Tag and input of each stored exchange that a filter wants, but for those with the ids `without`."""
-    for exchange, content in feed.with_content(database, parse_filter(wanted)):
-        if exchange.id in without:
-            continue
-        asked = feed.conversation_of(exchange, content).asked
-        if asked:
-            offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-            yield exchange.task, read_input(asked, offered.tools)
+def _inputs(database: Database, wanted: str, without: Collection[str] = ()) -> Iterator[tuple[str, Asked | None]]:
+    """Tag and input of each stored exchange that a filter wants, but for those with the ids `without`; None for a damaged one."""
+    number = 0
+    while batch := feed.after(database, parse_filter(wanted), after=number, limit=_FEW, longest_s=feed.PATIENT_S):
+        number = batch[-1].number
+        for exchange, content in _readable(database, [each for each in batch if each.id not in without]):
+            if content is None:
+                yield exchange.task, None
+            elif asked := feed.conversation_of(exchange, content).asked:
+                offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+                yield exchange.task, read_input(asked, offered.tools)
+
+
+def _readable(database: Database, exchanges: Sequence[Exchange]) -> Iterator[tuple[Exchange, Content | None]]:
+    """Those that are still stored, with their content, or None where it is damaged."""
+    try:
+        found = feed.contents(database, exchanges)
+    except StoreError:
+        if len(exchanges) == 1:
+            yield exchanges[0], None
+            return
+        for exchange in exchanges:
+            yield from _readable(database, [exchange])
+        return
+    yield from ((exchange, found[exchange.number]) for exchange in exchanges if exchange.number in found)
 
 
 def _without(template: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
