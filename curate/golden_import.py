@@ -43,14 +43,16 @@ def import_golden(
     database: Database, task: str, path: Path, settings: CurateSettings, *, who: str,
     on_progress: Callable[[str, int, int], None] | None = None, columns: Mapping[str, str] | None = None,
 ) -> GoldenImport:  # fmt: skip
-    """Pins every row of `path`; bad ones are reported by number, good ones kept. The last row of an input counts.
+    """Pins every row of `path`; bad ones are reported by number, good ones kept.
+
+    A row that answers an input otherwise than one before it is a bad one: which is right is for the expert to say.
 
     `columns` gives columns the names that formats know, as in an upload: {"input": "utterance"}.
     NotEnoughError, naming the first problem, when no row can be pinned; NotFoundError when there is no such file.
     """
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", "Name an existing file.")
-    made: dict[str, Golden] = {}
+    made: dict[str, tuple[Golden, int]] = {}
     bad: list[tuple[int, str]] = []
     size = path.stat().st_size
     for place, entry in enumerate(entries(path)):
@@ -60,15 +62,17 @@ def import_golden(
             if entry.problem:
                 raise LineError(entry.problem)
             for golden in _read(renamed(entry.record, columns or {}), task, settings, who):
-                made[golden.input_key] = golden
+                first = made.setdefault(golden.input_key, (golden, entry.line))
+                if first[0].answer.said != golden.answer.said:
+                    raise LineError(f"answers its input otherwise than line {first[1]} does")
         except LineError as error:
             bad.append((entry.line, error.reason))
     if on_progress:
         on_progress("read rows", size, size)
     if not made:
-        first = f" Line {bad[0][0]} {bad[0][1]}." if bad else ""
-        raise NotEnoughError(f"{path} has no row that can be pinned.{first}", "See `potstill dataset golden import --help`.")
-    return GoldenImport(tuple(pin(database, [made[key] for key in sorted(made)])), tuple(bad))
+        problem = f" Line {bad[0][0]} {bad[0][1]}." if bad else ""
+        raise NotEnoughError(f"{path} has no row that can be pinned.{problem}", "See `potstill dataset golden import --help`.")
+    return GoldenImport(tuple(pin(database, [made[key][0] for key in sorted(made)])), tuple(bad))
 
 
 def _read(record: Mapping[str, Any], task: str, settings: CurateSettings, who: str) -> list[Golden]:

@@ -39,12 +39,14 @@ class Pinned:
     """What pinning did: `side` is where the input belonged before ('' for nowhere), `trained` the versions that trained on it.
 
     `unread` are versions whose train file is gone, so that nobody can tell. A version is called TASK/vN, as it was built.
+    `replaced` is the pin of before where its answer was another one.
     """
 
     golden: Golden
     side: str
     trained: tuple[str, ...]
     unread: tuple[str, ...]
+    replaced: Golden | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def pin(database: Database, made: Sequence[Golden]) -> list[Pinned]:
         return []
     task = made[0].task
     trained, unread = trained_on(database, task, {golden.input_key for golden in made})
+    before = {golden.input_key: golden for golden in pins(database, task)}
     frozen = versions(database, task)
     first_version = frozen[-1].number + 1 if frozen else 1
     out = []
@@ -113,7 +116,9 @@ def pin(database: Database, made: Sequence[Golden]) -> list[Pinned]:
             _remove(connection, names, key)
             _hold_out(connection, names, key, GOLDEN, first_version)
             _insert(connection, golden)
-            out.append(Pinned(golden, sides.get(key, ""), trained.get(key, ()), unread))
+            old = before.get(key)
+            replaced = old if old is not None and old.answer.said != golden.answer.said else None
+            out.append(Pinned(golden, sides.get(key, ""), trained.get(key, ()), unread, replaced))
     return out
 
 

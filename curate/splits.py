@@ -24,8 +24,9 @@ from curate.settings import CurateSettings
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
 GOLDEN = "golden"
-STRICTEST = (GOLDEN, TEST, VAL, TRAIN)
 """Side of an input that a person pinned; held out like eval, but in a file of its own."""
+STRICTEST = (GOLDEN, TEST, VAL, TRAIN)
+"""Which side holds where several names of a task say several."""
 _SMALL_GROUP = 4
 _HARD_POOL = 2
 """Fresh eval groups are drawn from this many times as many of the hardest rows; the rest of these trains."""

@@ -29,7 +29,7 @@ from capture.imports.imported import ImportedExchange, LineError
 from capture.imports.importing import ImportReport, OnProgress, Read, import_reads
 from capture.imports.spooled import raw_id
 from capture.imports.values import as_text, body, tags, task_name
-from capture.imports.wire import CHAT, LoggedUsage, wire_form
+from capture.imports.wire import CHAT, LoggedUsage, WireForm, wire_form
 from capture.pricing import PriceTable
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.records import Note
@@ -134,6 +134,7 @@ class _Reader:
         self._upload, self._formats, self._gold = upload, formats, gold
         self._database, self._personal = database, personal
         self._notes: list[Note] = []
+        self._repeats: Counter[bytes] = Counter()
         self.pairs = self.scores = 0
 
     def read(self, path: Path) -> Iterator[Read]:
@@ -181,10 +182,20 @@ class _Reader:
         }
         model = f"import:{upload.teacher or upload.task}"
         return ImportedExchange(
-            source_id="\x1f".join((upload.task, row.id)), protocol=form.protocol, path=form.path, request=form.request,
+            source_id=self._source_id(row, form), protocol=form.protocol, path=form.path, request=form.request,
             response=form.response, model_asked=model, model_served=model, session_name=_session(row), tags=tags(told),
             is_traffic=False,
         )  # fmt: skip
+
+
+    def _source_id(self, row: Row, form: WireForm) -> str:
+        """A row without an id is told from its equals by their number, so that what was said nine times counts nine times."""
+        if row.id:
+            return "\x1f".join((self._upload.task, row.id))
+        digest = blake2b(form.request + b"\0" + form.response, digest_size=12).digest()
+        self._repeats[digest] += 1
+        number = self._repeats[digest]
+        return "\x1f".join((self._upload.task, "" if number == 1 else f"#{number}"))
 
 
 def _session(row: Row) -> str:

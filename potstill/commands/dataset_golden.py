@@ -13,7 +13,7 @@ from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun, whole_number
 from potstill.commands.dataset_transfer import add_columns, columns_of
-from potstill.output import ExitCode, Output, counted
+from potstill.output import ExitCode, Output, counted, one_line
 
 if TYPE_CHECKING:
     from curate.golden_pins import Pinned
@@ -175,6 +175,13 @@ def _remove(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 def _tell(pinned: Sequence[Pinned], task: str, output: Output) -> None:
     output.say(f"{counted(len(pinned), 'input')} of {task} pinned: held out from the next version on, for ever.")
+    for one in pinned:
+        if one.replaced is not None:
+            output.warn(
+                f"{one.golden.id} replaces what {one.replaced.who or 'somebody'} pinned on {clock.iso(one.replaced.created_us)}: "
+                f"{one_line(one.replaced.answer.said, 100)}",
+                "",
+            )
     known = [one for one in pinned if one.trained]
     if known:
         names = ", ".join(sorted({name for one in known for name in one.trained}))

@@ -54,6 +54,20 @@ def test_an_imported_input_is_the_same_as_captured_one(traffic: Traffic, tmp_pat
     made = import_golden(traffic.database, "mail", path, DEFAULTS, who="bob")
     assert [one.side for one in made.pinned] == ["golden"]
     assert [one.answer.text for one in pins(traffic.database, "mail")] == ["legal"]
+    (again,) = made.pinned
+    assert again.replaced is not None and (again.replaced.answer.text, again.replaced.who) == (mail.answer, "ann")
+
+
+def test_rows_that_answer_an_input_otherwise_are_bad_ones(traffic: Traffic, tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "expert.jsonl",
+        chat("What is the fee?", "fee"),
+        chat("what is the fee", "fee"),
+        chat("What is the fee?", "other"),
+    )
+    made = import_golden(traffic.database, "mail", path, DEFAULTS, who="ann")
+    assert made.bad == ((3, "answers its input otherwise than line 1 does"),)
+    assert [(one.answer.text, one.who) for one in pins(traffic.database, "mail")] == [("fee", "ann")]
 
 
 def test_tools_and_calls_come_through(traffic: Traffic, tmp_path: Path) -> None:

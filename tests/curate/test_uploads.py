@@ -70,15 +70,31 @@ def test_rows_become_exchanges_with_teacher_split_terms_and_scores(traffic: Traf
     assert (score.name, score.value, score.source) == ("reward", 0.5, "import")
 
 
-def test_the_same_rows_are_stored_once_whatever_file_they_stand_in(traffic: Traffic, tmp_path: Path) -> None:
-    first = upload(traffic.database, lines(tmp_path / "a.jsonl", [CHAT, {**CHAT, "reward": 1}]))
-    assert (first.exchanges.stored, first.exchanges.known) == (1, 1)
+def test_a_row_counts_as_often_as_a_file_says_it_and_a_second_import_adds_nothing(traffic: Traffic, tmp_path: Path) -> None:
+    file = lines(tmp_path / "a.jsonl", [CHAT, {**CHAT, "reward": 1}])
+    first = upload(traffic.database, file)
+    assert (first.exchanges.stored, first.exchanges.known) == (2, 0)
+    assert upload(traffic.database, file).exchanges.known == 2
     trl = {"prompt": CHAT["messages"][:1], "completion": CHAT["messages"][1:]}
     again = upload(traffic.database, lines(tmp_path / "b.jsonl", [trl]), teacher="other")
     assert (again.exchanges.stored, again.exchanges.known) == (0, 1)
     assert upload(traffic.database, tmp_path / "b.jsonl", task="other").exchanges.stored == 1
-    ((exchange, _),) = stored(traffic.database)
-    assert len(feedback.of_exchange(traffic.database, exchange.id)) == 1
+    exchanges = [exchange for exchange, _ in stored(traffic.database)]
+    assert sorted(len(feedback.of_exchange(traffic.database, exchange.id)) for exchange in exchanges) == [0, 1]
+
+
+def test_a_majority_of_equal_rows_decides(traffic: Traffic, tmp_path: Path) -> None:
+    words = ("parcel", "invoice", "login", "refund", "address", "colour", "voucher", "delay", "size", "password", "table", "lamp")
+    rows = [
+        {"messages": [{"role": "user", "content": f"{word} {other}"}, {"role": "assistant", "content": said}]}
+        for word in words for other in ("is lost today", "came broken again", "shall be another one please")
+        for said in ("no", "yes", "no")
+    ]  # fmt: skip
+    upload(traffic.database, lines(tmp_path / "votes.jsonl", rows))
+    version = build(
+        traffic.database, tmp_path, "mail", CurateSettings(minimum_examples=3, near_threshold=1, contradiction_threshold=1)
+    )
+    assert {each.target for split in ("train", "val", "test") for each in load_split(version, split)} == {"no"}
 
 
 def test_rows_that_are_known_keep_their_terms_and_that_is_told(both_traffic: Traffic, tmp_path: Path) -> None:
@@ -206,7 +222,7 @@ def test_clinc150_is_imported_with_its_splits(traffic: Traffic, tmp_path: Path) 
 
 
 def test_tau_bench_is_imported_turn_by_turn_with_rewards_and_frozen(traffic: Traffic, tmp_path: Path) -> None:
-    file = part(DATA / "tau_airline_gpt4o.jsonl", tmp_path / "tau.jsonl", 12)
+    file = part(DATA / "tau_airline_gpt4o.jsonl", tmp_path / "tau.jsonl", 24)
     trajectories = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     turns = sum(turn["role"] == "assistant" for each in trajectories for turn in each["traj"])
     report = upload(traffic.database, file, teacher="gpt-4o")
