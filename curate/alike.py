@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, bindparam, text
 from capture.database import Database
 from capture.errors import NotFoundError
 from curate.examples import messages_of
-from curate.semantic import NOTE
-from curate.task_aliases import names_of
+from curate.likeness.semantic import NOTE
+from curate.tasks.aliases import names_of
 
 _BETWEEN = "; "
 

@@ -13,21 +13,21 @@ from capture.database import Database
 from capture.errors import NotEnoughError
 from curate.bill import bill_in_words, make_bill
 from curate.draft import Draft, make_draft
-from curate.engine import engine_for
 from curate.examples import Example
 from curate.freeze import hashed
 from curate.gathering import gather
 from curate.history import sides_of, write_examples, write_splits
+from curate.likeness.engine import engine_for
+from curate.likeness.templates import Asked, Template
 from curate.manifest import Sources, describe
 from curate.mix_in import read_mix_in, task_names
-from curate.preference_evidence import collect_pairs
+from curate.preferring.evidence import collect_pairs
 from curate.provenance import terms_figures
 from curate.selection import Candidate, Progress
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
-from curate.task_aliases import canonical
-from curate.task_templates import Settled, keep_template
-from curate.templates import Asked, Template
+from curate.tasks.aliases import canonical
+from curate.tasks.kept_templates import Settled, keep_template
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from curate.freeze import check_manifest, is_whole, read_file, to_json, version_
 from curate.selection import Progress, require_task
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN
-from curate.task_aliases import canonical, expand
+from curate.tasks.aliases import canonical, expand
 
 if TYPE_CHECKING:
     from curate.building import MadeVersion
@@ -65,7 +65,7 @@ def build(
     under way.
     """
     from curate.building import make_version  # numpy; whoever only lists versions does not wait for it
-    from curate.task_names import apply_names
+    from curate.tasks.names import apply_names
 
     tell = on_progress or _tell_nobody
     apply_names(database, on_progress=tell)

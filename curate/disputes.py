@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capture.database import Database
-from curate.contradictions import Contradiction
+from curate.doubting.contradictions import Contradiction
 from curate.draft import settle_answers
-from curate.engine import engine_for
 from curate.gathering import gather
+from curate.likeness.engine import engine_for
 from curate.selection import Candidate, Progress, require_task
 from curate.settings import CurateSettings
-from curate.task_aliases import expand
+from curate.tasks.aliases import expand
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Answer:
 class Dispute:
     """An input with several answers, most frequent first after the one that stands. `wordings` counts different inputs in it.
 
-    `kind` is `teachers`, `wording` or `variance`, `decided_by` a policy, `review` or `tie`: see `curate.contradictions`.
+    `kind` is `teachers`, `wording` or `variance`, `decided_by` a policy, `review` or `tie`: see `curate.doubting.contradictions`.
     """
 
     asked: str

@@ -9,20 +9,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from curate import contradictions, doubts, duplicates, sampling, splits
+from curate import sampling, splits
 from curate.caps import SESSION_CAP, UNIT_CAP, over_cap, over_session_cap
-from curate.certificate import find_overlap
-from curate.contradictions import Contradiction, Kind
-from curate.doubts import Doubts
-from curate.duplicates import Comparison, Settle, Wording
-from curate.engine import LOCAL, Engine
+from curate.doubting import contradictions, doubts
+from curate.doubting.contradictions import Contradiction, Kind
+from curate.doubting.doubts import Doubts
 from curate.examples import Example
 from curate.hardness import hardness
-from curate.look_alikes import marks
+from curate.likeness import duplicates
+from curate.likeness.certificate import find_overlap
+from curate.likeness.duplicates import Comparison, Settle, Wording
+from curate.likeness.engine import LOCAL, Engine
+from curate.likeness.templates import Template, read_input
 from curate.mix_in import NOTHING, MixIn, pick_mix_in
+from curate.reviewing.look_alikes import marks
 from curate.selection import Candidate, Progress
 from curate.settings import CurateSettings
-from curate.templates import Template, read_input
 from curate.turns import continuations
 
 CONTRADICTION, REJECTED, DISPUTED, PINNED = "contradiction", "rejected_in_review", "disputed_in_review", "golden"
@@ -62,8 +64,8 @@ class Draft:
     """`splits` has an entry for every candidate that is kept and `dropped` for every other, by exchange id.
 
     `clusters` gives for kept candidates how many candidates they stand for; `said` the comparable form of each target, `kind`
-    how those are compared, and `look_alikes` the mark of each one that Review shows (see `curate.look_alikes`). `wordings` are
-    what of each candidate is compared.
+    how those are compared, and `look_alikes` the mark of each one that Review shows (see `reviewing.look_alikes`). `wordings`
+    are what of each candidate is compared.
     """
 
     candidates: tuple[Candidate, ...]

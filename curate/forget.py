@@ -27,7 +27,6 @@ from capture.ids import content_hash, exchange_ids_in
 from capture.offered import read_offered
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
-from curate.duplicates import EXACT
 from curate.examples import Example, from_line
 from curate.freeze import (
     CARD,
@@ -41,12 +40,13 @@ from curate.freeze import (
     to_json,
     version_folder,
 )
-from curate.look_alikes import answer_of
-from curate.review_order import short
+from curate.likeness.duplicates import EXACT
+from curate.likeness.templates import read_input, still_said
+from curate.reviewing.look_alikes import answer_of
+from curate.reviewing.review_order import short
 from curate.selection import input_key
 from curate.splits import SPLITS, TRAIN
-from curate.task_aliases import every_name
-from curate.templates import read_input, still_said
+from curate.tasks.aliases import every_name
 from curate.version_keys import KEYS, make_keys, without_keys
 
 ERASED = "erased"

@@ -17,11 +17,11 @@ from sqlalchemy import Row, bindparam, text
 from capture.database import Database
 from capture.messages import Message
 from capture.offered import Tool
-from curate import contradictions
+from curate.doubting import contradictions
 from curate.examples import EDIT, IMPORTED, Example, example_id, messages_of, to_line, tools_from
 from curate.selection import Candidate
 from curate.splits import GOLDEN
-from curate.task_aliases import names_of
+from curate.tasks.aliases import names_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from capture.errors import NotEnoughError, NotFoundError
 from capture.exchange import COMPLETE, Conversation, Exchange
 from capture.imports.imported import LineError
 from capture.offered import read_offered
-from curate.clean import clean
+from curate.cleaning.clean import clean
 from curate.formats.entries import entries
 from curate.formats.reading import detect, read_row
 from curate.formats.row import Row, Taught

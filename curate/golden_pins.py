@@ -16,16 +16,16 @@ from capture.errors import NotFoundError, PotstillError
 from capture.exchange import Exchange
 from capture.messages import Message
 from capture.offered import read_offered
-from curate import review
-from curate.clean import clean
+from curate.cleaning.clean import clean
 from curate.datasets import versions
 from curate.examples import prompt_of, tools_of
 from curate.golden import Golden, pins
 from curate.history import sides_of
+from curate.reviewing import review
 from curate.selection import input_key
 from curate.settings import CurateSettings
 from curate.splits import GOLDEN, TEST, TRAIN
-from curate.task_aliases import expand, names_of
+from curate.tasks.aliases import expand, names_of
 
 _KEY = re.compile(r'"input_key":\s*"([^"\\]*)"')
 

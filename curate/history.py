@@ -13,10 +13,10 @@ from capture.database import Database
 from curate.draft import Draft, History
 from curate.examples import example_id, prompt_of, tools_of
 from curate.golden import Golden, as_candidates, pins
-from curate.review import EDIT, REJECT, disputed, standing_verdicts
-from curate.review_order import Waiting, order
+from curate.reviewing.review import EDIT, REJECT, disputed, standing_verdicts
+from curate.reviewing.review_order import Waiting, order
 from curate.splits import GOLDEN, STRICTEST, TEST
-from curate.task_aliases import names_of
+from curate.tasks.aliases import names_of
 
 _BATCH = 1_000
 

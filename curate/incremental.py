@@ -24,17 +24,17 @@ from capture.ids import content_hash
 from capture.loose_json import as_list
 from capture.messages import Message
 from capture.offered import Tool, read_offered, tool_from_openai
+from curate.cleaning.hiding import hide
 from curate.datasets import DatasetVersion
-from curate.duplicates import Wording, worded
 from curate.examples import from_line
 from curate.freeze import TEMPLATE, read_file
-from curate.hiding import hide
+from curate.likeness.duplicates import Wording, worded
+from curate.likeness.similarity import ROWS, arrow_texts, band_keys, jaccard
+from curate.likeness.templates import UNIVERSAL_SHARE, Asked, Stripper, Template, read_input
 from curate.settings import CurateSettings
-from curate.similarity import ROWS, arrow_texts, band_keys, jaccard
 from curate.splits import SPLITS, TRAIN
-from curate.task_aliases import expand
-from curate.task_templates import from_json
-from curate.templates import UNIVERSAL_SHARE, Asked, Stripper, Template, read_input
+from curate.tasks.aliases import expand
+from curate.tasks.kept_templates import from_json
 from curate.version_keys import KEYS, KeyRows, hash_of, load_keys, make_keys
 
 EXACT, NEAR, LIKELY = "exact", "near", "likely"

@@ -8,21 +8,23 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from capture.ids import content_hash
-from curate import preferences, presidio, terms
+from curate import terms
 from curate.bill import make_bill
-from curate.contradictions import JSON, TEXT, Kind
+from curate.cleaning import presidio
+from curate.doubting.contradictions import JSON, TEXT, Kind
+from curate.doubting.suspects import MOST_LABELS
 from curate.draft import CONTRADICTION, Draft
-from curate.duplicates import CROWD_SHARE
 from curate.examples import Example, example_id, to_line
 from curate.freeze import DROPPED, GOLDEN_FILE, PHRASE_WARNING, PREFERENCES, TEMPLATE, to_json
 from curate.golden import Golden, disagreeing, golden_lines
-from curate.preference_evidence import figures
-from curate.preference_pairs import Pairs
+from curate.likeness.duplicates import CROWD_SHARE
+from curate.preferring import preferences
+from curate.preferring.evidence import figures
+from curate.preferring.pairs import Pairs
 from curate.selection import Candidate, Selection
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN, later_than
-from curate.suspects import MOST_LABELS
-from curate.task_templates import Settled
+from curate.tasks.kept_templates import Settled
 from curate.version_keys import KEYS, make_keys
 
 _FORMAT = 2

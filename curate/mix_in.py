@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from capture.errors import NotFoundError, SettingsError
-from curate.certificate import find_overlap
-from curate.contradictions import answers
-from curate.duplicates import Wording, read_wordings
+from curate.doubting.contradictions import answers
 from curate.examples import Example
+from curate.likeness.certificate import find_overlap
+from curate.likeness.duplicates import Wording, read_wordings
+from curate.likeness.templates import read_input
 from curate.settings import CurateSettings
-from curate.templates import read_input
 
 
 @dataclass(frozen=True, slots=True)

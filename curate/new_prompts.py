@@ -20,11 +20,11 @@ from capture.filters import parse_filter, quote
 from capture.messages import Message
 from capture.offered import Tool, read_offered
 from curate.datasets import DatasetVersion, load_split
-from curate.prompt_groups import fingerprint, group_prompts
-from curate.prompts import SYSTEM, TALK, Hashes, Prompt, Segment, read_prompt, segments_of, texts_of
 from curate.splits import SPLITS
-from curate.task_aliases import expand
-from curate.task_templates import VARIABLE
+from curate.tasks.aliases import expand
+from curate.tasks.kept_templates import VARIABLE
+from curate.tasks.prompt_groups import fingerprint, group_prompts
+from curate.tasks.prompts import SYSTEM, TALK, Hashes, Prompt, Segment, read_prompt, segments_of, texts_of
 
 _STRETCH, _AROUND = 8, 3
 _LEAST, _LEAST_SHARE = 5, 0.05

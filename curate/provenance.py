@@ -8,9 +8,9 @@ from typing import Any
 
 from curate import terms
 from curate.examples import RELABEL
+from curate.relabelling.targets import spread
 from curate.selection import Candidate
 from curate.settings import CurateSettings
-from curate.targets import spread
 from curate.terms import TERMS_TAG, Terms
 
 

@@ -14,12 +14,12 @@ from capture.filters import Filter, parse_filter, quote
 from capture.ids import content_hash
 from capture.messages import Message, ToolCall
 from capture.offered import Tool, read_offered
-from curate.clean import Cleaned, clean
+from curate.cleaning.clean import Cleaned, clean
 from curate.examples import ANSWER, IMPORTED
-from curate.review import hash_of
+from curate.likeness.wording import mask, normalise
+from curate.reviewing.review import hash_of
 from curate.settings import CurateSettings
 from curate.terms import TERMS_TAG
-from curate.wording import mask, normalise
 
 _BATCH = 500
 _COUNT_CAP = 10_000_000

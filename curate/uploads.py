@@ -187,7 +187,6 @@ class _Reader:
             is_traffic=False,
         )  # fmt: skip
 
-
     def _source_id(self, row: Row, form: WireForm) -> str:
         """A row without an id is told from its equals by their number, so that what was said nine times counts nine times."""
         if row.id:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.errors import StoreError
-from curate.duplicates import Wording
-from curate.similarity import BANDS, arrow_texts, band_keys
+from curate.likeness.duplicates import Wording
+from curate.likeness.similarity import BANDS, arrow_texts, band_keys
 from curate.splits import SPLITS
 
 KEYS = "keys.npy"

@@ -35,9 +35,9 @@ from curate.datasets import versions as all_versions
 from curate.examples import Example, example_id
 from curate.forget import ErasedVersion
 from curate.formats import erasing
-from curate.preferences import Preference, erased_preferences
-from curate.task_aliases import canonical
-from curate.task_templates import forget_templates
+from curate.preferring.preferences import Preference, erased_preferences
+from curate.tasks.aliases import canonical
+from curate.tasks.kept_templates import forget_templates
 from serve.release_store import list_releases
 from train import forget as forget_training
 from train.forget import ErasedRun

@@ -23,7 +23,7 @@ from benchmarks.curate.pii import scores
 from benchmarks.curate.truth import judged, leaked
 from benchmarks.report import DOCUMENT
 from capture.personal_data import Finding
-from curate.wording import critical, mask, normalise
+from curate.likeness.wording import critical, mask, normalise
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from curate import caps, draft, duplicates, terms
-from curate.clean import REASONS
+from curate import caps, draft, terms
+from curate.cleaning.clean import REASONS
+from curate.likeness import duplicates
 from curate.sampling import NOT_SAMPLED
 from potstill.cli import make_parser
 from potstill.configuration import commented_toml

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from capture.errors import UpstreamError
-from curate.asking import Question, ask, captured_request, request_of
+from curate.relabelling.asking import Question, ask, captured_request, request_of
 
 if TYPE_CHECKING:
     from capture.database import Database

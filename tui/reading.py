@@ -15,7 +15,7 @@ from capture.filters import parse_filter, quote
 
 if TYPE_CHECKING:
     from curate.examples import Example
-    from curate.review import ReviewCard, ReviewProgress
+    from curate.reviewing.review import ReviewCard, ReviewProgress
     from serve.experiments import Comparison
     from serve.flag_store import FlagChange
     from serve.release_store import Release
@@ -56,8 +56,9 @@ def pile(database: Database, wanted: Sequence[str], limit: int, who: str = "", s
     When none has, of the first task with a card, else of the first task. With `second_opinion` n, one in n of those that
     others judged is among them.
     """
-    from curate import datasets, review
-    from curate.task_aliases import canonical
+    from curate import datasets
+    from curate.reviewing import review
+    from curate.tasks.aliases import canonical
 
     tasks = tuple(sorted({canonical(database, version.task) for version in datasets.versions(database)}))
     if not tasks:
@@ -80,7 +81,8 @@ class AuditPile:
 
 def audit_pile(database: Database, task: str, who: str) -> AuditPile:
     """What waits of the audit of the newest version of `task` that has one."""
-    from curate import audit, datasets
+    from curate import datasets
+    from curate.reviewing import audit
     from curate.splits import SPLITS
 
     for version in reversed(datasets.versions(database, task)):

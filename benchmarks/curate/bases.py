@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curate.wording import mask, normalise
+from curate.likeness.wording import mask, normalise
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 MOST_ALIKE = 0.62

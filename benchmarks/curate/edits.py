@@ -10,7 +10,7 @@ import math
 import random
 import uuid
 
-from curate.wording import critical
+from curate.likeness.wording import critical
 
 EXACT, SPELLING, SLOT, TYPO, COURTESY, PARAPHRASE = "exact", "wscase", "slot", "typo", "courtesy", "para"
 KINDS = (EXACT, SPELLING, SLOT, TYPO, COURTESY, PARAPHRASE)

@@ -22,8 +22,8 @@ from benchmarks.curate.rows import batches
 from benchmarks.figures import Tell
 from capture.database import open_database
 from curate import datasets
-from curate.engine import engine_for
-from curate.near import find_near
+from curate.likeness.engine import engine_for
+from curate.likeness.near import find_near
 from curate.settings import ENGINES, CurateSettings
 
 

@@ -21,11 +21,11 @@ import numpy as np
 from benchmarks.curate import apart
 from benchmarks.curate.rows import batches, is_prompts, truth, wordings_by_task
 from benchmarks.curate.truth import Rows, leaked
-from curate.certificate import find_overlap
-from curate.duplicates import Wording, compare
+from curate.likeness.certificate import find_overlap
+from curate.likeness.duplicates import Wording, compare
+from curate.likeness.wording import critical, mask, normalise
 from curate.settings import CurateSettings
 from curate.splits import TRAIN, assign, components
-from curate.wording import critical, mask, normalise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,10 +19,10 @@ import numpy as np
 from benchmarks.curate import apart, others
 from benchmarks.curate.rows import batches, is_prompts, truth, wordings_by_task
 from benchmarks.curate.truth import Rows, judged
-from curate.duplicates import compare, find_duplicates
-from curate.near import find_near
+from curate.likeness.duplicates import compare, find_duplicates
+from curate.likeness.near import find_near
+from curate.likeness.wording import mask, normalise
 from curate.settings import CurateSettings
-from curate.wording import mask, normalise
 
 OURS = "ours"
 

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.curate.bases import SHARED
 from capture import personal_data
 from capture.personal_data import Finding
-from curate import presidio
+from curate.cleaning import presidio
 
 LABELLED = SHARED / "datasets" / "pii_synth_presidio.json"
 _NOT_PERSONAL = ("NRP", "TITLE", "AGE", "GPE", "ORGANIZATION", "DATE_TIME", "ZIP_CODE", "DOMAIN_NAME")

@@ -12,8 +12,8 @@ from benchmarks.curate.bases import SHARED
 from benchmarks.curate.generator import read
 from benchmarks.curate.truth import Rows
 from capture.messages import Message
-from curate.duplicates import Wording, read_wordings
-from curate.templates import read_input
+from curate.likeness.duplicates import Wording, read_wordings
+from curate.likeness.templates import read_input
 
 PROMPTS = SHARED / "nearup" / "nearup_10000.parquet"
 

@@ -12,7 +12,7 @@ from capture.exported import DATASET, Exported
 from curate.examples import Example
 from curate.formats import columns, openai, parquet
 from curate.formats import exporting as known
-from curate.preferences import Preference
+from curate.preferring.preferences import Preference
 
 
 def is_ours(file: Exported) -> bool:

@@ -16,7 +16,7 @@ from capture.exported import DATASET, exported, remember
 from curate.datasets import DatasetVersion, load_split
 from curate.examples import Example
 from curate.formats import alpaca, argilla, columns, hugging_face, openai, parquet, sharegpt, trl
-from curate.preferences import Preference, read_preferences
+from curate.preferring.preferences import Preference, read_preferences
 from curate.splits import SPLITS
 
 OPENAI, OPENAI_PREFERENCE, TRL, TRL_PREFERENCE = "openai", "openai-preference", "trl", "trl-preference"

@@ -15,7 +15,7 @@ from capture.loose_json import as_list, as_object
 from capture.messages import Message
 from curate.examples import Example, prompt_of, tools_of
 from curate.formats.row import ASSISTANT, Row, Taught, conversation, one_answer, same_answer, tools_in, turn
-from curate.preferences import Preference
+from curate.preferring.preferences import Preference
 
 
 def chat_row(example: Example, *, with_weight: bool = True) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from capture.loose_json import as_object, compact
 from curate.examples import Example, prompt_of, tools_of
 from curate.formats.openai import turns_before
 from curate.formats.trl import templated
-from curate.preferences import Preference
+from curate.preferring.preferences import Preference
 
 _ROWS = 1_000
 _ABOUT = ("id", "exchange_id", "teacher_model", "target_source", "terms")

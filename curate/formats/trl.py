@@ -18,7 +18,7 @@ from capture.offered import Tool
 from curate.examples import Example, prompt_of, tools_of
 from curate.formats.openai import pair
 from curate.formats.row import USER, Row, conversation, one_answer, text_turn, tools_in, turn
-from curate.preferences import Preference
+from curate.preferring.preferences import Preference
 
 
 def completion_row(example: Example) -> dict[str, Any]:

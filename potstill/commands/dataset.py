@@ -93,7 +93,7 @@ def _build(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets
-    from curate.task_aliases import canonical, expand
+    from curate.tasks.aliases import canonical, expand
 
     database = open_database(settings.database_url)
     try:
@@ -114,8 +114,8 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets
-    from curate.audit import latest_audit
     from curate.new_prompts import new_prompts
+    from curate.reviewing.audit import latest_audit
 
     database = open_database(settings.database_url)
     try:

@@ -35,7 +35,7 @@ def add_commands(verbs: Any) -> None:
 def _show(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.disputes import disputes
     from curate.settings import CurateSettings
-    from curate.task_aliases import canonical
+    from curate.tasks.aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)

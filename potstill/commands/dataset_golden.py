@@ -65,10 +65,11 @@ def add_commands(verbs: Any) -> None:
 
 
 def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import golden_pins, review
+    from curate import golden_pins
     from curate.datasets import alone
+    from curate.reviewing import review
     from curate.settings import CurateSettings
-    from curate.task_aliases import canonical
+    from curate.tasks.aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
@@ -103,7 +104,7 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
     from curate.datasets import alone
     from curate.golden_import import import_golden
     from curate.settings import CurateSettings
-    from curate.task_aliases import canonical
+    from curate.tasks.aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     database = open_database(settings.database_url)
@@ -130,7 +131,7 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.golden import pins
     from curate.golden_pins import trained_on
-    from curate.task_aliases import canonical
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:
@@ -157,7 +158,7 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 def _remove(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.datasets import alone
     from curate.golden_pins import unpin
-    from curate.task_aliases import canonical
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:

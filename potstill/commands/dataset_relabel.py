@@ -62,10 +62,10 @@ def _relabel(arguments: argparse.Namespace, settings: Settings, output: Output) 
     import dataclasses
 
     from capture.pricing import PriceSettings, load_price_table
-    from curate.relabel import RelabelOptions, make_plan
-    from curate.relabel_run import run
+    from curate.relabelling.relabel import RelabelOptions, make_plan
+    from curate.relabelling.relabel_run import run
     from curate.settings import CurateSettings
-    from curate.task_aliases import canonical
+    from curate.tasks.aliases import canonical
 
     curate = settings.section("curate", CurateSettings)
     curate = dataclasses.replace(curate, filter=f"{curate.filter} {arguments.filter}".strip())

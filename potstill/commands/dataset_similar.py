@@ -36,10 +36,11 @@ def add_commands(verbs: Any) -> None:
 
 
 def _similar(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import alike, semantic
-    from curate.embedding import embed
-    from curate.embedding_files import read_vectors
-    from curate.task_aliases import canonical
+    from curate import alike
+    from curate.likeness import semantic
+    from curate.likeness.embedding import embed
+    from curate.likeness.embedding_files import read_vectors
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:

@@ -97,7 +97,7 @@ def add_verbs(verbs: Any) -> None:
 
 def _untagged(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from capture.database import open_database
-    from curate.untagged import suggest_tasks
+    from curate.tasks.untagged import suggest_tasks
 
     with closing(open_database(settings.database_url)) as database:
         found = suggest_tasks(database, newest=max(1, arguments.newest), least=max(1, arguments.least))

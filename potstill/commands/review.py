@@ -85,8 +85,8 @@ def _add_second_opinion(parser: argparse.ArgumentParser) -> None:
 
 
 def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import review
-    from curate.task_aliases import canonical
+    from curate.reviewing import review
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:
@@ -104,8 +104,8 @@ def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 
 def _record(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import review
-    from curate.task_aliases import canonical
+    from curate.reviewing import review
+    from curate.tasks.aliases import canonical
 
     target = arguments.target if arguments.verb == review.EDIT else ""
     personal = personal_policy(settings)
@@ -125,8 +125,8 @@ def _record(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 
 def _bulk(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import review
-    from curate.task_aliases import canonical
+    from curate.reviewing import review
+    from curate.tasks.aliases import canonical
 
     personal = personal_policy(settings)
     who, made = who_am_i(), []
@@ -156,8 +156,8 @@ def _asked(card: Any) -> str:
 
 
 def _undo(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import review
-    from curate.task_aliases import canonical
+    from curate.reviewing import review
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:
@@ -176,8 +176,8 @@ def _undo(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 
 def _progress(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import review
-    from curate.task_aliases import canonical
+    from curate.reviewing import review
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:
@@ -197,8 +197,8 @@ def _progress(arguments: argparse.Namespace, settings: Settings, output: Output)
 
 
 def _agreement(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.agreement import agreement
-    from curate.task_aliases import canonical
+    from curate.reviewing.agreement import agreement
+    from curate.tasks.aliases import canonical
 
     database = open_database(settings.database_url)
     try:

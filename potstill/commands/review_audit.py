@@ -47,7 +47,7 @@ def add_commands(verbs: Any) -> None:
 
 
 def _start(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import audit
+    from curate.reviewing import audit
 
     database = open_database(settings.database_url)
     try:
@@ -72,7 +72,7 @@ def _start(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
 
 def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import audit
+    from curate.reviewing import audit
 
     database = open_database(settings.database_url)
     try:
@@ -98,7 +98,7 @@ def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 
 def _judge(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import audit
+    from curate.reviewing import audit
 
     personal = read_policy(settings.section("capture", CaptureSettings), os.environ)
     database = open_database(settings.database_url)
@@ -118,7 +118,7 @@ def _judge(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
 
 def _report(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate import audit
+    from curate.reviewing import audit
 
     database = open_database(settings.database_url)
     try:
@@ -144,8 +144,9 @@ def _report(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 def _version(database: Database, arguments: argparse.Namespace) -> Any:
     """The version that was named; without a number the newest to start with, and to go on the newest that has an audit."""
-    from curate import audit, datasets
-    from curate.task_aliases import canonical
+    from curate import datasets
+    from curate.reviewing import audit
+    from curate.tasks.aliases import canonical
 
     if arguments.version is not None or arguments.step == "start":
         return datasets.get_version(database, arguments.task, arguments.version)

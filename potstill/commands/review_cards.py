@@ -10,7 +10,7 @@ from capture.offered import Tool
 from potstill.output import Output, counted, one_line
 
 if TYPE_CHECKING:
-    from curate.review import ReviewCard
+    from curate.reviewing.review import ReviewCard
 
 _SIDES = 10
 _WIDTH = 140

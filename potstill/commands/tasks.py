@@ -17,10 +17,10 @@ from potstill.commands import add_command, whole_number
 from potstill.output import ExitCode, Output, counted, one_line, plain
 
 if TYPE_CHECKING:
+    from curate.likeness.templates import Span
     from curate.new_prompts import NewPrompt
-    from curate.task_templates import Change
-    from curate.templates import Span
-    from curate.untagged import Suggestion
+    from curate.tasks.kept_templates import Change
+    from curate.tasks.untagged import Suggestion
 
 _NOTHING = "No exchange is stored yet. Point an app at the relay: potstill up --help"
 _STYLES = {"+": "green", "-": "red"}
@@ -111,9 +111,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_aliases import aliases
-    from curate.task_names import rules
-    from curate.task_templates import template_versions
+    from curate.tasks.aliases import aliases
+    from curate.tasks.kept_templates import template_versions
+    from curate.tasks.names import rules
 
     with closing(open_database(settings.database_url)) as database:
         found = feed.tasks(database)
@@ -176,8 +176,8 @@ def _show_news(task: str, found: list[NewPrompt], output: Output) -> None:
 
 
 def _suggest(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_names import rules
-    from curate.untagged import suggest_tasks
+    from curate.tasks.names import rules
+    from curate.tasks.untagged import suggest_tasks
 
     with closing(open_database(settings.database_url)) as database, output.stages() as on_progress:
         named = {rule.fingerprint: rule.task for rule in rules(database)}
@@ -222,7 +222,7 @@ def _money(microusd: int) -> str:
 
 
 def _name(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_names import apply_names, name_task
+    from curate.tasks.names import apply_names, name_task
 
     if arguments.apply == bool(arguments.fingerprint) or bool(arguments.fingerprint) != bool(arguments.task):
         raise SettingsError("Which traffic, and which task?", "Give a template and a task (potstill tasks suggest), or --apply.")
@@ -251,7 +251,7 @@ def _name(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 
 def _unname(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_names import unname_task
+    from curate.tasks.names import unname_task
 
     with closing(open_database(settings.database_url)) as database:
         task, count = unname_task(database, arguments.fingerprint)
@@ -263,7 +263,7 @@ def _unname(arguments: argparse.Namespace, settings: Settings, output: Output) -
 
 
 def _merge(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_aliases import merge_tasks
+    from curate.tasks.aliases import merge_tasks
 
     with closing(open_database(settings.database_url)) as database:
         count = merge_tasks(database, arguments.old, arguments.into, who=getpass.getuser())
@@ -276,7 +276,7 @@ def _merge(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
 
 def _alias(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_aliases import add_alias
+    from curate.tasks.aliases import add_alias
 
     with closing(open_database(settings.database_url)) as database:
         add_alias(database, arguments.task, arguments.alias, who=getpass.getuser())
@@ -288,7 +288,7 @@ def _alias(arguments: argparse.Namespace, settings: Settings, output: Output) ->
 
 
 def _unalias(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_aliases import remove_alias
+    from curate.tasks.aliases import remove_alias
 
     with closing(open_database(settings.database_url)) as database:
         task = remove_alias(database, arguments.alias)
@@ -300,7 +300,7 @@ def _unalias(arguments: argparse.Namespace, settings: Settings, output: Output) 
 
 
 def _template(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_templates import get_template, show_template
+    from curate.tasks.kept_templates import get_template, show_template
 
     if arguments.diff is not None:
         return _template_diff(arguments, settings, output)
@@ -342,7 +342,7 @@ def _print(shown: Any, output: Output) -> None:
 
 
 def _template_diff(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.task_templates import compare, get_template
+    from curate.tasks.kept_templates import compare, get_template
 
     with closing(open_database(settings.database_url)) as database:
         newest = get_template(database, arguments.task, arguments.version)

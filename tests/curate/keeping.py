@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from capture.database import Database
-from curate.task_templates import Change, keep_template, settle_template, template_versions
-from curate.templates import Asked, Template
+from curate.likeness.templates import Asked, Template
+from curate.tasks.kept_templates import Change, keep_template, settle_template, template_versions
 
 
 def settled(

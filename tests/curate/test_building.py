@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from capture.errors import NotFoundError, SettingsError
-from curate import review
-from curate.certificate import find_overlap
 from curate.datasets import DatasetVersion, build, get_version, load_split
-from curate.duplicates import Wording
 from curate.golden import pins
 from curate.golden_pins import pin_exchange, trained_on, unpin
+from curate.likeness.certificate import find_overlap
+from curate.likeness.duplicates import Wording
+from curate.likeness.wording import normalise
+from curate.reviewing import review
 from curate.settings import CurateSettings
-from curate.task_aliases import merge_tasks, remove_alias
-from curate.wording import normalise
+from curate.tasks.aliases import merge_tasks, remove_alias
 from tests.curate.sending import Sent, Traffic, mails
 
 DEFAULTS = CurateSettings()

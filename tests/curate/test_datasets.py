@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from capture.errors import NotEnoughError, NotFoundError, StoreError
-from curate import review
-from curate.certificate import find_overlap
 from curate.datasets import DatasetVersion, build, get_version, load_split, versions
-from curate.duplicates import Wording
+from curate.likeness.certificate import find_overlap
+from curate.likeness.duplicates import Wording
+from curate.likeness.wording import normalise
+from curate.reviewing import review
 from curate.settings import CurateSettings
 from curate.splits import SPLITS
-from curate.wording import normalise
 from proxy.tickets import make_tickets, ticket_text
 from tests.curate.sending import Sent, Traffic, mails
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from capture.errors import NotFoundError
-from curate import review
 from curate.datasets import build
 from curate.disputes import disputes
 from curate.golden_pins import pin_exchange
+from curate.reviewing import review
 from curate.settings import CurateSettings
 from tests.curate.sending import Sent, Traffic, mails
 

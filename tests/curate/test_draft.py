@@ -13,12 +13,12 @@ from capture.messages import Message
 from curate.draft import Draft, History, make_draft
 from curate.examples import Example, from_line
 from curate.manifest import Sources, describe
-from curate.preference_pairs import Pairs
+from curate.preferring.pairs import Pairs
 from curate.provenance import settle_provenance, terms_figures
 from curate.selection import Candidate, Selection, input_key
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
-from curate.task_templates import Settled
+from curate.tasks.kept_templates import Settled
 
 SMALL = CurateSettings(minimum_examples=3)
 ROW = st.tuples(

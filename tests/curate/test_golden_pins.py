@@ -8,10 +8,10 @@ from sqlalchemy import text
 
 from capture.errors import NotFoundError
 from capture.messages import Message
-from curate import review
 from curate.datasets import build, load_split
 from curate.golden import pins
 from curate.golden_pins import GoldenError, pin_accepted, pin_exchange, trained_on, unpin
+from curate.reviewing import review
 from curate.settings import CurateSettings
 from tests.curate.sending import Sent, Traffic, mails
 

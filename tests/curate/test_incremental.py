@@ -10,12 +10,12 @@ from capture.errors import StoreError
 from capture.ids import content_hash
 from capture.messages import Message
 from curate.datasets import DatasetVersion, build, load_split
-from curate.duplicates import read_wordings
 from curate.examples import Example
 from curate.incremental import EXACT, LIKELY, NEAR, check_rows, read_lines
+from curate.likeness.duplicates import read_wordings
+from curate.likeness.templates import read_input
 from curate.settings import CurateSettings
 from curate.splits import SPLITS
-from curate.templates import read_input
 from curate.version_keys import KEYS, make_keys
 from tests.curate.sending import SYSTEM, Traffic, mails
 

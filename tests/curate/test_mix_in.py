@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from capture.errors import NotFoundError, SettingsError
 from capture.messages import Message
-from curate.certificate import find_overlap
-from curate.duplicates import Wording
 from curate.examples import Example
+from curate.likeness.certificate import find_overlap
+from curate.likeness.duplicates import Wording
+from curate.likeness.wording import critical, normalise
 from curate.mix_in import MixIn, pick_mix_in, read_mix_in, task_names
 from curate.selection import input_key
 from curate.settings import CurateSettings
-from curate.wording import critical, normalise
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
 

@@ -13,7 +13,7 @@ from curate.examples import Example, to_line
 from curate.freeze import hashed
 from curate.new_prompts import NewPrompt, new_prompts
 from curate.splits import SPLITS
-from curate.task_aliases import add_alias
+from curate.tasks.aliases import add_alias
 from tests.curate.sending import Sent, Traffic, mails
 
 BODY = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from capture.errors import StoreError
-from curate import review
 from curate.datasets import build
+from curate.reviewing import review
 from curate.settings import CurateSettings
 from curate.version_diff import NOT_SELECTED, Change, compare_versions
 from tests.curate.sending import Traffic, mails

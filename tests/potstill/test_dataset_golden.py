@@ -14,7 +14,7 @@ from capture.errors import PotstillError, StoreError
 from capture.settings import Settings, load_settings
 from curate.datasets import alone, build, load_split
 from curate.settings import CurateSettings
-from curate.task_aliases import add_alias
+from curate.tasks.aliases import add_alias
 from potstill.commands import add_noun, dataset_disputes, dataset_golden, dataset_similar
 from potstill.output import Output
 from tests.curate.sending import Sent, Traffic, mails
@@ -149,7 +149,7 @@ def test_contradictions_are_shown_with_all_sides(house: Settings, capsys: pytest
 def test_like_examples_are_shown_and_noted_and_nothing_is_deleted(
     house: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from curate.review import queue
+    from curate.reviewing.review import queue
 
     ids = trained(house)
     rows = [{"id": id, "vector": [1.0 if place == at else 0.0 for place in range(len(ids))]} for at, id in enumerate(ids)]

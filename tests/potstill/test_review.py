@@ -16,7 +16,7 @@ from capture.records import Begin, End, Head
 from capture.settings import load_settings
 from capture.spool import SpoolWriter
 from capture.writer import StoreWriter
-from curate.task_aliases import add_alias
+from curate.tasks.aliases import add_alias
 from potstill.cli import run_command
 from proxy.tickets import make_tickets
 

@@ -13,7 +13,7 @@ import pytest
 from capture.database import open_database
 from capture.messages import Message
 from capture.settings import load_settings
-from curate.templates import mine, read_input
+from curate.likeness.templates import mine, read_input
 from potstill.cli import run_command
 from tests.curate.keeping import settled
 from tests.curate.sending import SYSTEM, Sent, Traffic, mails

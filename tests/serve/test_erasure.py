@@ -23,12 +23,13 @@ from capture.settings import Settings, load_settings
 from capture.spool import SpoolWriter
 from capture.subject import Subject
 from capture.verify import verify
-from curate import datasets, review
+from curate import datasets
 from curate.damage import find_damage
 from curate.formats import exporting
 from curate.golden_pins import pin_exchange
+from curate.reviewing import review
 from curate.settings import CurateSettings
-from curate.task_aliases import add_alias
+from curate.tasks.aliases import add_alias
 from serve.erasure import Receipt, erase, receipts
 from tests.capture.planting import MARK, answer, chat, drain, everything, raw_bytes, write
 from tests.curate.sending import SYSTEM, mails

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate import review
-from curate.task_aliases import add_alias
+from curate.reviewing import review
+from curate.tasks.aliases import add_alias
 from tui import reading
 
 

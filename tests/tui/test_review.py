@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from curate import review
+from curate.reviewing import review
 
 
 @pytest.fixture

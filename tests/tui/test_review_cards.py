@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from capture.messages import Message, ToolCall
 from capture.offered import Tool
-from curate.look_alikes import Side
-from curate.review import ReviewCard
+from curate.reviewing.look_alikes import Side
+from curate.reviewing.review import ReviewCard
 from tui.screens.review_cards import call_words, output_blocks, prompt_blocks, where_line, words
 
 LONG = {"from": "Berlin", "to": "Tokyo", "passengers": [{"name": "Zoë", "age": 7}], "note": "a window seat, please"}

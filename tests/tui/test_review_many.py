@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from curate import audit, datasets, review
+from curate import datasets
+from curate.reviewing import audit, review
 from curate.splits import SPLITS
 from tui.screens.review import SECOND_OPINION
 

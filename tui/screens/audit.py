@@ -69,7 +69,7 @@ class AuditScreen(ModalScreen[None]):
         pile, desk = self._pile, self._desk
 
         def work() -> str:
-            from curate import audit
+            from curate.reviewing import audit
 
             audit.judge(desk.database, pile.task, pile.number, exchange_id, verdict, desk.who, personal=desk.personal)
             found = audit.latest_audit(desk.database, pile.task, pile.number)

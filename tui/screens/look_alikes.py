@@ -16,7 +16,7 @@ from tui.text import wrap
 from tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
-    from curate.review import LookAlikes, ReviewCard
+    from curate.reviewing.review import LookAlikes, ReviewCard
 
 _LINES = 2
 _CELLS = 66

@@ -32,7 +32,7 @@ from tui.widgets.header import Header
 from tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
-    from curate.review import LookAlikes, Review, ReviewCard
+    from curate.reviewing.review import LookAlikes, Review, ReviewCard
 
 _LOADED = 100
 _TALL = 20
@@ -177,7 +177,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         task, verdict = given.card.task, given.verdict
 
         def work() -> list[Review]:
-            from curate import review
+            from curate.reviewing import review
 
             desk = self._desk
             return review.record_many(
@@ -192,7 +192,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         card = self._cards[0]
 
         def work() -> LookAlikes:
-            from curate import review
+            from curate.reviewing import review
 
             return review.look_alikes(self._desk.database, card.task, card.exchange_id, self._desk.who)
 
@@ -245,7 +245,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
         self._draw()
 
         def work() -> list[Review]:
-            from curate import review
+            from curate.reviewing import review
 
             return review.undo(self._desk.database, given.card.task, self._desk.who)
 
@@ -259,7 +259,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
             self._give("edit", target)
 
     def _edit(self) -> None:
-        from curate.review import as_text
+        from curate.reviewing.review import as_text
 
         card = self._cards[0]
         before = as_text(card.answer)
@@ -348,7 +348,7 @@ class ReviewScreen(Screen[None], inherit_bindings=False):
 
 
 def _as_target(text: str) -> str | None:
-    from curate.review import ReviewError, as_message
+    from curate.reviewing.review import ReviewError, as_message
 
     try:
         as_message(text)

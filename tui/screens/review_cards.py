@@ -18,7 +18,7 @@ from tui.text import ELLIPSIS, cut, one_line
 from tui.words import count
 
 if TYPE_CHECKING:
-    from curate.review import ReviewCard
+    from curate.reviewing.review import ReviewCard
 
 _MAX_TARGETS = 9
 _TARGET_CELLS = 40

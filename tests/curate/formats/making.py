@@ -17,8 +17,8 @@ from curate.examples import Example, to_line
 from curate.formats.reading import read_row
 from curate.formats.row import Row
 from curate.freeze import MANIFEST, hashed, to_json
-from curate.preferences import PREFERENCES, Preference
-from curate.preferences import to_line as preference_line
+from curate.preferring.preferences import PREFERENCES, Preference
+from curate.preferring.preferences import to_line as preference_line
 from curate.splits import SPLITS
 
 WEATHER = Tool("weather", "Tells the weather", '{"properties":{"city":{"type":"string"}},"required":["city"],"type":"object"}')

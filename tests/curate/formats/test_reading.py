@@ -100,7 +100,10 @@ def test_a_row_whose_answers_would_fill_the_store_is_refused_and_one_answer_of_i
     talk = [turn for n in range(2_000) for turn in (USER, {"role": "assistant", "content": f"{n} " * 200})]
     record = {"messages": talk}
     reason = refused("openai", record)
-    assert reason.startswith("teaches 2000 answers which, each with all before it, are 1,784 MB; a row") and "may teach 67 MB" in reason
+    assert (
+        reason.startswith("teaches 2000 answers which, each with all before it, are 1,784 MB; a row")
+        and "may teach 67 MB" in reason
+    )
     (taught,) = read("openai", {"messages": [{**turn, "weight": 0} for turn in talk[:-1]] + talk[-1:]}).taught
     assert len(taught.asked) == 3_999
     tool = {"type": "function", "function": {"name": "a", "description": "x" * 400_000}}

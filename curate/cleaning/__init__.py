@@ -1,0 +1,1 @@
+"""What an exchange must be to teach, and its text made fit."""

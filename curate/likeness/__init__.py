@@ -1,0 +1,1 @@
+"""Which inputs are alike, judged on what varies; on one machine or many."""

@@ -1,0 +1,1 @@
+"""Other answers to inputs, and which message stands in for an answer."""

@@ -1,0 +1,1 @@
+"""Which task an exchange belongs to, and the prompt that its app wrote."""
