@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,12 @@ def test_every_engine_finds_the_same_pairs_byte_for_byte_and_builds_the_same_ver
     sent = mails(60)
     traffic.send([*sent, *(replace(one, question=f"{one.question} please") for one in sent[:20])])
     traffic.database.close()
-    found = {}
-    for name in ("local", "daft", "ray"):
+    names = ("local", "daft", "ray")
+    for name in names:
         (tmp_path / name).mkdir()
         shutil.copy(tmp_path / "store" / "potstill.db", tmp_path / name)
-        found[name] = run(name, tmp_path / name)
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = dict(zip(names, pool.map(lambda name: run(name, tmp_path / name), names), strict=True))
     *local, refused = found["local"]
     assert local[1] > 400 and local[2] > 0 and local[3] == [3, 39] and local[5] > 40 and not refused
     assert found["daft"] == [*local, True]
