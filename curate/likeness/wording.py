@@ -8,6 +8,8 @@ import unicodedata
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 _IDENTIFIER = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b|\b[A-Z]{1,4}-?\d{6,}\b", re.IGNORECASE)
+_DIGIT = re.compile(r"\d")
+_WORD = re.compile(r"\w+")
 _NOT_WORD = re.compile(r"[^\w§]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NEGATIONS = (
@@ -23,14 +25,16 @@ _NEGATIONS = (
 """English, German, French, Spanish, Italian, Portuguese, Dutch. All count in every text: a word that negates in one of these
 languages and is rare or means nothing in the others costs at most a near duplicate that stays. So what is said all the time
 in another sense is left out: French `ne` (Italian `ne`, `of it`; `pas` stands beside it anyway), `plus`, `personne`."""
-_NEGATION = re.compile(rf"\b(?:{'|'.join(sorted({word for words in _NEGATIONS for word in words.split()}))})\b")
+_NEGATES = frozenset(word for words in _NEGATIONS for word in words.split())
 
 Critical = tuple[tuple[str, ...], int]
 
 
 def mask(text: str) -> str:
     """`text` with UUIDs, timestamps and identifiers replaced by marks. Plain numbers stay: they carry meaning."""
-    return _IDENTIFIER.sub("§i", _TIME.sub("§t", _UUID.sub("§u", text)))
+    if "-" in text:
+        text = _UUID.sub("§u", text)
+    return _IDENTIFIER.sub("§i", _TIME.sub("§t", text)) if _DIGIT.search(text) else text
 
 
 def normalise(text: str) -> str:
@@ -41,7 +45,7 @@ def normalise(text: str) -> str:
 
 def numbers(text: str) -> tuple[str, ...]:
     """The numbers in `text`, sorted, without those of masked parts."""
-    return tuple(sorted(_NUMBER.findall(mask(text))))
+    return tuple(sorted(_NUMBER.findall(mask(text)))) if _DIGIT.search(text) else ()
 
 
 def critical(text: str) -> Critical:
@@ -50,4 +54,4 @@ def critical(text: str) -> Critical:
     Words of negation are known in seven languages (see `_NEGATIONS`); others are guarded by their numbers alone.
     """
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("'", "")
-    return numbers(text), len(_NEGATION.findall(plain))
+    return numbers(text), sum(word in _NEGATES for word in _WORD.findall(plain))

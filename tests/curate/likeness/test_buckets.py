@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.likeness.buckets import LIMIT, code, decode, edges
+from curate.likeness.buckets import LIMIT, code, decode, distinct, edges
 
 
 @settings(deadline=None, max_examples=60)
@@ -27,3 +27,8 @@ def test_a_crowded_bucket_is_counted_and_chained_but_not_paired_all_with_all() -
     assert crowded == 1
     assert len(codes) < 5 * LIMIT * LIMIT
     assert set(zip(range(5 * LIMIT - 1), range(1, 5 * LIMIT), strict=True)) <= set(zip(a.tolist(), b.tolist(), strict=True))
+
+
+@given(st.lists(st.integers(0, 9)))
+def test_distinct_codes_are_each_once_and_in_order(codes: list[int]) -> None:
+    assert distinct(np.array(codes, np.int64)).tolist() == sorted(set(codes))

@@ -47,3 +47,7 @@ def test_the_order_of_numbers_is_not_critical() -> None:
 def test_what_two_languages_say_without_negating_is_not_critical() -> None:
     assert critical("ne voglio due") == critical("voglio due")
     assert critical("Na\u0303o sei") == critical("Não sei")
+
+
+def test_a_uuid_without_a_digit_is_masked() -> None:
+    assert mask("see deadbeef-dead-beef-cafe-deadbeefcafe now") == "see §u now"
