@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from capture.errors import SettingsError, StoreError
 from capture.exchange import Content, Exchange
 from capture.feedback import Feedback
 from capture.filters import Filter, parse_filter
+from capture.progress import Progress
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -34,8 +35,6 @@ FORMATS = (JSONL, OTLP)
 _SPANS_AT_ONCE = 200
 _BYTES_AT_ONCE = 2 << 20
 _COUNT_CAP = 100_000_000
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Reads by pages, each of them in one snapshot, so it may run beside the store wri
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from capture.errors import StoreError
 from capture.exchange import KEPT, OMITTED, Content
 from capture.fulltext import searchable
 from capture.pieces import piece_hash
+from capture.progress import Progress, tell_nobody
 from capture.transcript import SWITCHED
 
 BODY, CONTENT, INPUT, PIECE, USE, WORDS = "body", "content", "input", "piece", "use", "words"
@@ -37,8 +38,6 @@ NEXT_STEPS: Mapping[str, str] = {
 }
 """What to do about a fault, by its kind."""
 
-OnProgress = Callable[[str, int, int], None]
-"""Told stage, done and total."""
 
 _PAGE = 200
 _MOST_FAULTS = 1_000
@@ -93,19 +92,18 @@ def verify(
     since_us: int = 0,
     limit: int | None = None,
     is_deep: bool = False,
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = tell_nobody,
 ) -> VerifyReport:
     """Checks the exchanges that began at `since_us` or later, the newest `limit` of them, and without both also the pieces.
 
     `is_deep` lets SQLite compare its indexes with its tables, which takes long on a large store.
     """
-    tell = on_progress or _tell_nobody
     report = VerifyReport()
     _check_database(database, report, is_deep)
     try:
-        _check_exchanges(database, since_us, limit, report, tell)
+        _check_exchanges(database, since_us, limit, report, on_progress)
         if not since_us and limit is None:
-            _check_pieces(database, report, tell)
+            _check_pieces(database, report, on_progress)
             _check_strays(database, report)
     except StoreError as error:
         if not report.fault_count:
@@ -114,7 +112,7 @@ def verify(
     return report
 
 
-def _check_exchanges(database: Database, since_us: int, limit: int | None, report: VerifyReport, tell: OnProgress) -> None:
+def _check_exchanges(database: Database, since_us: int, limit: int | None, report: VerifyReport, tell: Progress) -> None:
     first, last, total = _range(database, since_us, limit)
     tell("exchanges", 0, total)
     for rows in _pages(database, first, last, since_us, report):
@@ -311,7 +309,7 @@ def _check_words(connection: Connection, rows: Sequence[_Row], report: VerifyRep
             report.add(WORDS, row.id, "the full-text index does not know its answer")
 
 
-def _check_pieces(database: Database, report: VerifyReport, tell: OnProgress) -> None:
+def _check_pieces(database: Database, report: VerifyReport, tell: Progress) -> None:
     """Whether each piece has the bytes that its hash names, and somebody who uses it."""
     query = text(
         "SELECT number, hash, size, zstd, EXISTS (SELECT 1 FROM piece_uses WHERE piece = pieces.number) FROM pieces "
@@ -372,7 +370,3 @@ def _bytes(value: object) -> bytes:
     if isinstance(value, bytes | memoryview):
         return bytes(value)
     raise StoreError(f"A value in the store is {type(value).__name__} where bytes should be.", "Run `potstill verify`.")
-
-
-def _tell_nobody(_stage: str, _done: int, _total: int) -> None:
-    return None

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from capture.database import Database
 from capture.errors import NotEnoughError
+from capture.progress import Progress
 from curate.bill import bill_in_words, make_bill
 from curate.draft import Draft, make_draft
 from curate.examples import Example
@@ -23,7 +24,7 @@ from curate.manifest import Sources, describe
 from curate.mix_in import read_mix_in, task_names
 from curate.preferring.evidence import collect_pairs
 from curate.provenance import terms_figures
-from curate.selection import Candidate, Progress
+from curate.selection import Candidate
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
 from curate.tasks.aliases import canonical

@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Row, text
 from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, StoreError
+from capture.progress import Progress, tell_nobody
 from curate.examples import Example as Example
 from curate.examples import from_line
 from curate.freeze import check_manifest, is_whole, read_file, to_json, version_folder, write_folder
-from curate.selection import Progress, require_task
+from curate.selection import require_task
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN
 from curate.tasks.aliases import canonical, expand
@@ -55,7 +56,7 @@ def build(
     settings: CurateSettings,
     *,
     forced: str = "",
-    on_progress: Progress | None = None,
+    on_progress: Progress = tell_nobody,
 ) -> DatasetVersion:
     """Builds and freezes the next version of `task` in the data folder `folder`.
 
@@ -67,17 +68,16 @@ def build(
     from curate.building import make_version  # numpy; whoever only lists versions does not wait for it
     from curate.tasks.names import apply_names
 
-    tell = on_progress or _tell_nobody
-    apply_names(database, on_progress=tell)
+    apply_names(database, on_progress=on_progress)
     task = canonical(database, task)
     tags = expand(database, task)
     require_task(database, task, tags)
     with alone(folder, task):
-        made = make_version(database, task, tags, settings, forced, tell, lambda name: _train_of(database, name))
+        made = make_version(database, task, tags, settings, forced, on_progress, lambda name: _train_of(database, name))
         earlier = versions(database, task)
-        tell("write", 0, 1)
+        on_progress("write", 0, 1)
         version = _freeze(database, folder, made, earlier)
-        tell("write", 1, 1)
+        on_progress("write", 1, 1)
     return version
 
 
@@ -170,7 +170,3 @@ def alone(data_folder: Path, task: str) -> Iterator[None]:
                 f"Another build of dataset {task!r} is under way, or inputs are pinned.", "Wait for it to end."
             ) from error
         yield
-
-
-def _tell_nobody(stage: str, done: int, total: int) -> None:
-    pass

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capture.database import Database
+from capture.progress import Progress
 from curate.doubting.contradictions import Contradiction
 from curate.draft import settle_answers
 from curate.gathering import gather
 from curate.likeness.engine import engine_for
-from curate.selection import Candidate, Progress, require_task
+from curate.selection import Candidate, require_task
 from curate.settings import CurateSettings
 from curate.tasks.aliases import expand
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from capture.progress import Progress
 from curate import sampling, splits
 from curate.caps import SESSION_CAP, UNIT_CAP, over_cap, over_session_cap
 from curate.doubting import contradictions, doubts
@@ -23,7 +24,7 @@ from curate.likeness.engine import LOCAL, Engine
 from curate.likeness.templates import Template, read_input
 from curate.mix_in import NOTHING, MixIn, pick_mix_in
 from curate.reviewing.look_alikes import marks
-from curate.selection import Candidate, Progress
+from curate.selection import Candidate
 from curate.settings import CurateSettings
 from curate.turns import continuations
 

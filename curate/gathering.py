@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capture.database import Database
+from capture.progress import Progress
 from curate.draft import History
 from curate.golden import Golden, pins
 from curate.history import read_history
 from curate.likeness.templates import Asked, Template
 from curate.provenance import Provenance, settle_provenance
 from curate.relabelling.targets import accepted_hashes, person_settled, read_targets, relabelled_by, still_accepted
-from curate.selection import Progress, Selection, select
+from curate.selection import Selection, select
 from curate.settings import CurateSettings
 from curate.tasks.kept_templates import Settled, TemplateVersion, settle_template, template_versions
 from curate.terms import DROPPED

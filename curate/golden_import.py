@@ -7,7 +7,7 @@ Columns `grade` and `note` are kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from capture.errors import NotEnoughError, NotFoundError
 from capture.exchange import COMPLETE, Conversation, Exchange
 from capture.imports.imported import LineError
 from capture.offered import read_offered
+from capture.progress import Progress, tell_nobody
 from curate.cleaning.clean import clean
 from curate.formats.entries import entries
 from curate.formats.reading import detect, read_row
@@ -41,7 +42,7 @@ class GoldenImport:
 
 def import_golden(
     database: Database, task: str, path: Path, settings: CurateSettings, *, who: str,
-    on_progress: Callable[[str, int, int], None] | None = None, columns: Mapping[str, str] | None = None,
+    on_progress: Progress = tell_nobody, columns: Mapping[str, str] | None = None,
 ) -> GoldenImport:  # fmt: skip
     """Pins every row of `path`; bad ones are reported by number, good ones kept.
 
@@ -56,7 +57,7 @@ def import_golden(
     bad: list[tuple[int, str]] = []
     size = path.stat().st_size
     for place, entry in enumerate(entries(path)):
-        if on_progress and place % _TELL_EVERY == 0:
+        if place % _TELL_EVERY == 0:
             on_progress("read rows", entry.position, size)
         try:
             if entry.problem:
@@ -67,8 +68,7 @@ def import_golden(
                     raise LineError(f"answers its input otherwise than line {first[1]} does")
         except LineError as error:
             bad.append((entry.line, error.reason))
-    if on_progress:
-        on_progress("read rows", size, size)
+    on_progress("read rows", size, size)
     if not made:
         problem = f" Line {bad[0][0]} {bad[0][1]}." if bad else ""
         raise NotEnoughError(f"{path} has no row that can be pinned.{problem}", "See `potstill dataset golden import --help`.")

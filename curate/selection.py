@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,6 +14,7 @@ from capture.filters import Filter, parse_filter, quote
 from capture.ids import content_hash
 from capture.messages import Message, ToolCall
 from capture.offered import Tool, read_offered
+from capture.progress import Progress
 from curate.cleaning.clean import Cleaned, clean
 from curate.examples import ANSWER, IMPORTED
 from curate.likeness.wording import mask, normalise
@@ -25,8 +26,6 @@ _BATCH = 500
 _COUNT_CAP = 10_000_000
 _IMPORTED_FROM = "import:dataset"
 """The upstream of exchanges that a team's own data set gave."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

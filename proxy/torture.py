@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
@@ -25,6 +25,7 @@ from capture import feed, ids
 from capture.database import Database, open_database
 from capture.errors import PotstillError, SettingsError
 from capture.filters import parse_filter
+from capture.progress import Progress, tell_nobody
 from capture.settings import Settings, load_settings
 from proxy import leash
 from proxy.listen import claim_port
@@ -37,8 +38,6 @@ _SHORTEST_S, _LONGEST_S = 0.06, 0.25
 _WRITER_EVERY = 4
 _START_S = 60.0
 _END_S = 300.0
-OnStage = Callable[[str, int, int], None]
-"""Hears stage, done and total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def claim_folder(folder: Path) -> None:
         raise SettingsError(f"{folder} is not empty.", "Give a new folder.")
 
 
-def run_torture(torture: Torture, folder: Path, on_stage: OnStage = lambda stage, done, total: None) -> Verdict:
+def run_torture(torture: Torture, folder: Path, on_stage: Progress = tell_nobody) -> Verdict:
     """Runs all rounds in `folder`, which must be empty or new, and compares; its ledger and store stay there.
 
     SettingsError when the folder holds something, PotstillError when a process ends that nobody killed.
@@ -80,7 +79,7 @@ def run_torture(torture: Torture, folder: Path, on_stage: OnStage = lambda stage
     return verdict
 
 
-async def _run(torture: Torture, folder: Path, task: str, on_stage: OnStage) -> Settings:
+async def _run(torture: Torture, folder: Path, task: str, on_stage: Progress) -> Settings:
     provider = await start_provider()
     with claim_port("127.0.0.1", 0, "port") as claim:
         port = claim.getsockname()[1]
@@ -104,7 +103,7 @@ async def _run(torture: Torture, folder: Path, task: str, on_stage: OnStage) -> 
     return settings
 
 
-async def _kill(torture: Torture, house: _House, on_stage: OnStage) -> None:
+async def _kill(torture: Torture, house: _House, on_stage: Progress) -> None:
     generator = random.Random(torture.seed)
     for done in range(torture.rounds):
         on_stage("rounds", done, torture.rounds)

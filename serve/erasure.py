@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -25,6 +25,7 @@ from capture.database import Database
 from capture.errors import SpoolError, TrainingError
 from capture.ids import new_id
 from capture.pricing import PriceSettings, PriceTable, load_price_table
+from capture.progress import Progress, tell_nobody
 from capture.pseudonyms import read_policy
 from capture.settings import Settings
 from capture.subject import Subject, Target, find_targets
@@ -42,7 +43,6 @@ from serve.release_store import list_releases
 from train import forget as forget_training
 from train.forget import ErasedRun
 
-Progress = Callable[[str, int, int], None]
 _DRAIN_WAIT_S = 30.0
 
 
@@ -95,14 +95,13 @@ def erase(
     *,
     who: str = "",
     is_dry_run: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Progress = tell_nobody,
 ) -> Receipt:
     """Erases the exchanges of `subject` everywhere, with `who` on the receipt as the one who did it.
 
     TrainingError while a run learns from them, StoreError while a dataset is built of them. StoreError, SpoolError when a
     place cannot be written; running it again goes on.
     """
-    tell = on_progress or _tell_nobody
     spool_root = settings.data_folder / "spool"
     if is_dry_run:
         return _plan(database, spool_root, subject, who)
@@ -116,12 +115,12 @@ def erase(
             with database.write() as connection:
                 forget.begin_erasure(connection, receipt.id, noted := found.noted())
             found = replace(found, begun=noted.versions)
-            receipt = _erase_made(database, found, subject, receipt, tell)
-            receipt = _erase_captured(database, spool_root, found, subject, receipt, tell)
+            receipt = _erase_made(database, found, subject, receipt, on_progress)
+            receipt = _erase_captured(database, spool_root, found, subject, receipt, on_progress)
         left = list(receipt.left)
         if not is_drained:
             left.append("The store writer is behind: what waits in the spool is not erased. Run potstill forget again.")
-        tell("rewrite the index", 0, 1)
+        on_progress("rewrite the index", 0, 1)
         if found.targets or found.resumed:
             forget.merge(database)
         receipt = replace(receipt, left=tuple(left))
@@ -134,7 +133,7 @@ def erase(
             receipt = replace(receipt, left=tuple(left))
             with database.write() as connection:
                 forget.amend_receipt(connection, receipt.id, json.dumps(asdict(receipt)))
-        tell("rewrite the index", 1, 1)
+        on_progress("rewrite the index", 1, 1)
     return receipt
 
 
@@ -318,7 +317,3 @@ def _drain(database: Database, writer: StoreWriter | None, spool_root: Path, sub
             return False
         time.sleep(0.1)
     return True
-
-
-def _tell_nobody(_stage: str, _done: int, _total: int) -> None:
-    pass

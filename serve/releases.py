@@ -5,12 +5,12 @@ Reading them is `serve.release_store`'s; its names are given here too, so that c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 
 from capture.database import Database
 from capture.errors import EngineError, GateError, NotFoundError, PotstillError, UpstreamError
+from capture.progress import Progress, tell_nobody
 from capture.settings import Settings
 from serve import gate as gates
 from serve.adapter_check import refuse_unloadable
@@ -48,7 +48,7 @@ def create_release(
     *,
     adapter: str | Adapter | None = None,
     gate: Gate,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Progress = tell_nobody,
 ) -> Release:
     """A release of `adapter` (an id; None is the task's newest) that is ready to get a share.
 
@@ -56,30 +56,29 @@ def create_release(
     does not pass; then no release is made. A release that cannot be loaded, or whose answers differ from the trainer's, is
     kept in state failed and raised as GateError or EngineError: it never gets a share.
     """
-    say = on_progress or (lambda step, done, total: None)
     engine = settings.section("engine", EngineSettings)
     chosen = adapter if isinstance(adapter, Adapter) else _find_adapter(database, task, adapter)
-    say("gate", 0, 1)
+    on_progress("gate", 0, 1)
     criteria = gates.judge(gate, evaluations(database, chosen.run_id))
     gates.refuse_failed(task, criteria)
     refuse_unloadable(chosen.folder, engine.max_lora_rank)
     run = get_run(database, chosen.run_id)
     predictions = read_predictions(run.folder / "predictions.jsonl", PARITY_PROMPTS)
-    say("gate", 1, 1)
+    on_progress("gate", 1, 1)
     kept = gates.record(gate, criteria)
     with EngineClient(engine.address) as client:
         client.models()  # an engine that is down makes no release
         release = add_release(database, task, chosen.id, kept)
         try:
-            say("load", 0, 1)
+            on_progress("load", 0, 1)
             load_adapter(client, engine, release.engine_model, chosen)
-            say("load", 1, 1)
+            on_progress("load", 1, 1)
             parity = check_parity(
                 client,
                 release.engine_model,
                 predictions,
                 max_tokens=run.recipe.max_new_tokens,
-                on_progress=lambda done, total: say("parity", done, total),
+                on_progress=lambda done, total: on_progress("parity", done, total),
             )
             return _settle(database, release, gate, kept, parity)
         except BaseException as error:

@@ -13,6 +13,7 @@ from typing import Any
 from capture.database import Database
 from capture.errors import GateError, NotEnoughError, SettingsError, StoreError
 from capture.exported import DATASET, exported, remember
+from capture.progress import Progress, tell_nobody
 from curate.datasets import DatasetVersion, load_split
 from curate.examples import Example
 from curate.formats import alpaca, argilla, columns, hugging_face, openai, parquet, sharegpt, trl
@@ -29,7 +30,6 @@ PREFERENCES = "preferences"
 HF_CARD = "hf-card"
 """What the README.md of a Hugging Face folder is remembered as. It holds no example."""
 
-Progress = Callable[[str, int, int], None]
 ToRow = Callable[[Example], Mapping[str, Any]]
 _LINES: Mapping[str, ToRow] = {
     OPENAI: openai.chat_row,
@@ -68,7 +68,7 @@ def export(
     *,
     skip: bool = False,
     force: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: Progress = tell_nobody,
 ) -> ExportReport:
     """Writes `version` into folder `out`, a file for each split; the store remembers each, so that an erasure reaches it.
 
@@ -78,11 +78,10 @@ def export(
     """
     if format not in FORMATS:
         raise SettingsError(f"There is no format {format!r}.", f"Formats: {', '.join(FORMATS)}.")
-    tell = on_progress or _tell_nobody
     try:
         if not force:
             _require_free(database, out, _names(format))
-        return _export(database, version, out, format, tell, skip=skip)
+        return _export(database, version, out, format, on_progress, skip=skip)
     except OSError as error:
         what = f"{error.filename or out} cannot be written: {error.strerror or error}."
         raise StoreError(what, "Name with --out a folder that you may write into, with room for the files.") from error
@@ -233,7 +232,3 @@ def _write(database: Database, version: DatasetVersion, out: Path, name: str, fo
 
 def _carries_all(_example: Example) -> str:
     return ""
-
-
-def _tell_nobody(_stage: str, _done: int, _total: int) -> None:
-    pass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ import numpy as np
 
 from capture.errors import UpstreamError
 from capture.loose_json import as_list, as_object, parse
+from capture.progress import Progress
 from curate.likeness.semantic import Vectors
 
 _PATH = "/v1/embeddings"
@@ -25,7 +26,7 @@ _EMPTY = "-"
 """What is sent for an empty text, which providers refuse."""
 
 
-def embed(texts: Sequence[str], relay_url: str, model: str, task: str, on_progress: Callable[[str, int, int], None]) -> Vectors:
+def embed(texts: Sequence[str], relay_url: str, model: str, task: str, on_progress: Progress) -> Vectors:
     """One vector for each of `texts`, asked 64 at a time; UpstreamError with the answer's words when there is none."""
     headers = {"x-potstill-purpose": "judge", "x-potstill-task": task, "x-potstill-store": "no", "accept-encoding": "identity"}
     if key := os.environ.get("OPENAI_API_KEY", ""):

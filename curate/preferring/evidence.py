@@ -20,13 +20,14 @@ from capture.feedback_forms import BOOLEAN, DEFAULT_NAME
 from capture.filters import parse_filter, quote
 from capture.messages import Message
 from capture.offered import Tool, read_offered
+from capture.progress import Progress, tell_nobody
 from curate.cleaning.clean import Cleaned, clean
 from curate.examples import RELABEL
 from curate.preferring.pairs import Evidence, Pairs, Rival, Scored, make_pairs
 from curate.relabelling.relabel_store import Relabel, relabels
 from curate.relabelling.targets import PAIR, WORSE, accepted_hashes, still_accepted
 from curate.reviewing.review import EDIT, REJECT, as_message, hash_of, standing_verdicts
-from curate.selection import Candidate, Progress
+from curate.selection import Candidate
 from curate.settings import CurateSettings
 from curate.terms import DROPPED, row_terms, terms_of
 
@@ -48,7 +49,7 @@ class _Opinion:
 
 def collect_pairs(
     database: Database, task: str, train: Sequence[Candidate], others: Sequence[Candidate], settings: CurateSettings,
-    most_each: int = 1, forced: str = "", on_progress: Progress | None = None,
+    most_each: int = 1, forced: str = "", on_progress: Progress = tell_nobody,
 ) -> Pairs:  # fmt: skip
     """The pairs for the inputs of `train`, candidates whose input may be trained on.
 
@@ -112,14 +113,13 @@ def figures(pairs: Pairs) -> dict[str, Any]:
 class _Done:
     """How many exchanges were looked at, of all that are to be."""
 
-    on_progress: Progress | None
+    on_progress: Progress
     total: int
     count: int = 0
 
     def add(self, count: int) -> None:
         self.count += count
-        if self.on_progress is not None:
-            self.on_progress(STAGE, self.count, self.total)
+        self.on_progress(STAGE, self.count, self.total)
 
 
 @dataclass(frozen=True, slots=True)

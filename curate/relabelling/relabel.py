@@ -19,6 +19,7 @@ from capture.errors import PotstillError
 from capture.messages import Message
 from capture.offered import Tool
 from capture.pricing import PriceTable
+from capture.progress import Progress
 from curate.golden import pins
 from curate.history import sides_of
 from curate.relabelling.bad_answers import badly_answered
@@ -26,7 +27,7 @@ from curate.relabelling.judging import MOST_ANSWERS, judge_name
 from curate.relabelling.relabel_store import Relabel, relabels
 from curate.relabelling.targets import accepted_hashes, person_settled, read_targets, still_accepted
 from curate.reviewing.review import hash_of, queue
-from curate.selection import Candidate, Progress, require_task, select
+from curate.selection import Candidate, require_task, select
 from curate.settings import CurateSettings
 from curate.splits import GOLDEN, TRAIN
 from curate.tasks.aliases import expand, names_of

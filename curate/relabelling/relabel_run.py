@@ -23,13 +23,13 @@ from capture.exchange import Exchange
 from capture.messages import Message
 from capture.offered import read_offered
 from capture.pricing import PriceTable
+from capture.progress import Progress
 from curate.cleaning.clean import clean
 from curate.doubting.sameness import answer_key
 from curate.relabelling import judging
 from curate.relabelling.asking import AskError, Question, Told, ask, parameters_of, protocol_of, request_of
 from curate.relabelling.relabel import Input, Plan
 from curate.relabelling.relabel_store import Relabel, Verdict, new_relabel, store
-from curate.selection import Progress
 from curate.settings import CurateSettings
 
 RELABEL, JUDGE = "relabel", "judge"

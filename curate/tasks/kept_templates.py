@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -24,6 +24,7 @@ from capture.filters import parse_filter, quote
 from capture.ids import content_hash
 from capture.offered import read_offered
 from capture.personal_data import pseudonymise
+from capture.progress import Progress
 from curate.likeness.templates import MINED_SHARE, Asked, Span, Stripper, Template, read_input, still_said
 from curate.likeness.wording import normalise
 from curate.tasks.aliases import expand
@@ -207,7 +208,7 @@ def from_json(given: str) -> Template:
         raise StoreError(f"What is kept is no template: {error!r}.", "Build the dataset again.") from error
 
 
-def forget_templates(database: Database, exchange_ids: Sequence[str], on_progress: Callable[[str, int, int], None]) -> int:
+def forget_templates(database: Database, exchange_ids: Sequence[str], on_progress: Progress) -> int:
     """Takes out of all stored templates what only these exchanges said; how many pieces that were.
 
     Call it while the exchanges are still stored: they tell which pieces are at risk. Those stay that any other stored exchange of

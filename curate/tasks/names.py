@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,11 @@ from capture.database import Database
 from capture.errors import NotFoundError, SettingsError
 from capture.filters import parse_filter
 from capture.ids import content_hash
+from capture.progress import Progress, tell_nobody
 from curate.tasks.aliases import canonical
 from curate.tasks.prompt_groups import Group
 from curate.tasks.prompts import SYSTEM, TALK, Hashes, Prompt, read_prompt, word_count
 from curate.tasks.untagged import UNTAGGED, find_templates
-
-Progress = Callable[[str, int, int], None]
 
 _TASK = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 _HELD, _AS_EXPLAINED = 0.8, 0.5
@@ -79,7 +78,7 @@ def check_task_name(task: str) -> None:
 
 
 def name_task(
-    database: Database, fingerprint: str, task: str, *, who: str = "", newest: int = 5_000, on_progress: Progress | None = None
+    database: Database, fingerprint: str, task: str, *, who: str = "", newest: int = 5_000, on_progress: Progress = tell_nobody
 ) -> Named:
     """Gives untagged exchanges of a template to `task`, those that are stored and those to come.
 
@@ -125,12 +124,11 @@ def rules(database: Database) -> list[Rule]:
         return [_rule(*row) for row in connection.execute(text(sql))]
 
 
-def apply_names(database: Database, *, on_progress: Progress | None = None) -> Named:
+def apply_names(database: Database, *, on_progress: Progress = tell_nobody) -> Named:
     """Gives exchanges that have no task the task of the rule that says the most of their words.
 
     Cheap where nothing is new: what these same rules have looked at is not looked at again.
     """
-    tell = on_progress or _tell_nobody
     known = rules(database)
     if not known:
         return Named(0, {})
@@ -141,14 +139,14 @@ def apply_names(database: Database, *, on_progress: Progress | None = None) -> N
     looked_at = 0
     for exchange, content in feed.with_content(database, parse_filter(UNTAGGED), start=start, end=end) if end > start else ():
         if looked_at % _MANY == 0:
-            tell("name what has no task", exchange.number - start, end - start)
+            on_progress("name what has no task", exchange.number - start, end - start)
             _give(database, waiting, given)
         looked_at += 1
         rule = best_rule(known, read_prompt(feed.conversation_of(exchange, content).asked), exchange.path)
         if rule is not None:
             waiting.setdefault((rule.task, rule.fingerprint), []).append(exchange.number)
     _give(database, waiting, given)
-    tell("name what has no task", 1, 1)
+    on_progress("name what has no task", 1, 1)
     with database.write() as connection:
         connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _APPLIED})
         values = {"name": _APPLIED, "value": json.dumps({"rules": key, "number": end})}
@@ -204,7 +202,3 @@ def _rule(fingerprint: str, task: str, who: str, created_us: int, template: str)
     return Rule(
         fingerprint, task, who, int(created_us), kept["path"], (system, talk), (words[0], words[1]), (explained[0], explained[1])
     )
-
-
-def _tell_nobody(stage: str, done: int, total: int) -> None:
-    pass

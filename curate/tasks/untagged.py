@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from capture import feed
@@ -16,6 +16,7 @@ from capture.database import Database
 from capture.exchange import Exchange
 from capture.filters import parse_filter
 from capture.messages import Message
+from capture.progress import Progress, tell_nobody
 from curate.tasks.prompt_groups import Group, group_prompts
 from curate.tasks.prompts import SYSTEM, TALK, Prompt, read_prompt, segments_of, texts_of
 
@@ -31,8 +32,6 @@ _SAYS_NOTHING = frozenset(
         *("should", "task", "that", "the", "their", "this", "to", "who", "will", "with", "you", "your"),
     )
 )
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Template:
     """What of the newest one the app wrote: the words of each segment, and which part of the prompt it is of."""
 
 
-def suggest_tasks(database: Database, *, newest: int, least: int, on_progress: Progress | None = None) -> Untagged:
+def suggest_tasks(database: Database, *, newest: int, least: int, on_progress: Progress = tell_nobody) -> Untagged:
     """The groups of at least `least` among the `newest` exchanges without a task, the largest first."""
     looked_at, templates = find_templates(database, newest=newest, least=least, on_progress=on_progress)
     names = _distinct(templates)
@@ -81,10 +80,10 @@ def suggest_tasks(database: Database, *, newest: int, least: int, on_progress: P
 
 
 def find_templates(
-    database: Database, *, newest: int, least: int, on_progress: Progress | None = None
+    database: Database, *, newest: int, least: int, on_progress: Progress = tell_nobody
 ) -> tuple[int, list[Template]]:
     """How many exchanges were looked at, and the templates of at least `least` of them, the largest first."""
-    read = list(_read(database, newest, on_progress or _tell_nobody))
+    read = list(_read(database, newest, on_progress))
     by_path: dict[str, list[tuple[Exchange, Prompt]]] = defaultdict(list)
     for exchange, prompt in read:
         by_path[exchange.path].append((exchange, prompt))
@@ -163,7 +162,3 @@ def _suggestion(template: Template, name: str) -> Suggestion:
         " ".join(template.opening.split())[:_OPENING],
         max(exchanges, key=lambda each: each.number).id,
     )
-
-
-def _tell_nobody(stage: str, done: int, total: int) -> None:
-    pass
