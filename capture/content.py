@@ -14,23 +14,17 @@ from typing import Annotated
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, TextClause, bindparam, text
+from sqlalchemy import Connection, TextClause
 
 from capture.content_dictionary import DICTIONARIES, LATEST
 from capture.errors import StoreError
 from capture.exchange import Content
 from capture.pieces import put_together
-
-
-def among(sql: str) -> TextClause:
-    """`sql` in which `IN :numbers` takes as many as it is given."""
-    return text(sql).bindparams(bindparam("numbers", expanding=True))
-
+from capture.statements import among, few
 
 _LEVEL = 3
 _HASH_BYTES = 32
 _MOST_BYTES = 1 << 30
-_MANY = 500
 _RECORDS = among("SELECT number, zstd FROM contents WHERE number IN :numbers")
 _PIECES = among("SELECT number, zstd FROM pieces WHERE number IN :numbers")
 
@@ -170,8 +164,8 @@ def read_undamaged(
 
 
 def _read(connection: Connection, query: TextClause, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    for start in range(0, len(numbers), _MANY):
-        for number, data in connection.execute(query, {"numbers": list(numbers[start : start + _MANY])}):
+    for some in few(numbers):
+        for number, data in connection.execute(query, {"numbers": some}):
             yield int(number), bytes(data)
 
 

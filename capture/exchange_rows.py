@@ -17,11 +17,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from capture import spend
-from capture.content import StoredContent, StoredParts, among, encode, pack, read_undamaged
+from capture.content import StoredContent, StoredParts, encode, pack, read_undamaged
 from capture.derive import StoredExchange, columns, said_in
 from capture.exchange import Content, Exchange
 from capture.fulltext import searchable, tsvector
 from capture.pieces import Parts, piece_hash, take_apart, words_of
+from capture.statements import among, few
 
 COLUMNS = tuple(field.name for field in fields(Exchange))
 _CONTENT_COLUMNS, _USE_COLUMNS = ("number", "zstd"), ("piece", "exchange")
@@ -87,8 +88,8 @@ def delete_exchanges(connection: Connection, numbers: Sequence[int]) -> int:
     been merged: see `merge_words`.
     """
     deleted = 0
-    for start in range(0, len(numbers), _MANY):
-        deleted += _delete_some(connection, list(numbers[start : start + _MANY]))
+    for some in few(numbers):
+        deleted += _delete_some(connection, some)
     return deleted
 
 
@@ -136,12 +137,11 @@ def _parts(parts: Parts, numbers: Mapping[bytes, int]) -> StoredParts:
 
 def _known(connection: Connection, select: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     """Rows that `select` (names from code) finds for any of `values`, past SQLAlchemy's compiler."""
-    for start in range(0, len(values), _MANY):
-        some = tuple(values[start : start + _MANY])
+    for some in few(values):
         if connection.dialect.name == "sqlite":
-            found = connection.exec_driver_sql(f"{select} IN ({', '.join('?' * len(some))})", some)
+            found = connection.exec_driver_sql(f"{select} IN ({', '.join('?' * len(some))})", tuple(some))
         else:
-            found = connection.exec_driver_sql(f"{select} = ANY(%s)", (list(some),))
+            found = connection.exec_driver_sql(f"{select} = ANY(%s)", (some,))
         yield from (tuple(row) for row in found)
 
 
@@ -211,8 +211,8 @@ def _delete_some(connection: Connection, numbers: list[int]) -> int:
     _delete_words(connection, numbers, _words(connection, stored, known_pieces, contents))
     pieces = _delete_uses(connection, numbers, stored)
     unused = "DELETE FROM pieces WHERE number IN :numbers AND NOT EXISTS (SELECT 1 FROM piece_uses WHERE piece = pieces.number)"
-    for start in range(0, len(pieces), _MANY):
-        connection.execute(among(unused), {"numbers": pieces[start : start + _MANY]})
+    for some in few(pieces):
+        connection.execute(among(unused), {"numbers": some})
     connection.execute(among("DELETE FROM contents WHERE number IN :numbers"), wanted)
     _hand_on_words(connection, sorted({piece for content in stored.values() for piece in content.introduced}))
     for table in ("feedback", "pseudonyms"):
@@ -255,11 +255,10 @@ def _hand_on_words(connection: Connection, introduced: list[int]) -> None:
     """Has the words of these pieces, as far as they are left, found at the oldest exchange that still holds them."""
     heirs: dict[int, list[int]] = {}
     oldest = "SELECT piece, MIN(exchange) FROM piece_uses WHERE piece IN :numbers GROUP BY piece"
-    for start in range(0, len(introduced), _MANY):
-        for piece, exchange in connection.execute(among(oldest), {"numbers": introduced[start : start + _MANY]}):
+    for some in few(introduced):
+        for piece, exchange in connection.execute(among(oldest), {"numbers": some}):
             heirs.setdefault(int(exchange), []).append(int(piece))
-    for start in range(0, len(heirs), _MANY):
-        numbers = sorted(heirs)[start : start + _MANY]
+    for numbers in few(sorted(heirs)):
         stored, pieces, contents = read_undamaged(connection, numbers)
         _delete_words(connection, list(contents), _words(connection, stored, pieces, contents))
         for number in contents:

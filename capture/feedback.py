@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from capture.database import Database
 from capture.demonstrations import read_message, write_message
@@ -29,11 +29,10 @@ from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.records import Note
 from capture.redact import redact_text
 from capture.spool_reader import SpooledNote
+from capture.statements import among, few
 
 BY_API, BY_COMMAND, BY_SCREEN, BY_IMPORT = "api", "command", "screen", "import"
 """How feedback came in."""
-
-_MANY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +104,8 @@ _INSERT = text(
 )
 _WORDS = (COMMENT, DEMONSTRATION)
 _DROP_WORDS = "DELETE FROM feedback WHERE kind IN ('comment', 'demonstration') AND "
-_DROP_OF_EXCHANGES = text(f"{_DROP_WORDS} exchange_id IN :names").bindparams(bindparam("names", expanding=True))
-_DROP_OF_SESSIONS = text(f"{_DROP_WORDS} exchange_id = '' AND session_name IN :names").bindparams(
-    bindparam("names", expanding=True)
-)
+_DROP_OF_EXCHANGES = among(f"{_DROP_WORDS} exchange_id IN :names")
+_DROP_OF_SESSIONS = among(f"{_DROP_WORDS} exchange_id = '' AND session_name IN :names")
 # One person has one opinion of one thing under one name: the newest. A comment or a demonstration goes beside it.
 _TOLD = """told AS (SELECT f.*, ROW_NUMBER() OVER (
     PARTITION BY f.exchange_id, CASE WHEN f.exchange_id = '' THEN f.session_name ELSE '' END, f.name, f.who,
@@ -159,8 +156,7 @@ def drop_words(connection: Connection, exchanges: Iterable[Exchange]) -> int:
     """
     gone = 0
     omitted = [each for each in exchanges if each.content == OMITTED]
-    for start in range(0, len(omitted), _MANY):
-        some = omitted[start : start + _MANY]
+    for some in few(omitted):
         gone += connection.execute(_DROP_OF_EXCHANGES, {"names": [each.id for each in some]}).rowcount
         if sessions := [each.session_name for each in some if each.session_name]:
             gone += connection.execute(_DROP_OF_SESSIONS, {"names": sessions}).rowcount
@@ -226,10 +222,10 @@ def scores(database: Database, task: str, flag_revisions: Sequence[int]) -> list
     One for each exchange, name and person.
     """
     matches = "e.task = :task AND e.variant <> '' AND e.purpose = 'app' AND e.flag_revision IN :revisions"
-    statement = text(
+    statement = among(
         f"WITH {_TOLD}, {_COUNTED.format(matches=matches)} SELECT name, kind, value, variant, unit FROM counted "  # noqa: S608
         "WHERE kind IN ('boolean', 'float') AND value IS NOT NULL ORDER BY name, kind, unit"
-    ).bindparams(bindparam("revisions", expanding=True))
+    )
     with database.read() as connection:
         found = connection.execute(statement, {"task": task, "revisions": list(flag_revisions)})
         return [Score(*row) for row in found]
@@ -268,13 +264,13 @@ def unmatched(database: Database) -> int:
 
 def demonstrations(database: Database, exchange_ids: Sequence[str]) -> dict[str, Message]:
     """The newest demonstration of each of these exchanges that has one; those of sessions are about no single answer."""
-    statement = text(
+    statement = among(
         "SELECT exchange_id, text FROM feedback WHERE kind = 'demonstration' AND exchange_id IN :ids ORDER BY created_us, number"
-    ).bindparams(bindparam("ids", expanding=True))
+    )
     found: dict[str, Message] = {}
     with database.read() as connection:
-        for start in range(0, len(exchange_ids), _MANY):
-            for row in connection.execute(statement, {"ids": list(exchange_ids[start : start + _MANY])}):
+        for some in few(exchange_ids):
+            for row in connection.execute(statement, {"ids": some}):
                 found[row.exchange_id] = read_message(row.text)
     return found
 
@@ -307,13 +303,12 @@ def _without_words(connection: Connection, feedbacks: Sequence[Feedback]) -> lis
 
 def _omitted(connection: Connection, column: str, names: set[str]) -> set[str]:
     """Those of `names` that exchanges without content have in `column`."""
-    statement = text(
+    statement = among(
         f"SELECT DISTINCT {column} FROM exchanges WHERE content = :omitted AND {column} <> '' AND {column} IN :names"  # noqa: S608
-    ).bindparams(bindparam("names", expanding=True))
-    ordered, found = sorted(names), set[str]()
-    for start in range(0, len(ordered), _MANY):
-        some = {"omitted": OMITTED, "names": ordered[start : start + _MANY]}
-        found.update(connection.execute(statement, some).scalars())
+    )
+    found = set[str]()
+    for some in few(sorted(names)):
+        found.update(connection.execute(statement, {"omitted": OMITTED, "names": some}).scalars())
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import zstandard
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from capture import clock
@@ -24,6 +24,7 @@ from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange_rows import delete_exchanges, merge_words, take_turn
 from capture.pieces import take_apart
+from capture.statements import among, few, insert
 from capture.subject import Subject, Target
 
 _CHUNK, _MANY = 200, 10_000
@@ -52,7 +53,7 @@ class Begun:
 def begin_erasure(connection: Connection, erasure_id: str, begun: Begun) -> None:
     """Notes what is about to be erased, so that an erasure that is cut short can be finished, and tell all that it touched."""
     values = {"name": _PENDING + erasure_id, "value": json.dumps(asdict(begun))}
-    connection.execute(text("INSERT INTO meta (name, value) VALUES (:name, :value)"), values)
+    insert(connection, "meta", [values])
 
 
 def unfinished(connection: Connection) -> dict[str, Begun]:
@@ -66,8 +67,8 @@ def end_erasures(connection: Connection, finished: Iterable[str], erasure_id: st
     """Keeps the receipt and drops the notes of the erasures that it is about."""
     for id in (*finished, erasure_id):
         connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _PENDING + id})
-    values = {"id": erasure_id, "receipt": receipt, "us": clock.now_us()}
-    connection.execute(text("INSERT INTO erasures (id, receipt, created_us) VALUES (:id, :receipt, :us)"), values)
+    values = {"id": erasure_id, "receipt": receipt, "created_us": clock.now_us()}
+    insert(connection, "erasures", [values])
 
 
 def amend_receipt(connection: Connection, erasure_id: str, receipt: str) -> None:
@@ -112,9 +113,9 @@ def remove_feedback(connection: Connection, subject: Subject, exchange_ids: Sequ
         own = {"who": subject.user, "session": subject.session}
         removed += connection.execute(text(f"DELETE FROM feedback WHERE who = :who{also}"), own).rowcount  # noqa: S608
     for column, values in (("exchange_id", exchange_ids), ("session_name", sessions)):
-        for start in range(0, len(values), _CHUNK):
-            sql = text(f"DELETE FROM feedback WHERE {column} IN :values").bindparams(bindparam("values", expanding=True))  # noqa: S608
-            removed += connection.execute(sql, {"values": list(values[start : start + _CHUNK])}).rowcount
+        for some in few(values, _CHUNK):
+            sql = among(f"DELETE FROM feedback WHERE {column} IN :values")  # noqa: S608
+            removed += connection.execute(sql, {"values": some}).rowcount
     return removed
 
 
@@ -144,10 +145,9 @@ def remove_letters(connection: Connection, exchange_ids: Sequence[str]) -> int:
 def sessions_left_empty(connection: Connection, sessions: Iterable[str]) -> list[str]:
     """Those of `sessions` that no stored exchange belongs to."""
     named, used = sorted({session for session in sessions if session}), set[str]()
-    sql = text("SELECT DISTINCT session_name FROM exchanges WHERE session_name IN :some")
-    for start in range(0, len(named), _MANY):  # each is a look at the whole table
-        some = {"some": named[start : start + _MANY]}
-        used.update(row[0] for row in connection.execute(sql.bindparams(bindparam("some", expanding=True)), some))
+    sql = among("SELECT DISTINCT session_name FROM exchanges WHERE session_name IN :some")
+    for some in few(named, _MANY):  # each is a look at the whole table
+        used.update(row[0] for row in connection.execute(sql, {"some": some}))
     return [session for session in named if session not in used]
 
 
@@ -157,17 +157,16 @@ def find_repeats(database: Database, targets: Sequence[Target]) -> tuple[set[int
     And of how many targets nobody can tell, because what they said cannot be read.
     """
     own, found, readable = {target.number for target in targets}, set[int](), 0
-    sql = (
+    users = among(
         "SELECT piece_uses.exchange FROM piece_uses JOIN pieces ON pieces.number = piece_uses.piece WHERE pieces.hash IN :hashes"
     )
-    users = text(sql).bindparams(bindparam("hashes", expanding=True))
     with database.read() as connection:
-        for start in range(0, len(targets), _CHUNK):
-            *_, contents = read_undamaged(connection, [target.number for target in targets[start : start + _CHUNK]])
+        for some in few(targets, _CHUNK):
+            *_, contents = read_undamaged(connection, [target.number for target in some])
             readable += len(contents)
             hashes = sorted({hash for content in contents.values() for hash in _fresh_pieces(content.request_body)})
-            for first in range(0, len(hashes), _CHUNK):
-                found |= {int(row[0]) for row in connection.execute(users, {"hashes": hashes[first : first + _CHUNK]})}
+            for few_hashes in few(hashes, _CHUNK):
+                found |= {int(row[0]) for row in connection.execute(users, {"hashes": few_hashes})}
     return found - own, len(own) - readable
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from capture.database import Database
 from capture.loose_json import compact
+from capture.statements import among, few
 
 MARK = "@named"
 """The tag of an exchange whose task was given later; its value says by what."""
@@ -22,12 +23,10 @@ _MANY = 500
 def give_task(database: Database, numbers: Sequence[int], task: str, by: str) -> int:
     """Gives the exchanges with these numbers `task`, as far as they have none; how many that were."""
     given = 0
-    for start in range(0, len(numbers), _MANY):
-        sql = text("SELECT number, tags FROM exchanges WHERE task = '' AND number IN :numbers")
+    untagged = among("SELECT number, tags FROM exchanges WHERE task = '' AND number IN :numbers")
+    for some in few(numbers):
         with database.write() as connection:
-            found = connection.execute(
-                sql.bindparams(bindparam("numbers", expanding=True)), {"numbers": list(numbers[start : start + _MANY])}
-            ).all()
+            found = connection.execute(untagged, {"numbers": some}).all()
             rows = [{"number": number, "task": task, "tags": compact({**json.loads(tags), MARK: by})} for number, tags in found]
             if rows:
                 connection.execute(text("UPDATE exchanges SET task = :task, tags = :tags WHERE number = :number"), rows)

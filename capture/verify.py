@@ -14,13 +14,14 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from capture.assemble import assemble, input_hash
-from capture.content import StoredContent, among, assemble_content, decode, is_sealed, unpack
+from capture.content import StoredContent, assemble_content, decode, is_sealed, unpack
 from capture.database import Database
 from capture.errors import StoreError
 from capture.exchange import KEPT, OMITTED, Content
 from capture.fulltext import searchable
 from capture.pieces import piece_hash
 from capture.progress import Progress, tell_nobody
+from capture.statements import among, few
 from capture.transcript import SWITCHED
 
 BODY, CONTENT, INPUT, PIECE, USE, WORDS = "body", "content", "input", "piece", "use", "words"
@@ -235,8 +236,8 @@ def _readable_pieces(connection: Connection, numbers: Iterable[int]) -> dict[int
     """The bytes of these pieces; damaged ones are left out here and told when the pieces themselves are looked at."""
     wanted, found = sorted(numbers), dict[int, bytes]()
     query = among("SELECT number, zstd FROM pieces WHERE number IN :numbers")
-    for start in range(0, len(wanted), _PAGE):
-        for row in connection.execute(query, {"numbers": wanted[start : start + _PAGE]}):
+    for some in few(wanted):
+        for row in connection.execute(query, {"numbers": some}):
             try:
                 found[int(row[0])] = unpack(_bytes(row[1]))
             except StoreError:
@@ -282,9 +283,8 @@ def _check_uses(connection: Connection, rows: list[_Row], records: Mapping[int, 
     pieces, found = sorted({piece for piece, _ in wanted}), set[tuple[int, int]]()
     query = among("SELECT piece, exchange FROM piece_uses WHERE piece IN :numbers AND exchange BETWEEN :first AND :last")
     span = {"first": rows[0].number, "last": rows[-1].number}
-    for start in range(0, len(pieces), _PAGE):
-        some = connection.execute(query, {"numbers": pieces[start : start + _PAGE], **span})
-        found |= {(int(row[0]), int(row[1])) for row in some}
+    for some in few(pieces):
+        found |= {(int(row[0]), int(row[1])) for row in connection.execute(query, {"numbers": some, **span})}
     names = {row.number: row.id for row in rows}
     for piece, number in sorted(wanted - found):
         report.add(USE, names[number], f"it holds piece {piece}, which does not count it as a user")

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, text
+from sqlalchemy import Connection, Row, text
 
 from capture.database import Database
 from capture.errors import NotFoundError
+from capture.statements import among
 from curate.examples import messages_of
 from curate.likeness.semantic import NOTE
 from curate.tasks.aliases import names_of
@@ -53,8 +54,7 @@ def write_notes(database: Database, task: str, notes: Mapping[str, str]) -> int:
 
 
 def _of_task(connection: Connection, sql: str, task: str) -> Sequence[Row[Any]]:
-    query = text(sql).bindparams(bindparam("names", expanding=True))
-    return connection.execute(query, {"names": names_of(connection, task)}).all()
+    return connection.execute(among(sql), {"names": names_of(connection, task)}).all()
 
 
 def _asked(messages: str) -> str:

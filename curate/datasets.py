@@ -16,6 +16,7 @@ from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, StoreError
 from capture.progress import Progress, tell_nobody
+from capture.statements import insert
 from curate.examples import Example as Example
 from curate.examples import from_line
 from curate.freeze import check_manifest, is_whole, read_file, to_json, version_folder, write_folder
@@ -146,9 +147,7 @@ def _insert(connection: Connection, version: DatasetVersion) -> None:
     names = ("id", "task", "number", "hash", "train", "val", "test", "created_us")
     values: dict[str, object] = {name: getattr(version, name) for name in names}
     values |= {"folder": str(version.folder), "manifest": to_json(version.manifest)}
-    sql = """INSERT INTO dataset_versions (id, task, number, hash, train, val, test, folder, manifest, created_us)
-        VALUES (:id, :task, :number, :hash, :train, :val, :test, :folder, :manifest, :created_us)"""
-    connection.execute(text(sql), values)
+    insert(connection, "dataset_versions", [values])
 
 
 def _version(row: Row[Any]) -> DatasetVersion:

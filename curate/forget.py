@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from capture import clock, feed
 from capture.database import Database
@@ -25,6 +25,7 @@ from capture.errors import NotFoundError, StoreError
 from capture.filters import parse_filter, quote
 from capture.ids import content_hash, exchange_ids_in
 from capture.offered import read_offered
+from capture.statements import among, few
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
@@ -51,7 +52,7 @@ from curate.version_keys import KEYS, make_keys, without_keys
 
 ERASED = "erased"
 """What stands in a manifest's bill, and in the place of an id, for an exchange that was forgotten."""
-_MANY, _FEW = 400, 200
+_FEW = 200
 _MIXED = "mixed_in"
 """How many of the examples that go were mixed in from another task: these were never on the bill."""
 _MORE_ROWS = (PREFERENCES, GOLDEN_FILE)
@@ -164,17 +165,17 @@ def erase_rows(
     sent.update(_inputs(database, exchange_ids))
     others = _other_senders(database, versions, wanted, {key for _, _, key in sent})
     with database.write() as connection:
-        for start in range(0, len(exchange_ids), _MANY):
-            some = {"ids": list(exchange_ids[start : start + _MANY])}
+        for listed in few(exchange_ids):
+            some = {"ids": listed}
             rows = connection.execute(
-                _among("SELECT task, input_key, target, answer, exchange_id FROM examples WHERE exchange_id IN :ids"), some
+                among("SELECT task, input_key, target, answer, exchange_id FROM examples WHERE exchange_id IN :ids"), some
             ).all()
             pinned = connection.execute(
-                _among("SELECT exchange_id, task, input_key FROM golden WHERE exchange_id IN :ids"), some
+                among("SELECT exchange_id, task, input_key FROM golden WHERE exchange_id IN :ids"), some
             ).all()
             for table in ("examples", "reviews", "golden", "relabels", "audit_verdicts"):
                 where = "exchange_id IN :ids" + (" OR answer_exchange_id IN :ids" if table == "relabels" else "")
-                counts[table] += connection.execute(_among(f"DELETE FROM {table} WHERE {where}"), some).rowcount  # noqa: S608
+                counts[table] += connection.execute(among(f"DELETE FROM {table} WHERE {where}"), some).rowcount  # noqa: S608
             sent |= {(row.exchange_id, row.task, row.input_key) for row in (*rows, *pinned)}
             _unquote(connection, [row[:4] for row in rows])
         counts["audited"] = _unsample(connection, wanted)
@@ -186,8 +187,8 @@ def erase_rows(
 
 def _inputs(database: Database, exchange_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Id, tag and input key of those exchanges that are stored and can be read."""
-    for start in range(0, len(exchange_ids), _FEW):
-        ids = ",".join(map(quote, exchange_ids[start : start + _FEW]))
+    for some in few(exchange_ids, _FEW):
+        ids = ",".join(map(quote, some))
         for exchange in feed.after(database, parse_filter(f"id:{ids}"), limit=_FEW, longest_s=feed.PATIENT_S):
             try:
                 content = feed.content(database, exchange)
@@ -221,15 +222,13 @@ def _stored_again(connection: Connection, sent: Iterable[tuple[str, str, str]], 
     for exchange_id, task, _ in sent:
         tasks.setdefault(task, set()).add(exchange_id)
     found = set()
-    sql = """SELECT own.id, other.id FROM exchanges AS own JOIN exchanges AS other ON other.input_hash = own.input_hash
-        WHERE own.id IN :ids AND own.input_hash <> '' AND other.task IN :names AND other.purpose = 'app' AND other.id <> own.id"""
+    sql = among("""SELECT own.id, other.id FROM exchanges AS own JOIN exchanges AS other ON other.input_hash = own.input_hash
+        WHERE own.id IN :ids AND own.input_hash <> '' AND other.task IN :names AND other.purpose = 'app'
+        AND other.id <> own.id""")
     for task, ids in tasks.items():
-        names, listed = every_name(connection, task), sorted(ids)
-        for start in range(0, len(listed), _MANY):
-            pairs = connection.execute(
-                text(sql).bindparams(bindparam("ids", expanding=True), bindparam("names", expanding=True)),
-                {"ids": listed[start : start + _MANY], "names": names},
-            )
+        names = every_name(connection, task)
+        for some in few(sorted(ids)):
+            pairs = connection.execute(sql, {"ids": some, "names": names})
             found |= {own for own, other in pairs if other not in wanted}
     return found
 
@@ -245,7 +244,7 @@ def _drop_keys(connection: Connection, inputs: Iterable[tuple[str, str]]) -> int
         sql = """DELETE FROM splits WHERE task IN :names AND input_key = :key AND NOT EXISTS
             (SELECT 1 FROM examples WHERE examples.task IN :names AND examples.input_key = :key) AND NOT EXISTS
             (SELECT 1 FROM golden WHERE golden.task IN :names AND golden.input_key = :key)"""
-        gone += connection.execute(text(sql).bindparams(bindparam("names", expanding=True)), values).rowcount
+        gone += connection.execute(among(sql), values).rowcount
     return gone
 
 
@@ -397,7 +396,3 @@ def _id_of(line: str) -> str:
         return str(json.loads(line)["exchange_id"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def _among(sql: str) -> Any:
-    return text(sql).bindparams(bindparam("ids", expanding=True))

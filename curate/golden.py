@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, bindparam, text
+from sqlalchemy import Row
 
 from capture.database import Database
 from capture.messages import Message
 from capture.offered import Tool
+from capture.statements import among
 from curate.doubting import contradictions
 from curate.examples import EDIT, IMPORTED, Example, example_id, messages_of, to_line, tools_from
 from curate.selection import Candidate
@@ -50,10 +51,10 @@ class Golden:
 
 def pins(database: Database, task: str) -> list[Golden]:
     """The golden set of `task`, by input key; of what is pinned under several of its names, the newest counts."""
-    sql = text("SELECT * FROM golden WHERE task IN :names ORDER BY input_key, created_us, task")
+    sql = among("SELECT * FROM golden WHERE task IN :names ORDER BY input_key, created_us, task")
     with database.read() as connection:
         names = {"names": names_of(connection, task)}
-        rows = connection.execute(sql.bindparams(bindparam("names", expanding=True)), names).all()
+        rows = connection.execute(sql, names).all()
     found = [replace(_golden(row), task=task) for row in rows]
     return list({one.input_key: one for one in found}.values())
 

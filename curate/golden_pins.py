@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from capture import clock, feed
 from capture.database import Database
@@ -16,6 +16,7 @@ from capture.errors import NotFoundError, PotstillError
 from capture.exchange import Exchange
 from capture.messages import Message
 from capture.offered import read_offered
+from capture.statements import among, insert
 from curate.cleaning.clean import clean
 from curate.datasets import versions
 from curate.examples import prompt_of, tools_of
@@ -202,18 +203,17 @@ def _keys_in(path: Path, wanted: set[str], task: str, names: Collection[str]) ->
 
 
 def _remove(connection: Connection, names: Collection[str], key: str) -> None:
-    sql = text("DELETE FROM golden WHERE task IN :names AND input_key = :key").bindparams(bindparam("names", expanding=True))
+    sql = among("DELETE FROM golden WHERE task IN :names AND input_key = :key")
     connection.execute(sql, {"names": names, "key": key})
 
 
 def _hold_out(connection: Connection, names: Collection[str], key: str, split: str, first_version: int) -> None:
     """By each of its names, so that the input is held out still when an alias becomes a task of its own again."""
     for name in names:
-        values = {"task": name, "key": key, "split": split, "first_version": first_version}
-        update = text("UPDATE splits SET split = :split WHERE task = :task AND input_key = :key")
+        values = {"task": name, "input_key": key, "split": split, "first_version": first_version}
+        update = text("UPDATE splits SET split = :split WHERE task = :task AND input_key = :input_key")
         if not connection.execute(update, values).rowcount:
-            sql = "INSERT INTO splits (task, input_key, split, first_version) VALUES (:task, :key, :split, :first_version)"
-            connection.execute(text(sql), values)
+            insert(connection, "splits", [values])
 
 
 def _insert(connection: Connection, golden: Golden) -> None:
@@ -224,6 +224,4 @@ def _insert(connection: Connection, golden: Golden) -> None:
         "tools": json.dumps(tools_of(golden.tools), ensure_ascii=False),
         "answer": json.dumps(prompt_of([golden.answer])[0], ensure_ascii=False),
     }
-    sql = """INSERT INTO golden (task, input_key, exchange_id, messages, tools, answer, grade, who, note, created_us)
-        VALUES (:task, :input_key, :exchange_id, :messages, :tools, :answer, :grade, :who, :note, :created_us)"""
-    connection.execute(text(sql), values)
+    insert(connection, "golden", [values])

@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, TextClause, bindparam, text
+from sqlalchemy import Connection, text
 
 from capture import clock
 from capture.database import Database
+from capture.statements import among, few, insert
 from curate.draft import Draft, History
 from curate.examples import example_id, prompt_of, tools_of
 from curate.golden import Golden, as_candidates, pins
@@ -18,8 +19,6 @@ from curate.reviewing.review_order import Waiting, order
 from curate.splits import GOLDEN, STRICTEST, TEST
 from curate.tasks.aliases import names_of
 
-_BATCH = 1_000
-
 
 def read_history(database: Database, task: str, settled: Collection[str] = (), golden: Sequence[Golden] | None = None) -> History:
     """What is decided about `task`, by any of its names; a person wrote the targets of the exchanges in `settled`, or accepted
@@ -27,9 +26,9 @@ def read_history(database: Database, task: str, settled: Collection[str] = (), g
 
     `golden` are its pins, for a caller who has read them.
     """
-    sql = text("SELECT exchange_id, split FROM examples WHERE task IN :names AND split <> ''")
+    sql = among("SELECT exchange_id, split FROM examples WHERE task IN :names AND split <> ''")
     with database.read() as connection:
-        kept = connection.execute(_among(sql), {"names": names_of(connection, task)}).all()
+        kept = connection.execute(sql, {"names": names_of(connection, task)}).all()
         sides = sides_of(connection, task)
     verdicts = standing_verdicts(database, task)
     pinned = tuple(as_candidates(pins(database, task) if golden is None else golden))
@@ -46,9 +45,9 @@ def read_history(database: Database, task: str, settled: Collection[str] = (), g
 
 def sides_of(connection: Connection, task: str) -> dict[str, str]:
     """Where each known input of `task` belongs: of what its names say, the strictest (golden, test, val, train)."""
-    sql = text("SELECT input_key, split FROM splits WHERE task IN :names")
+    sql = among("SELECT input_key, split FROM splits WHERE task IN :names")
     found: dict[str, str] = {}
-    for key, side in connection.execute(_among(sql), {"names": names_of(connection, task)}):
+    for key, side in connection.execute(sql, {"names": names_of(connection, task)}):
         found[key] = min(found.get(key, side), side, key=STRICTEST.index)
     return found
 
@@ -62,7 +61,7 @@ def write_splits(connection: Connection, task: str, draft: Draft, number: int) -
         if split and candidate.input_key not in known:
             fresh.setdefault(candidate.input_key, split)
     rows = [{"task": task, "input_key": key, "split": split, "first_version": number} for key, split in fresh.items()]
-    _insert(connection, "splits", rows)
+    insert(connection, "splits", rows)
 
 
 def write_examples(connection: Connection, task: str, draft: Draft) -> None:
@@ -82,12 +81,12 @@ def write_examples(connection: Connection, task: str, draft: Draft) -> None:
             "target_source": candidate.target_source, "look_alike": draft.look_alikes[candidate.exchange_id],
             "stands_for": draft.clusters.get(candidate.exchange_id, 1),
         })  # fmt: skip
-    connection.execute(_among(text("DELETE FROM examples WHERE task IN :names")), {"names": names_of(connection, task)})
+    connection.execute(among("DELETE FROM examples WHERE task IN :names"), {"names": names_of(connection, task)})
     # Those of a task whose name, or whose traffic, was another's when that was built.
-    taken = text("DELETE FROM examples WHERE exchange_id IN :names")
-    for start in range(0, len(rows), _BATCH):
-        connection.execute(_among(taken), {"names": [row["exchange_id"] for row in rows[start : start + _BATCH]]})
-    _insert(connection, "examples", rows)
+    taken = among("DELETE FROM examples WHERE exchange_id IN :ids")
+    for some in few(rows):
+        connection.execute(taken, {"ids": [row["exchange_id"] for row in some]})
+    insert(connection, "examples", rows)
 
 
 def waiting(draft: Draft) -> list[Waiting]:
@@ -120,14 +119,3 @@ def _questions(draft: Draft) -> dict[str, tuple[str, dict[str, int]]]:
         ids = [draft.candidates[row].exchange_id for row in contradiction.rows]
         found |= {exchange_id: (ids[0], dict(answers)) for exchange_id in ids}
     return found
-
-
-def _among(sql: TextClause) -> TextClause:
-    return sql.bindparams(bindparam("names", expanding=True))
-
-
-def _insert(connection: Connection, table: str, rows: Sequence[dict[str, object]]) -> None:
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        columns, values = ", ".join(batch[0]), ", ".join(f":{name}" for name in batch[0])
-        connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), batch)  # noqa: S608  names from code

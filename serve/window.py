@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import BASELINE, CANDIDATE, COMPLETE
+from capture.statements import among
 from serve.flag_store import FlagChange, history
 
 
@@ -82,13 +83,13 @@ def _experiment(changes: Sequence[FlagChange], salt: str) -> Experiment:
 
 def read_window(database: Database, experiment: Experiment) -> list[Seen]:
     """The app's exchanges that were assigned under `experiment`, in order."""
-    statement = text(
+    statement = among(
         "SELECT variant, flag_revision, unit, state, status, fallback_reason, latency_us, first_byte_us, cost_microusd,"
         " input_hash, output_text FROM exchanges"
         " WHERE task = :task AND variant <> '' AND variant IN ('baseline', 'candidate') AND purpose = 'app'"
         " AND flag_revision IN :revisions"
         " ORDER BY number"
-    ).bindparams(bindparam("revisions", expanding=True))
+    )
     with database.read() as connection:
         rows = connection.execute(statement, {"task": experiment.task, "revisions": sorted(experiment.shares)})
         return [

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import bindparam, text
 
 from capture import store_rows
 from capture.database import Database
@@ -27,6 +26,7 @@ from capture.pricing import PriceTable
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.records import OMIT
 from capture.spool_reader import SpooledExchange
+from capture.statements import among
 
 AUTO = "auto"
 OnProgress = Callable[[Path, int, int], None]
@@ -337,7 +337,7 @@ def _derived(
 
 
 def _known(database: Database, exchange_ids: list[str]) -> set[str]:
-    query = text("SELECT id FROM exchanges WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
+    query = among("SELECT id FROM exchanges WHERE id IN :ids")
     with database.read() as connection:
         return {str(row[0]) for row in connection.execute(query, {"ids": exchange_ids})} if exchange_ids else set()
 

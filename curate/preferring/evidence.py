@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from capture import feed, feedback
 from capture.database import Database
@@ -21,6 +21,7 @@ from capture.filters import parse_filter, quote
 from capture.messages import Message
 from capture.offered import Tool, read_offered
 from capture.progress import Progress, tell_nobody
+from capture.statements import among, few
 from curate.cleaning.clean import Cleaned, clean
 from curate.examples import RELABEL
 from curate.preferring.pairs import Evidence, Pairs, Rival, Scored, make_pairs
@@ -33,7 +34,6 @@ from curate.terms import DROPPED, row_terms, terms_of
 
 STAGE = "prefer"
 """What progress is told under."""
-_MANY = 400
 _AT_ONCE = 50
 _STUDENT = "engine"
 _Input = tuple[tuple[Message, ...], tuple[Tool, ...]]
@@ -133,8 +133,7 @@ class _Reader:
 
     def cleaners(self, exchange_ids: Sequence[str]) -> Iterator[tuple[str, _Cleaner]]:
         """One for each of `exchange_ids`, in their order."""
-        for start in range(0, len(exchange_ids), _AT_ONCE):
-            some = exchange_ids[start : start + _AT_ONCE]
+        for some in few(exchange_ids, _AT_ONCE):
             chosen = parse_filter(f"id:{','.join(map(quote, some))}")
             found = {exchange.id: (exchange, content) for exchange, content in feed.with_content(self.database, chosen)}
             for exchange_id in some:
@@ -259,17 +258,16 @@ def _opinions(database: Database, exchange_ids: Sequence[str], settings: CurateS
     One person's newest word under a name counts. A person is who says it at our own command line or screen, or the very user of
     the exchange; anybody else at the API may be a program.
     """
-    statement = text(
+    statement = among(
         """SELECT f.exchange_id, f.name, f.kind, f.value, f.who, f.source, e.user_name FROM feedback AS f
         JOIN exchanges AS e ON e.id = f.exchange_id WHERE f.exchange_id IN :ids AND f.kind IN ('boolean', 'float')
         AND f.value IS NOT NULL AND f.name IN :names ORDER BY f.created_us, f.number"""
-    ).bindparams(bindparam("ids", expanding=True), bindparam("names", expanding=True))
+    )
     names = sorted({DEFAULT_NAME, settings.score_name} - {""})
     newest: dict[tuple[str, str, str], _Opinion] = {}
     with database.read() as connection:
-        for start in range(0, len(exchange_ids), _MANY):
-            some = {"ids": list(exchange_ids[start : start + _MANY]), "names": names}
-            for row in connection.execute(statement, some):
+        for some in few(exchange_ids):
+            for row in connection.execute(statement, {"ids": some, "names": names}):
                 is_person = row.source in (BY_COMMAND, BY_SCREEN) or (row.who != "" and row.who == row.user_name)
                 newest[row.exchange_id, row.name, row.who] = _Opinion(row.name, row.kind == BOOLEAN, row.value, is_person)
     found: dict[str, list[_Opinion]] = defaultdict(list)

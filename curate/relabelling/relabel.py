@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, text
-
 from capture.assemble import ANTHROPIC, OPENAI
 from capture.database import Database
 from capture.errors import PotstillError
@@ -20,6 +18,7 @@ from capture.messages import Message
 from capture.offered import Tool
 from capture.pricing import PriceTable
 from capture.progress import Progress
+from capture.statements import among, few
 from curate.golden import pins
 from curate.history import sides_of
 from curate.relabelling.bad_answers import badly_answered
@@ -40,7 +39,6 @@ says why a person should look, or those that cannot teach for their answer alone
 
 EVAL, BY_A_PERSON, SAME_INPUT, DONE = "eval", "settled_by_a_person", "same_input", "done"
 CANNOT_TEACH, BEYOND = "cannot_teach", "beyond_limit"
-_MANY = 400
 _MOST_QUEUED = 100_000
 _JUDGE_PROMPT_TOKENS, _JUDGE_TOKENS_PER_ANSWER = 300, 12
 
@@ -216,8 +214,7 @@ def _sides(database: Database, task: str) -> dict[str, str]:
 
 
 def _kept(database: Database, task: str) -> dict[str, str]:
-    sql = text("SELECT exchange_id, split FROM examples WHERE task IN :names AND split <> ''")
-    query = sql.bindparams(bindparam("names", expanding=True))
+    query = among("SELECT exchange_id, split FROM examples WHERE task IN :names AND split <> ''")
     with database.read() as connection:
         return {row[0]: row[1] for row in connection.execute(query, {"names": names_of(connection, task)})}
 
@@ -251,12 +248,10 @@ def _judging_cost(judge: str, answers: int, tokens_in: int | None, tokens_out: i
 
 
 def _tokens(database: Database, exchange_ids: Sequence[str]) -> dict[str, tuple[int | None, int | None, int | None]]:
-    statement = text("SELECT id, tokens_in, tokens_out, cost_microusd FROM exchanges WHERE id IN :ids").bindparams(
-        bindparam("ids", expanding=True)
-    )
+    statement = among("SELECT id, tokens_in, tokens_out, cost_microusd FROM exchanges WHERE id IN :ids")
     found = {}
     with database.read() as connection:
-        for start in range(0, len(exchange_ids), _MANY):
-            for row in connection.execute(statement, {"ids": list(exchange_ids[start : start + _MANY])}):
+        for some in few(exchange_ids):
+            for row in connection.execute(statement, {"ids": some}):
                 found[row[0]] = (row[1], row[2], row[3])
     return found

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from capture import clock, ids
 from capture.database import Database
 from capture.messages import Message
+from capture.statements import among, few, insert
 from curate.examples import messages_of, prompt_of
 from curate.tasks.aliases import names_of
-
-_MANY = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +57,14 @@ class Verdict:
 def relabels(database: Database, task: str, exchange_ids: Sequence[str] | None = None) -> dict[str, list[Relabel]]:
     """The rows of `task` and its aliases, or of some of their exchanges, by exchange id, oldest first."""
     found: dict[str, list[Relabel]] = {}
-    of_task: BindParameter[str] = bindparam("names", expanding=True)
     with database.read() as connection:
         names = names_of(connection, task)
         if exchange_ids is None:
-            statement = text("SELECT * FROM relabels WHERE task IN :names ORDER BY created_us, id").bindparams(of_task)
+            statement = among("SELECT * FROM relabels WHERE task IN :names ORDER BY created_us, id")
             _gather(connection.execute(statement, {"names": names}), found)
-        for start in range(0, len(exchange_ids or ()), _MANY):
-            statement = text(
-                "SELECT * FROM relabels WHERE task IN :names AND exchange_id IN :ids ORDER BY created_us, id"
-            ).bindparams(of_task, bindparam("ids", expanding=True))
-            some = {"names": names, "ids": list((exchange_ids or ())[start : start + _MANY])}
-            _gather(connection.execute(statement, some), found)
+        for some in few(exchange_ids or ()):
+            statement = among("SELECT * FROM relabels WHERE task IN :names AND exchange_id IN :ids ORDER BY created_us, id")
+            _gather(connection.execute(statement, {"names": names, "ids": some}), found)
     return found
 
 
@@ -90,15 +85,12 @@ def store(database: Database, rows: Sequence[Relabel], verdict: Verdict | None =
 
 
 def _insert(connection: Connection, row: Relabel) -> None:
-    sql = """INSERT INTO relabels (id, task, exchange_id, answer_exchange_id, model, answer, score, judge, note, is_chosen,
-        created_us) VALUES (:id, :task, :exchange_id, :answer_exchange_id, :model, :answer, :score, :judge, :note, :is_chosen,
-        :created_us)"""
     values = {
         "id": row.id, "task": row.task, "exchange_id": row.exchange_id, "answer_exchange_id": row.answer_exchange_id,
         "model": row.model, "answer": json.dumps(prompt_of([row.answer])[0], ensure_ascii=False), "score": row.score,
         "judge": row.judge, "note": row.note, "is_chosen": int(row.is_chosen), "created_us": row.created_us,
     }  # fmt: skip
-    connection.execute(text(sql), values)
+    insert(connection, "relabels", [values])
 
 
 def _decide(connection: Connection, verdict: Verdict) -> None:

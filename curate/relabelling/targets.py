@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from capture import feedback
 from capture.database import Database
 from capture.feedback import BY_IMPORT
 from capture.messages import Message
 from capture.offered import Tool
+from capture.statements import among
 from curate.examples import ANSWER, DEMONSTRATION, EDIT, IMPORTED, RELABEL
 from curate.relabelling.relabel_store import Relabel, relabels
 from curate.reviewing.review import ACCEPT, as_message, hash_of, standing_verdicts
@@ -115,11 +116,11 @@ def _demonstrated(database: Database, task: str) -> dict[str, str]:
     """
     with database.read() as connection:
         aliases = connection.execute(text("SELECT alias FROM task_aliases WHERE task = :task"), {"task": task}).scalars().all()
-        statement = text(
+        statement = among(
             """SELECT f.exchange_id, MIN(CASE WHEN f.name = :pair AND f.source = :by_import THEN 1 ELSE 0 END)
             FROM feedback AS f JOIN exchanges AS e ON e.id = f.exchange_id
             WHERE f.kind = 'demonstration' AND e.task IN :tasks GROUP BY f.exchange_id ORDER BY f.exchange_id"""
-        ).bindparams(bindparam("tasks", expanding=True))
+        )
         asked = {"tasks": [task, "", *aliases], "pair": PAIR, "by_import": BY_IMPORT}
         return {row[0]: IMPORTED if row[1] else DEMONSTRATION for row in connection.execute(statement, asked)}
 

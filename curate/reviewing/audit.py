@@ -20,6 +20,7 @@ from capture import clock, ids
 from capture.database import Database
 from capture.errors import NotFoundError, PotstillError
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
+from capture.statements import insert
 from curate.examples import Example
 from curate.reviewing.proportions import CONFIDENCE, count_interval
 from curate.reviewing.review import kept_words
@@ -125,8 +126,7 @@ def start(
         begun = _latest(connection, task, number)
         if begun is not None and (begun.seed, set(begun.exchange_ids)) == (seed, set(drawn)):
             return begun
-        values = {**asdict(audit), "exchange_ids": json.dumps(drawn)}
-        connection.execute(_insert("audits", values), values)
+        insert(connection, "audits", [{**asdict(audit), "exchange_ids": json.dumps(drawn)}])
     return audit
 
 
@@ -175,8 +175,7 @@ def judge(
             what = f"Exchange {exchange_id!r} is not in the sample of {task}/v{number}."
             raise NotFoundError(what, f"Run `potstill review audit next {task}` to see which one comes next.")
         made = Finding(audit.id, exchange_id, verdict, who, kept_words(note, personal), clock.now_us())
-        values = asdict(made)
-        connection.execute(_insert("audit_verdicts", values), values)
+        insert(connection, "audit_verdicts", [asdict(made)])
     return made
 
 
@@ -268,8 +267,3 @@ def _findings(connection: Connection, audit: Audit) -> list[Finding]:
     values = {"task": audit.task, "number": audit.number, "seed": audit.seed}
     drawn = set(audit.exchange_ids)
     return [Finding(*row) for row in connection.execute(sql, values) if row.exchange_id in drawn]
-
-
-def _insert(table: str, values: Mapping[str, object]) -> Any:
-    columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-    return text(f"INSERT INTO {table} ({columns}) VALUES ({places})")  # noqa: S608  names from code

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection
 
 from capture.messages import Message, ToolCall
+from capture.statements import among, few
 from curate.examples import messages_of
 from curate.tasks.aliases import names_of
 
 _BYTES = 6
-_MANY = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def read_sides(connection: Connection, task: str, wanted: Iterable[str]) -> Mapp
     groups = {group_of(mark) for mark in asked}
     sql = """SELECT look_alike, MIN(exchange_id), SUM(stands_for) FROM examples WHERE task IN :names AND look_alike <> ''
         GROUP BY look_alike"""
-    query = text(sql).bindparams(bindparam("names", expanding=True))
+    query = among(sql)
     rows = connection.execute(query, {"names": names_of(connection, task)}).all()
     found = [(str(row[0]), str(row[1]), int(row[2])) for row in rows if group_of(row[0]) in groups]
     answers = read_answers(connection, [exchange_id for _, exchange_id, _ in found])
@@ -90,11 +90,10 @@ def read_sides(connection: Connection, task: str, wanted: Iterable[str]) -> Mapp
 
 def read_answers(connection: Connection, exchange_ids: Sequence[str]) -> dict[str, Message]:
     """The target of each of these exchanges that has an example, by exchange id."""
-    sql = text("SELECT exchange_id, target, answer FROM examples WHERE exchange_id IN :ids")
-    query = sql.bindparams(bindparam("ids", expanding=True))
+    query = among("SELECT exchange_id, target, answer FROM examples WHERE exchange_id IN :ids")
     found: dict[str, Message] = {}
-    for start in range(0, len(exchange_ids), _MANY):
-        for row in connection.execute(query, {"ids": list(exchange_ids[start : start + _MANY])}):
+    for some in few(exchange_ids):
+        for row in connection.execute(query, {"ids": some}):
             found[row.exchange_id] = answer_of(row.answer, row.target)
     return found
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause, bindparam, text
+from sqlalchemy import Connection, Row, text
 
 from capture import clock, ids
 from capture.database import Database
@@ -26,13 +26,13 @@ from capture.messages import Message, ToolCall
 from capture.offered import Tool
 from capture.pseudonyms import KEEP_PERSONAL, PersonalPolicy
 from capture.redact import redact_text
+from capture.statements import among, few, insert
 from curate.examples import ANSWER, messages_of, prompt_of, tools_from
 from curate.reviewing.look_alikes import Side, answer_of, read_answers, read_sides
 from curate.tasks.aliases import names_of
 
 ACCEPT, REJECT, EDIT, SKIP, UNDO = "accept", "reject", "edit", "skip", "undo"
 VERDICTS = (ACCEPT, REJECT, EDIT, SKIP)
-_MANY = 400
 
 
 class ReviewError(PotstillError):
@@ -140,8 +140,8 @@ def look_alikes(database: Database, task: str, exchange_id: str, reviewer: str =
 
 def _waiting(connection: Connection, task: str, reviews: Iterable[Review], reviewer: str, second_opinion: int) -> dict[str, str]:
     """The look-alike mark of each example that waits, in the order of the queue."""
-    sql = text("SELECT exchange_id, look_alike FROM examples WHERE task IN :names ORDER BY priority, id")
-    rows = connection.execute(_among(sql, "names"), {"names": names_of(connection, task)}).all()
+    sql = among("SELECT exchange_id, look_alike FROM examples WHERE task IN :names ORDER BY priority, id")
+    rows = connection.execute(sql, {"names": names_of(connection, task)}).all()
     marks = {str(row.exchange_id): str(row.look_alike) for row in rows}
     current = _of_present_answers(connection, reviews)
     return {chosen: marks[chosen] for chosen in line_up(marks, current, reviewer, second_opinion)}
@@ -191,11 +191,10 @@ def _number(exchange_id: str) -> int:
 def _cards(
     connection: Connection, task: str, exchange_ids: Sequence[str], waiting: Mapping[str, str], reviews: Iterable[Review]
 ) -> list[ReviewCard]:
-    sql = text("""SELECT exchange_id, messages, target, split, reason, note, priority, tools, answer, target_source, look_alike,
-        stands_for FROM examples WHERE exchange_id IN :ids""").bindparams(bindparam("ids", expanding=True))
+    sql = among("""SELECT exchange_id, messages, target, split, reason, note, priority, tools, answer, target_source, look_alike,
+        stands_for FROM examples WHERE exchange_id IN :ids""")
     found: dict[str, Row[Any]] = {}
-    for start in range(0, len(exchange_ids), _MANY):
-        some = list(exchange_ids[start : start + _MANY])
+    for some in few(exchange_ids):
         found |= {row.exchange_id: row for row in connection.execute(sql, {"ids": some})}
     alike: dict[str, int] = defaultdict(int)
     for mark in waiting.values():
@@ -296,12 +295,11 @@ def kept_words(words: str, personal: PersonalPolicy) -> str:
 
 
 def _require(connection: Connection, task: str, exchange_ids: Sequence[str]) -> None:
-    query = _among(text("SELECT exchange_id FROM examples WHERE task IN :names AND exchange_id IN :ids"), "names", "ids")
+    query = among("SELECT exchange_id FROM examples WHERE task IN :names AND exchange_id IN :ids")
     names = names_of(connection, task)
     found: set[str] = set()
-    for start in range(0, len(exchange_ids), _MANY):
-        some = {"names": names, "ids": list(exchange_ids[start : start + _MANY])}
-        found |= set(connection.execute(query, some).scalars())
+    for some in few(exchange_ids):
+        found |= set(connection.execute(query, {"names": names, "ids": some}).scalars())
     if missing := [exchange_id for exchange_id in exchange_ids if exchange_id not in found]:
         raise NotFoundError(
             f"Task {task!r} has no example of exchange {missing[0]!r}.", f"Run `potstill dataset build {task}` first."
@@ -398,11 +396,7 @@ def settle(verdicts: Sequence[Review]) -> Review | None:
 def _read(connection: Connection, task: str) -> list[Review]:
     sql = f"SELECT {', '.join(Review.__slots__)} FROM reviews WHERE task IN :names ORDER BY number"  # noqa: S608  constant text
     names = {"names": names_of(connection, task)}
-    return [Review(*row) for row in connection.execute(_among(text(sql), "names"), names)]
-
-
-def _among(sql: TextClause, *lists: str) -> TextClause:
-    return sql.bindparams(*(bindparam(name, expanding=True) for name in lists))
+    return [Review(*row) for row in connection.execute(among(sql), names)]
 
 
 def _append(
@@ -415,8 +409,5 @@ def _append(
         Review(id, task, exchange_id, verdict, target, reviewer, note, now_us, hashes.get(exchange_id, ""))
         for exchange_id in exchange_ids
     ]
-    columns = ", ".join(Review.__slots__)
-    values = ", ".join(f":{name}" for name in Review.__slots__)
-    sql = f"INSERT INTO reviews ({columns}) VALUES ({values})"  # noqa: S608  constant text
-    connection.execute(text(sql), [asdict(each) for each in made])
+    insert(connection, "reviews", [asdict(each) for each in made])
     return made

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from capture import clock, feed
 from capture.database import Database
 from capture.errors import NotFoundError, SettingsError
+from capture.statements import insert
 
 
 def expand(database: Database, task: str) -> tuple[str, ...]:
@@ -72,10 +73,8 @@ def add_alias(database: Database, task: str, alias: str, *, who: str = "") -> No
         if own := [name for name, whole in known.items() if whole == alias]:
             what = f"Task {alias!r} has other names itself: {', '.join(own)}."
             raise SettingsError(what, f"Take them back first (potstill tasks unalias {own[0]}), then give them to {task!r}.")
-        values = {"alias": alias, "task": task, "who": who, "us": clock.now_us()}
-        connection.execute(
-            text("INSERT INTO task_aliases (alias, task, who, created_us) VALUES (:alias, :task, :who, :us)"), values
-        )
+        values = {"alias": alias, "task": task, "who": who, "created_us": clock.now_us()}
+        insert(connection, "task_aliases", [values])
 
 
 def merge_tasks(database: Database, old: str, into: str, *, who: str = "") -> int:

@@ -25,6 +25,7 @@ from capture.ids import content_hash
 from capture.offered import read_offered
 from capture.personal_data import pseudonymise
 from capture.progress import Progress
+from capture.statements import few, insert
 from curate.likeness.templates import MINED_SHARE, Asked, Span, Stripper, Template, read_input, still_said
 from curate.likeness.wording import normalise
 from curate.tasks.aliases import expand
@@ -100,11 +101,10 @@ def keep_template(connection: Connection, settled: Settled, first_us: int = 0) -
         return
     values = {
         "task": settled.task, "version": settled.number, "fingerprint": template_fingerprint(settled.template),
-        "template": to_json(settled.template), "inputs": settled.template.distinct, "first": first_us, "us": clock.now_us(),
+        "template": to_json(settled.template), "distinct_inputs": settled.template.distinct, "first_us": first_us,
+        "created_us": clock.now_us(),
     }  # fmt: skip
-    sql = """INSERT INTO task_templates (task, version, fingerprint, template, distinct_inputs, first_us, created_us)
-        VALUES (:task, :version, :fingerprint, :template, :inputs, :first, :us)"""
-    connection.execute(text(sql), values)
+    insert(connection, "task_templates", [values])
 
 
 def explains(kept: Template, mined: Template, inputs: Sequence[Asked]) -> bool:
@@ -220,8 +220,8 @@ def forget_templates(database: Database, exchange_ids: Sequence[str], on_progres
     names = {task: expand(database, task) for task in with_template}
     erased: dict[str, list[Asked | None]] = {}
     if names:
-        for start in range(0, len(exchange_ids), _BATCH):
-            for tag, asked in _inputs(database, "id:" + ",".join(map(quote, exchange_ids[start : start + _BATCH]))):
+        for some in few(exchange_ids, _BATCH):
+            for tag, asked in _inputs(database, "id:" + ",".join(map(quote, some))):
                 erased.setdefault(tag, []).append(asked)
     tasks = [task for task, tags in names.items() if not erased.keys().isdisjoint(tags)]
     wanted, gone = set(exchange_ids), 0
@@ -233,8 +233,8 @@ def forget_templates(database: Database, exchange_ids: Sequence[str], on_progres
         # What cannot be read may have said anything.
         at_risk = [whole if len(said) < len(given) else still_said(whole, said) for _, whole in stored]
         others = (asked for _, asked in _inputs(database, "task:" + ",".join(map(quote, names[task])), wanted) if asked)
-        while any(map(_count, at_risk)) and (some := list(islice(others, _BATCH))):
-            at_risk = [_without(pieces, still_said(pieces, some)) if _count(pieces) else pieces for pieces in at_risk]
+        while any(map(_count, at_risk)) and (more := list(islice(others, _BATCH))):
+            at_risk = [_without(pieces, still_said(pieces, more)) if _count(pieces) else pieces for pieces in at_risk]
         for (version, whole), pieces in zip(stored, at_risk, strict=True):
             if lost := _count(pieces):
                 left = from_json(json.dumps(_without(whole, pieces)))

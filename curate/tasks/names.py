@@ -22,6 +22,7 @@ from capture.errors import NotFoundError, SettingsError
 from capture.filters import parse_filter
 from capture.ids import content_hash
 from capture.progress import Progress, tell_nobody
+from capture.statements import insert
 from curate.tasks.aliases import canonical
 from curate.tasks.prompt_groups import Group
 from curate.tasks.prompts import SYSTEM, TALK, Hashes, Prompt, read_prompt, word_count
@@ -149,8 +150,7 @@ def apply_names(database: Database, *, on_progress: Progress = tell_nobody) -> N
     on_progress("name what has no task", 1, 1)
     with database.write() as connection:
         connection.execute(text("DELETE FROM meta WHERE name = :name"), {"name": _APPLIED})
-        values = {"name": _APPLIED, "value": json.dumps({"rules": key, "number": end})}
-        connection.execute(text("INSERT INTO meta (name, value) VALUES (:name, :value)"), values)
+        insert(connection, "meta", [{"name": _APPLIED, "value": json.dumps({"rules": key, "number": end})}])
     return Named(looked_at, dict(sorted(given.items())))
 
 
@@ -181,18 +181,14 @@ def _insert(connection: Connection, group: Group, path: str, task: str, who: str
         "words": list(group.words),
         "explained": list(group.explained),
     }
-    named = {"fingerprint": group.fingerprint, "task": task, "who": who, "us": now}
-    connection.execute(
-        text("INSERT INTO task_names (fingerprint, task, who, created_us) VALUES (:fingerprint, :task, :who, :us)"), named
-    )
+    named = {"fingerprint": group.fingerprint, "task": task, "who": who, "created_us": now}
+    insert(connection, "task_names", [named])
     number = connection.execute(text("SELECT COALESCE(MAX(version), 0) + 1 FROM task_templates WHERE task = ''")).scalar_one()
     values = {
-        "version": number, "fingerprint": group.fingerprint, "template": json.dumps(template), "inputs": len(group.members),
-        "first": first_us, "us": now,
+        "task": "", "version": number, "fingerprint": group.fingerprint, "template": json.dumps(template),
+        "distinct_inputs": len(group.members), "first_us": first_us, "created_us": now,
     }  # fmt: skip
-    sql = """INSERT INTO task_templates (task, version, fingerprint, template, distinct_inputs, first_us, created_us)
-        VALUES ('', :version, :fingerprint, :template, :inputs, :first, :us)"""
-    connection.execute(text(sql), values)
+    insert(connection, "task_templates", [values])
 
 
 def _rule(fingerprint: str, task: str, who: str, created_us: int, template: str) -> Rule:

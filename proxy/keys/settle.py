@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from capture import ids
-from capture.content import among
 from capture.database import Database
 from capture.spend import day_of
+from capture.statements import among, few
 from proxy.keys.ledger import Ledger, Wish
 from proxy.keys.limits import first_day_of, month_of
 
-_MANY = 500
 MOST_AT_ONCE, FEW = 2_000, 500
 """Most requests that the store is asked about in one round, and how many it is asked about in each."""
 _LONGEST_PAUSE = 15
@@ -100,14 +99,13 @@ def settle(
 def _used_tokens(connection: Connection, raw_ids: Sequence[bytes]) -> dict[bytes, int]:
     """Tokens that were asked of upstreams, by raw id, of those exchanges that the store has."""
     named = {ids.format_id("ex", raw): raw for raw in raw_ids}
-    wanted = list(named)
     found: dict[bytes, int] = {}
     select = among(
         "SELECT id, CASE WHEN saved_microusd > 0 THEN 0 ELSE COALESCE(tokens_in, 0) + COALESCE(tokens_out, 0) END FROM exchanges "
-        "WHERE id IN :numbers"
+        "WHERE id IN :ids"
     )
-    for start in range(0, len(wanted), _MANY):
-        for id, tokens in connection.execute(select, {"numbers": wanted[start : start + _MANY]}):
+    for some in few(list(named)):
+        for id, tokens in connection.execute(select, {"ids": some}):
             found[named[str(id)]] = int(tokens)
     return found
 
