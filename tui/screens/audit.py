@@ -16,7 +16,7 @@ from tui.desk import Desk
 from tui.reading import AuditPile
 from tui.screens.review_cards import prompt_blocks, words
 from tui.text import one_line
-from tui.widgets.text_view import TextView
+from tui.widgets.text_view import SCROLLING, TextView
 
 if TYPE_CHECKING:
     from curate.examples import Example
@@ -33,10 +33,7 @@ class AuditScreen(ModalScreen[None]):
         Binding("u", "previous", show=False),
         Binding("z", "expand", show=False),
         Binding("escape,q", "dismiss", show=False),
-        Binding("j,down", "scroll(1)", show=False),
-        Binding("k,up", "scroll(-1)", show=False),
-        Binding("ctrl+d,pagedown,space", "scroll(8)", show=False),
-        Binding("ctrl+u,pageup", "scroll(-8)", show=False),
+        *SCROLLING,
     ]
 
     def __init__(self, desk: Desk, pile: AuditPile) -> None:

@@ -13,7 +13,7 @@ from textual.widgets import Static
 from tui.screens.overlays import ConfirmScreen
 from tui.screens.review_cards import words
 from tui.text import wrap
-from tui.widgets.text_view import TextView
+from tui.widgets.text_view import SCROLLING, TextView
 
 if TYPE_CHECKING:
     from curate.reviewing.review import LookAlikes, ReviewCard
@@ -29,10 +29,7 @@ class LookAlikesScreen(ModalScreen[str | None]):
         Binding("a", "decide('accept')", show=False),
         Binding("r", "decide('reject')", show=False),
         Binding("escape,q,b", "dismiss(None)", show=False),
-        Binding("j,down", "scroll(1)", show=False),
-        Binding("k,up", "scroll(-1)", show=False),
-        Binding("ctrl+d,pagedown,space", "scroll(8)", show=False),
-        Binding("ctrl+u,pageup", "scroll(-8)", show=False),
+        *SCROLLING,
     ]
 
     def __init__(self, found: LookAlikes) -> None:

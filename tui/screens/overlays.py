@@ -14,7 +14,7 @@ from textual.widgets import Static, TextArea
 from tui import actions
 from tui.actions import EVERYWHERE, State
 from tui.clipboard import copy
-from tui.widgets.text_view import TextView
+from tui.widgets.text_view import SCROLLING, TextView
 
 _WORDS = {
     actions.TRAFFIC: (
@@ -35,10 +35,7 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("escape,q,question_mark,enter", "dismiss", show=False),
-        Binding("j,down", "scroll(1)", show=False),
-        Binding("k,up", "scroll(-1)", show=False),
-        Binding("ctrl+d,pagedown,space", "scroll(8)", show=False),
-        Binding("ctrl+u,pageup", "scroll(-8)", show=False),
+        *SCROLLING,
     ]
 
     def __init__(self, screen: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.segment import Segment
+from textual.binding import Binding
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -12,6 +13,13 @@ from textual.strip import Strip
 from tui.text import fit, wrap
 
 _GUTTER = 10
+SCROLLING = (
+    Binding("j,down", "scroll(1)", show=False),
+    Binding("k,up", "scroll(-1)", show=False),
+    Binding("ctrl+d,pagedown,space", "scroll(8)", show=False),
+    Binding("ctrl+u,pageup", "scroll(-8)", show=False),
+)
+"""Keys of screens that show such a text in a window; their `action_scroll` moves it."""
 
 
 class TextView(ScrollView):
