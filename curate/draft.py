@@ -22,11 +22,11 @@ from curate.likeness.certificate import find_overlap
 from curate.likeness.duplicates import Comparison, Settle, Wording
 from curate.likeness.engine import LOCAL, Engine
 from curate.likeness.templates import Template, read_input
+from curate.likeness.turns import continuations
 from curate.mix_in import NOTHING, MixIn, pick_mix_in
 from curate.reviewing.look_alikes import marks
 from curate.selection import Candidate
 from curate.settings import CurateSettings
-from curate.turns import continuations
 
 CONTRADICTION, REJECTED, DISPUTED, PINNED = "contradiction", "rejected_in_review", "disputed_in_review", "golden"
 POISONED, WRONG_ANSWER = "poisoned", "wrong_answer"

@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from capture.messages import Message
 from capture.offered import Tool
+from curate.likeness.turns import continued
 from curate.likeness.wording import mask, normalise
-from curate.turns import continued
 
 MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.5
 """Part of the distinct inputs from which a piece counts as the app's. A piece of a question between the two may be a phrase of

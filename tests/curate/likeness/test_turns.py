@@ -10,10 +10,10 @@ import pytest
 from capture.messages import Message, ToolCall
 from curate.draft import History, make_draft
 from curate.likeness.templates import mine, read_input, turns
+from curate.likeness.turns import continuations, continued
 from curate.selection import Candidate, input_key
 from curate.settings import CurateSettings
 from curate.splits import join_sessions
-from curate.turns import continuations, continued
 
 SYSTEM = Message("system", "You change flights. Ask for the number of the booking before you change anything at all.")
 PROFILE = "name Ann Example, home town Denver, pays by card, flies with two bags and sits on the aisle whenever that is possible"
