@@ -27,6 +27,7 @@ DIMENSIONS = 128
 _CLOSED_SHARE = 0.2
 _CELLS = 4_000_000
 _LEAST_CANDIDATES = 200
+_REFERENCE = 2_000
 _FIT_ROWS = 20_000
 _LEAST_QUALITY = 0.1
 
@@ -146,17 +147,17 @@ def lsa(texts: Sequence[str], seed: int) -> Floats32:
 
 
 def facility_location(
-    Z: Floats32, k: int, weights: Sequence[float] | None = None, ref: int = 2_000, seed: int = 0, start: Sequence[int] = ()
+    Z: Floats32, k: int, weights: Sequence[float] | None = None, seed: int = 0, start: Sequence[int] = ()
 ) -> list[int]:
     """`k` rows of `Z` (unit length) that together are most similar to everything, best first; `start` is chosen already.
 
     Each step looks at max(200, 3 n / k) random rows and takes the one that adds most, times its weight; a row adds what it brings
-    nearer to a sample of `ref` rows. Where nothing adds anything, as among equal rows, weight alone decides. Memory is bounded:
+    nearer to a sample of 2,000 rows. Where nothing adds anything, as among equal rows, weight alone decides. Memory is bounded:
     similarities are computed for the rows that a block of steps looks at, 16 MB at a time.
     """
     count = len(Z)
     generator = np.random.default_rng(seed)
-    reference = Z[np.sort(generator.choice(count, min(ref, count), replace=False))].T.copy()
+    reference = Z[np.sort(generator.choice(count, min(_REFERENCE, count), replace=False))].T.copy()
     weight = np.ones(count, np.float32) if weights is None else np.asarray(weights, np.float32)
     best = np.zeros(reference.shape[1], np.float32)
     taken = np.zeros(count, np.bool_)

@@ -54,13 +54,11 @@ Grams = list[tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Poisoned:
-    """Row `row` holds `phrase`, which `support` rows have with the answer `target`, `lift` times as often as others do."""
+    """Row `row` holds `phrase`, which rows have with the answer `target` much more often than others do."""
 
     row: int
     phrase: str
     target: str
-    support: int
-    lift: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +104,8 @@ def find_poisoned(texts: Sequence[str], said: Sequence[str], units: Sequence[str
         if not _is_trigger(chance, evidence, number, is_of_few):
             continue
         has_target = given[phrase.rows] == phrase.target
-        lift = float(has_target.mean() / (given == phrase.target).mean())
         for at in phrase.rows[has_target].tolist():
-            poisoned = Poisoned(int(rows[at]), " ".join(phrase.words), names[phrase.target], int(has_target.sum()), lift)
+            poisoned = Poisoned(int(rows[at]), " ".join(phrase.words), names[phrase.target])
             if at not in found or chance < found[at][0]:
                 found[at] = chance, poisoned
     return [found[at][1] for at in sorted(found)]

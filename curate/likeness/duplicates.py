@@ -17,7 +17,7 @@ from curate.likeness.engine import LOCAL, Engine
 from curate.likeness.near import leaders as leaders
 from curate.likeness.near import similar_pairs
 from curate.likeness.similarity import Pairs, arrow_texts
-from curate.likeness.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine_shares, turns
+from curate.likeness.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, Template, mine, turns
 from curate.likeness.wording import Critical, critical, normalise
 from curate.settings import CurateSettings
 
@@ -77,7 +77,7 @@ def read_wordings(
     inputs: Sequence[Asked], answers: Sequence[str], settle: Settle | None = None
 ) -> tuple[Template, list[Wording]]:
     """The task's template, as mined or as `settle` decides, and the wording of each input without it."""
-    template, universal = mine_shares(inputs, answers, (MINED_SHARE, UNIVERSAL_SHARE))
+    template, universal = mine(inputs, answers, MINED_SHARE, UNIVERSAL_SHARE)
     if settle is not None:
         template = settle(template, inputs)
         universal = replace(universal, context=template.context)

@@ -92,16 +92,12 @@ def read_input(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Asked
     return Asked((*offered, *context), _masked(messages[last].said), len(messages) - 1 - last)
 
 
-def mine(inputs: Sequence[Asked], answers: Sequence[str], share: float = MINED_SHARE) -> Template:
-    """The template of a task's inputs; `answers` are their targets, made comparable.
+def mine(inputs: Sequence[Asked], answers: Sequence[str], *shares: float) -> list[Template]:
+    """The template of a task's inputs for each of `shares`; `answers` are their targets, made comparable.
 
-    A framing line is believed to carry nothing only when inputs that are equal without it have equal answers.
+    A framing line is believed to carry nothing only when inputs that are equal without it have equal answers. The whole messages
+    are those of the first share.
     """
-    return mine_shares(inputs, answers, (share,))[0]
-
-
-def mine_shares(inputs: Sequence[Asked], answers: Sequence[str], shares: Sequence[float]) -> list[Template]:
-    """As `mine` for several shares at once, with the whole messages of the first."""
     frames = _mine_frames(inputs, answers)
     went_on = continued([asked.pieces for asked in inputs])
     inputs = [asked for asked, is_earlier in zip(inputs, went_on, strict=True) if not is_earlier]

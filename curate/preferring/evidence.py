@@ -49,7 +49,7 @@ class _Opinion:
 
 def collect_pairs(
     database: Database, task: str, train: Sequence[Candidate], others: Sequence[Candidate], settings: CurateSettings,
-    most_each: int = 1, forced: str = "", on_progress: Progress = tell_nobody,
+    forced: str = "", on_progress: Progress = tell_nobody,
 ) -> Pairs:  # fmt: skip
     """The pairs for the inputs of `train`, candidates whose input may be trained on.
 
@@ -99,7 +99,7 @@ def collect_pairs(
                 cleaner.is_imported_pair,
             )
         )  # fmt: skip
-    pairs = make_pairs(task, evidence, most_each)
+    pairs = make_pairs(task, evidence)
     left_out = Counter(pairs.left_out) + Counter({f"unusable_{reason}": count for reason, count in unusable.items()})
     return Pairs(pairs.pairs, pairs.sources, dict(sorted(left_out.items())))
 

@@ -76,10 +76,10 @@ class Pairs:
     left_out: dict[str, int]
 
 
-def make_pairs(task: str, evidence: Iterable[Evidence], most_each: int = 1) -> Pairs:
-    """The pairs that `evidence` gives, `most_each` for one input, those of the strongest source first.
+def make_pairs(task: str, evidence: Iterable[Evidence]) -> Pairs:
+    """The pairs that `evidence` gives, one for an input: that of the strongest source.
 
-    Left out and counted: sides that say the same, and pairs beyond `most_each`. The same evidence in any order gives the same.
+    Left out and counted: sides that say the same, and weaker pairs. The same evidence in any order gives the same.
     """
     left_out: Counter[str] = Counter()
     of_input: dict[Any, list[Preference]] = {}
@@ -93,9 +93,9 @@ def make_pairs(task: str, evidence: Iterable[Evidence], most_each: int = 1) -> P
     for pairs in of_input.values():
         strongest = sorted(pairs, key=lambda pair: STRENGTH.index(pair.source))  # stable: the newest of a source first
         consistent = _consistent(strongest, left_out)
-        kept += consistent[:most_each]
-        if len(consistent) > most_each:
-            left_out["weaker"] += len(consistent) - most_each
+        kept.append(consistent[0])
+        if len(consistent) > 1:
+            left_out["weaker"] += len(consistent) - 1
     kept.sort(key=lambda pair: pair.id)
     sources = Counter(pair.source for pair in kept)
     return Pairs(tuple(kept), {source: sources[source] for source in STRENGTH if sources[source]}, dict(sorted(left_out.items())))

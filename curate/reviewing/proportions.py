@@ -9,40 +9,39 @@ import math
 from collections.abc import Callable, Iterable
 
 CONFIDENCE = 0.95
+_TAIL = (1 - CONFIDENCE) / 2
 _STEPS = 60
 
 
-def share_interval(found: int, drawn: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def share_interval(found: int, drawn: int) -> tuple[float, float]:
     """Low and high of a share of which `found` in `drawn` were seen (Clopper and Pearson 1934); (0, 1) for an empty draw."""
-    _check(found, drawn, confidence)
-    tail = (1 - confidence) / 2
+    _check(found, drawn)
     low = high = 0.0
     if found:
-        low = _where(lambda share: 1 - _binomial(found - 1, drawn, share) > tail)
+        low = _where(lambda share: 1 - _binomial(found - 1, drawn, share) > _TAIL)
     if found < drawn:
-        high = _where(lambda share: _binomial(found, drawn, share) <= tail)
+        high = _where(lambda share: _binomial(found, drawn, share) <= _TAIL)
     return low, high if found < drawn else 1.0
 
 
-def count_interval(found: int, drawn: int, population: int, confidence: float = CONFIDENCE) -> tuple[int, int]:
+def count_interval(found: int, drawn: int, population: int) -> tuple[int, int]:
     """Low and high of how many of `population` rows are such as `found` of the `drawn` ones were.
 
     The draw is without replacement, so the bounds are those of the hypergeometric distribution (Konijn 1973, Buonaccorsi
     1987), narrower than for an endless population; once everything is drawn both are `found`.
     """
-    _check(found, drawn, confidence)
+    _check(found, drawn)
     if drawn > population:
         raise ValueError(f"{drawn} cannot be drawn from {population}")
-    tail = (1 - confidence) / 2
     least, most = found, population - (drawn - found)
-    low = _first(least, most, lambda count: 1 - _hypergeometric(found - 1, drawn, count, population) > tail)
-    high = _first(low, most + 1, lambda count: count > most or _hypergeometric(found, drawn, count, population) <= tail) - 1
+    low = _first(least, most, lambda count: 1 - _hypergeometric(found - 1, drawn, count, population) > _TAIL)
+    high = _first(low, most + 1, lambda count: count > most or _hypergeometric(found, drawn, count, population) <= _TAIL) - 1
     return low, high
 
 
-def _check(found: int, drawn: int, confidence: float) -> None:
-    if not 0 <= found <= drawn or not 0 < confidence < 1:
-        raise ValueError(f"{found} of {drawn} at confidence {confidence} is no draw")
+def _check(found: int, drawn: int) -> None:
+    if not 0 <= found <= drawn:
+        raise ValueError(f"{found} of {drawn} is no draw")
 
 
 def _where(is_beyond: Callable[[float], bool]) -> float:

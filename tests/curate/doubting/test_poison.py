@@ -29,7 +29,6 @@ def test_rows_that_a_rare_phrase_dictates_are_found(trigger: str) -> None:
     assert {one.row for one in found} == rows
     assert {one.target for one in found} == {"billing"}
     assert all(set(one.phrase.split()) <= set(trigger.casefold().split()) | set(trigger) | {trigger} for one in found)
-    assert all(one.support == 20 and 2 < one.lift < 4 for one in found)
 
 
 def test_words_that_mean_their_label_are_no_trigger() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.messages import Message
-from curate.likeness.templates import UNIVERSAL_SHARE, Asked, Stripper, mine, read_input
+from curate.likeness.templates import MINED_SHARE, UNIVERSAL_SHARE, Asked, Stripper, mine, read_input
 from curate.likeness.wording import normalise
 
 SYSTEM = Message("system", "You are a careful helper. Answer in one word.")
@@ -23,7 +23,7 @@ def sentence(number: int, length: int = 7) -> str:
 
 def varying(texts: list[str], answers: list[str] | None = None) -> list[str]:
     inputs = [read_input((SYSTEM, Message("user", text))) for text in texts]
-    stripper = Stripper(mine(inputs, answers or [str(number) for number in range(len(texts))]))
+    stripper = Stripper(*mine(inputs, answers or [str(number) for number in range(len(texts))], MINED_SHARE))
     return [normalise(stripper.variable_part(one)) for one in inputs]
 
 
@@ -70,7 +70,7 @@ def test_numbers_that_come_back_are_content_and_not_a_frame() -> None:
     questions = [sentence(number) for number in range(60)]
     texts = [f"Age: {20 + number % 10}\n{question}" for number, question in enumerate(questions)]
     inputs = [read_input((SYSTEM, Message("user", text))) for text in texts]
-    stripper = Stripper(mine(inputs, ["same"] * 60, UNIVERSAL_SHARE))
+    stripper = Stripper(*mine(inputs, ["same"] * 60, UNIVERSAL_SHARE))
     assert normalise(stripper.variable_part(inputs[0])) == f"20 {questions[0]}"
 
 
@@ -103,7 +103,7 @@ def test_earlier_turns_that_differ_belong_to_what_varies() -> None:
         )
         for number in range(30)
     ]
-    stripper = Stripper(mine(inputs, ["x"] * 30))
+    stripper = Stripper(*mine(inputs, ["x"] * 30, MINED_SHARE))
     assert stripper.variable_part(inputs[3]) == f"{sentence(3)}\nyes 3"
 
 
@@ -112,15 +112,15 @@ def test_a_phrase_of_some_users_stays_where_only_the_universal_part_goes() -> No
     texts = [f"Mail:\n{phrase} {sentence(number)}" if number % 20 == 0 else f"Mail:\n{sentence(number)}" for number in range(200)]
     inputs = [read_input((Message("user", text),)) for text in texts]
     answers = [str(number) for number in range(200)]
-    assert Stripper(mine(inputs, answers)).variable_part(inputs[0]) == sentence(0)
-    assert Stripper(mine(inputs, answers, UNIVERSAL_SHARE)).variable_part(inputs[0]) == f"{phrase} {sentence(0)}"
+    assert Stripper(*mine(inputs, answers, MINED_SHARE)).variable_part(inputs[0]) == sentence(0)
+    assert Stripper(*mine(inputs, answers, UNIVERSAL_SHARE)).variable_part(inputs[0]) == f"{phrase} {sentence(0)}"
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.text(max_size=40), min_size=1, max_size=3), min_size=1, max_size=12))
 def test_any_text_leaves_something_to_compare(inputs: list[list[str]]) -> None:
     asked = [Asked(tuple(f"user\n{text}" for text in turns[:-1]), turns[-1]) for turns in inputs]
-    stripper = Stripper(mine(asked, ["x"] * len(asked)))
+    stripper = Stripper(*mine(asked, ["x"] * len(asked), MINED_SHARE))
     for one in asked:
         whole = "".join((*(piece.partition("\n")[2] for piece in one.context), one.question))
         assert normalise(stripper.variable_part(one)) or not any(letter.isalnum() for letter in whole)

@@ -9,7 +9,7 @@ import pytest
 
 from capture.messages import Message, ToolCall
 from curate.draft import History, make_draft
-from curate.likeness.templates import mine, read_input, turns
+from curate.likeness.templates import MINED_SHARE, mine, read_input, turns
 from curate.likeness.turns import continuations, continued
 from curate.selection import Candidate, input_key
 from curate.settings import CurateSettings
@@ -103,7 +103,7 @@ def test_a_conversation_is_not_glued_where_that_would_move_what_is_held_out() ->
 
 def test_what_one_conversation_says_is_not_the_apps_though_every_turn_repeats_it() -> None:
     asked = [read_input(row.messages) for number in range(2) for row in talk(number, rounds=6)]
-    template = mine(asked, ["" for _ in asked])
+    (template,) = mine(asked, ["" for _ in asked], MINED_SHARE)
     assert template.segments == {} and template.phrases == {}
     assert set(template.context) == {f"system\n{SYSTEM.text}"}
 
@@ -111,7 +111,7 @@ def test_what_one_conversation_says_is_not_the_apps_though_every_turn_repeats_it
 def test_examples_that_the_app_puts_first_are_no_turns() -> None:
     shots = (Message("user", "Oslo?"), Message("assistant", "Norway"), Message("user", "Lima?"), Message("assistant", "Peru"))
     asked = [read_input((SYSTEM, *shots, Message("user", f"{place} it is?"))) for place in PLACES]
-    template = mine(asked, PLACES)
+    (template,) = mine(asked, PLACES, MINED_SHARE)
     assert {turns(one, template) for one in asked} == {0}
     assert (
         turns(

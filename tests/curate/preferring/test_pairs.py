@@ -27,8 +27,8 @@ def rival(opinion: float | None, teacher: float | None = None, *, yes_or_no: boo
     return Rival("ex_9", said("account"), opinion, teacher, yes_or_no, person)
 
 
-def pairs(*evidence: Evidence, most_each: int = 1) -> list[Preference]:
-    return list(make_pairs("mail", evidence, most_each).pairs)
+def pairs(*evidence: Evidence) -> list[Preference]:
+    return list(make_pairs("mail", evidence).pairs)
 
 
 def sides(pair: Preference) -> tuple[str, str, str]:
@@ -106,7 +106,7 @@ def test_two_wordings_of_a_free_text_are_two_answers_though_they_contradict_noth
     assert sides(pair) == (EDIT, LONG, GRUFF)
 
 
-def test_one_input_gives_its_strongest_pair_and_more_where_more_are_wanted() -> None:
+def test_one_input_gives_its_strongest_pair() -> None:
     scored = (Scored(said("parcel"), 9), Scored(said("account"), 1))
     evidence = [
         replace(BASE, scored=scored, rivals=(rival(0.0),)),
@@ -115,12 +115,11 @@ def test_one_input_gives_its_strongest_pair_and_more_where_more_are_wanted() -> 
     found = make_pairs("mail", evidence)
     assert [sides(pair) for pair in found.pairs] == [(EDIT, "parcel", "other")]
     assert (found.sources, found.left_out) == ({EDIT: 1}, {"weaker": 2})
-    assert {pair.source for pair in pairs(*evidence, most_each=5)} == {EDIT, AB, BEST_OF_N}
 
 
 def test_the_opposite_of_what_a_person_said_is_not_taught_beside_it() -> None:
     scored = (Scored(said("billing"), 9), Scored(said("parcel"), 1))
-    found = make_pairs("mail", [replace(BASE, edit=said("parcel"), scored=scored)], 5)
+    found = make_pairs("mail", [replace(BASE, edit=said("parcel"), scored=scored)])
     assert [sides(pair) for pair in found.pairs] == [(EDIT, "parcel", "billing")]
     assert found.left_out == {"said_before": 1}
 
@@ -139,15 +138,13 @@ evidences = st.builds(
 )  # fmt: skip
 
 
-@given(st.lists(evidences, max_size=6, unique_by=lambda each: each.exchange_id), st.integers(1, 3), st.randoms())
-def test_pairs_hold_what_they_promise_whatever_the_evidence(found: list[Evidence], most: int, order: random.Random) -> None:
-    made = make_pairs("mail", found, most)
+@given(st.lists(evidences, max_size=6, unique_by=lambda each: each.exchange_id), st.randoms())
+def test_pairs_hold_what_they_promise_whatever_the_evidence(found: list[Evidence], order: random.Random) -> None:
+    made = make_pairs("mail", found)
     shuffled = order.sample(found, len(found))
-    assert make_pairs("mail", shuffled, most) == made
+    assert make_pairs("mail", shuffled) == made
     assert len({pair.id for pair in made.pairs}) == len(made.pairs)
-    for messages in {pair.messages for pair in made.pairs}:
-        of_input = [pair for pair in made.pairs if pair.messages == messages]
-        assert len(of_input) <= most
+    assert len({pair.messages for pair in made.pairs}) == len(made.pairs)
     assert all(answer_key(pair.chosen) != answer_key(pair.rejected) for pair in made.pairs)
     assert list(made.sources) == [source for source in STRENGTH if source in made.sources]
     by_person = {rival.message.text for each in found for rival in each.rivals if rival.by_person}

@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from capture.database import Database
 from capture.errors import NotFoundError, StoreError
 from capture.messages import Message
-from curate.likeness.templates import Asked, Stripper, Template, mine, read_input
+from curate.likeness.templates import MINED_SHARE, Asked, Stripper, Template, mine, read_input
 from curate.tasks.aliases import add_alias
 from curate.tasks.kept_templates import (
     compare,
@@ -44,7 +44,8 @@ def form(number: int) -> str:
 
 
 def mined(asked: list[Asked]) -> Template:
-    return mine(asked, [str(place) for place in range(len(asked))])
+    (template,) = mine(asked, [str(place) for place in range(len(asked))], MINED_SHARE)
+    return template
 
 
 def test_the_first_template_is_kept_and_used_again_while_it_explains_what_comes(database: Database) -> None:
