@@ -13,7 +13,7 @@ import pytest
 from capture.database import open_database
 from capture.messages import Message
 from capture.settings import load_settings
-from curate.likeness.templates import mine, read_input
+from curate.likeness.templates import MINED_SHARE, mine, read_input
 from potstill.cli import run_command
 from tests.curate.keeping import settled
 from tests.curate.sending import SYSTEM, Sent, Traffic, mails
@@ -87,7 +87,8 @@ def test_a_template_is_shown_with_marks_and_hostile_text_stays_text(traffic: Tra
     changed = [read_input((Message("system", SYSTEM), Message("user", question))) for question in questions]
     assert "has no template yet" in run("template", "mail", code=1)
     for version in (asked, changed):
-        settled(traffic.database, "mail", mine(version, [str(n) for n in range(30)]), version)
+        (template,) = mine(version, [str(n) for n in range(30)], MINED_SHARE)
+        settled(traffic.database, "mail", template, version)
     traffic.send([Sent(questions[0], "x", system=hostile)])
     shown = run("template", "mail", "--version", "1")
     assert "Mail:\n{variable}\nOne word only, please." in shown
