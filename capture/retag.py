@@ -24,7 +24,7 @@ def give_task(database: Database, numbers: Sequence[int], task: str, by: str) ->
     """Gives the exchanges with these numbers `task`, as far as they have none; how many that were."""
     given = 0
     untagged = among("SELECT number, tags FROM exchanges WHERE task = '' AND number IN :numbers")
-    for some in few(numbers):
+    for some in few(numbers, _MANY):
         with database.write() as connection:
             found = connection.execute(untagged, {"numbers": some}).all()
             rows = [{"number": number, "task": task, "tags": compact({**json.loads(tags), MARK: by})} for number, tags in found]
