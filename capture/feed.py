@@ -17,6 +17,7 @@ from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import OMITTED, Content, Conversation, Exchange
 from capture.filters import Filter
+from capture.offered import Offered, read_offered
 
 _COLUMNS = ", ".join(field.name for field in fields(Exchange))
 _ID_LETTERS = 29  # ex_ and 26 letters
@@ -133,6 +134,12 @@ def conversation_of(exchange: Exchange, content: Content) -> Conversation:
         exchange.status,
         request_encoding=content.request_headers.get("content-encoding", ""),
     ).conversation
+
+
+def asked_of(exchange: Exchange, content: Content) -> tuple[Conversation, Offered]:
+    """As `conversation_of`, and what the request offered beside its messages."""
+    offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+    return conversation_of(exchange, content), offered
 
 
 def count(database: Database, filter: Filter, cap: int = 10_000, *, longest_s: float = search.LONGEST_S) -> int:

@@ -24,7 +24,6 @@ from capture.database import Database
 from capture.errors import NotFoundError, StoreError
 from capture.filters import parse_filter, quote
 from capture.ids import content_hash, exchange_ids_in
-from capture.offered import read_offered
 from capture.statements import among, few
 from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
@@ -194,9 +193,9 @@ def _inputs(database: Database, exchange_ids: Sequence[str]) -> Iterator[tuple[s
                 content = feed.content(database, exchange)
             except (StoreError, NotFoundError):  # damaged, as verify says: nobody can tell its input
                 continue
-            if asked := feed.conversation_of(exchange, content).asked:
-                offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-                yield exchange.id, exchange.task, input_key(asked, offered.tools)
+            conversation, offered = feed.asked_of(exchange, content)
+            if conversation.asked:
+                yield exchange.id, exchange.task, input_key(conversation.asked, offered.tools)
 
 
 def _other_senders(database: Database, versions: Iterable[DatasetVersion], wanted: set[str], keys: set[str]) -> set[str]:

@@ -15,7 +15,6 @@ from capture.database import Database
 from capture.errors import NotFoundError, PotstillError
 from capture.exchange import Exchange
 from capture.messages import Message
-from capture.offered import read_offered
 from capture.statements import among, insert
 from curate.cleaning.clean import clean
 from curate.datasets import versions
@@ -161,8 +160,7 @@ def _from_exchange(
     note: str,
 ) -> Golden:  # fmt: skip
     content = feed.content(database, exchange)
-    conversation = feed.conversation_of(exchange, content)
-    offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+    conversation, offered = feed.asked_of(exchange, content)
     cleaned = clean(exchange, conversation, settings, given, offered)
     if cleaned.reason:
         raise GoldenError(

@@ -23,7 +23,7 @@ from capture.filters import parse_filter, quote
 from capture.ids import content_hash
 from capture.loose_json import as_list
 from capture.messages import Message
-from capture.offered import Tool, read_offered, tool_from_openai
+from capture.offered import Tool, tool_from_openai
 from curate.cleaning.hiding import hide
 from curate.datasets import DatasetVersion
 from curate.examples import from_line
@@ -106,9 +106,8 @@ def captured(database: Database, task: str, words: str) -> tuple[list[str], list
     inputs: list[Input] = []
     for tag in expand(database, task):
         for exchange, content in feed.with_content(database, parse_filter(f"task:{quote(tag)} purpose:app {words}")):
-            conversation = feed.conversation_of(exchange, content)
+            conversation, offered = feed.asked_of(exchange, content)
             if conversation.asked:
-                offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
                 names.append(exchange.id)
                 inputs.append((conversation.asked, offered.tools))
     return names, inputs

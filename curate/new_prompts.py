@@ -18,7 +18,7 @@ from capture.database import Database
 from capture.exchange import Exchange
 from capture.filters import parse_filter, quote
 from capture.messages import Message
-from capture.offered import Tool, read_offered
+from capture.offered import Tool
 from curate.datasets import DatasetVersion, load_split
 from curate.splits import SPLITS
 from curate.tasks.aliases import expand
@@ -108,12 +108,10 @@ def _recent(database: Database, task: str, newest: int) -> Iterator[_Asked]:
         contents = feed.contents(database, some)
         for exchange in some:
             if exchange.number in contents:
-                content = contents[exchange.number]
-                asked = feed.conversation_of(exchange, content).asked
-                tools = read_offered(content.request_body, content.request_headers.get("content-encoding", "")).tools
-                prompt = read_prompt(asked, tools)
+                conversation, offered = feed.asked_of(exchange, contents[exchange.number])
+                prompt = read_prompt(conversation.asked, offered.tools)
                 if len(prompt.pieces):
-                    yield _Asked(exchange, asked, tools, prompt)
+                    yield _Asked(exchange, conversation.asked, offered.tools, prompt)
 
 
 def _seen(version: DatasetVersion) -> _Seen:

@@ -13,7 +13,7 @@ from capture.exchange import BASELINE, Exchange
 from capture.filters import Filter, parse_filter, quote
 from capture.ids import content_hash
 from capture.messages import Message, ToolCall
-from capture.offered import Tool, read_offered
+from capture.offered import Tool
 from capture.progress import Progress
 from curate.cleaning.clean import Cleaned, clean
 from curate.examples import ANSWER, IMPORTED
@@ -100,8 +100,7 @@ def select(
         if not is_from_teacher(exchange):
             by_student += 1
             continue
-        conversation = feed.conversation_of(exchange, content)
-        offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+        conversation, offered = feed.asked_of(exchange, content)
         given, score = targets.get(exchange.id), scores.get(exchange.id)
         if given and given.unless:
             own = clean(exchange, conversation, settings, None, offered, score)

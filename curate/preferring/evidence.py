@@ -19,7 +19,7 @@ from capture.feedback import BY_COMMAND, BY_SCREEN
 from capture.feedback_forms import BOOLEAN, DEFAULT_NAME
 from capture.filters import parse_filter, quote
 from capture.messages import Message
-from capture.offered import Tool, read_offered
+from capture.offered import Tool
 from capture.progress import Progress, tell_nobody
 from capture.statements import among, few
 from curate.cleaning.clean import Cleaned, clean
@@ -180,8 +180,8 @@ class _Cleaner:
         if self._read is None:
             return Cleaned("gone")
         exchange, content = self._read
-        offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-        return clean(exchange, feed.conversation_of(exchange, content), self._settings, given, offered)
+        conversation, offered = feed.asked_of(exchange, content)
+        return clean(exchange, conversation, self._settings, given, offered)
 
 
 def _under_terms(rows: Sequence[Relabel], settings: CurateSettings, forced: str, unusable: Counter[str]) -> list[Relabel]:

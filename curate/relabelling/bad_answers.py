@@ -8,7 +8,7 @@ from capture import feed
 from capture.database import Database
 from capture.errors import NotFoundError
 from capture.messages import Message
-from capture.offered import Offered, read_offered
+from capture.offered import Offered
 from curate.cleaning.clean import clean
 from curate.selection import Candidate, input_key
 from curate.settings import CurateSettings
@@ -28,8 +28,7 @@ def badly_answered(database: Database, dropped: Mapping[str, str], settings: Cur
             content = feed.content(database, exchange)
         except NotFoundError:
             continue  # erased meanwhile
-        conversation = feed.conversation_of(exchange, content)
-        offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+        conversation, offered = feed.asked_of(exchange, content)
         cleaned = clean(exchange, conversation, settings, _ANY, Offered(offered.tools))
         if cleaned.reason:
             continue

@@ -21,7 +21,6 @@ from capture.database import Database
 from capture.errors import NotFoundError
 from capture.exchange import Exchange
 from capture.messages import Message
-from capture.offered import read_offered
 from capture.pricing import PriceTable
 from capture.progress import Progress
 from curate.cleaning.clean import clean
@@ -159,8 +158,7 @@ def _work(
         done.problems.append(error.what)
         return done
     captured = parameters_of(content)
-    offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-    conversation = feed.conversation_of(exchange, content)
+    conversation, offered = feed.asked_of(exchange, content)
     for _ in range(each.missing):
         if stop.is_set():
             return done

@@ -22,7 +22,6 @@ from capture.errors import NotFoundError, StoreError
 from capture.exchange import Content, Exchange
 from capture.filters import parse_filter, quote
 from capture.ids import content_hash
-from capture.offered import read_offered
 from capture.personal_data import pseudonymise
 from capture.progress import Progress
 from capture.statements import few, insert
@@ -151,9 +150,8 @@ def show_template(database: Database, version: TemplateVersion) -> list[Span]:
     names = ",".join(map(quote, expand(database, version.task)))
     for exchange in feed.page(database, parse_filter(f"task:{names} purpose:app -content:omitted"), limit=_SHOWN):
         content = feed.content(database, exchange)
-        asked = feed.conversation_of(exchange, content).asked
-        if asked:
-            offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
+        conversation, offered = feed.asked_of(exchange, content)
+        if asked := conversation.asked:
             hidden, _ = pseudonymise([message.text for message in asked])  # as in the examples that it was mined from
             ways = (asked, [replace(message, text=said) for message, said in zip(asked, hidden, strict=True)])
             marked = [Stripper(version.template).marks(read_input(way, offered.tools)) for way in ways]
@@ -252,9 +250,10 @@ def _inputs(database: Database, wanted: str, without: Collection[str] = ()) -> I
         for exchange, content in _readable(database, [each for each in batch if each.id not in without]):
             if content is None:
                 yield exchange.task, None
-            elif asked := feed.conversation_of(exchange, content).asked:
-                offered = read_offered(content.request_body, content.request_headers.get("content-encoding", ""))
-                yield exchange.task, read_input(asked, offered.tools)
+                continue
+            conversation, offered = feed.asked_of(exchange, content)
+            if conversation.asked:
+                yield exchange.task, read_input(conversation.asked, offered.tools)
 
 
 def _readable(database: Database, exchanges: Sequence[Exchange]) -> Iterator[tuple[Exchange, Content | None]]:
