@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.curate import apart, build, generator
-from benchmarks.curate.rows import batches
+from benchmarks.curate.rows import kept_rows
 from benchmarks.figures import Tell
 from capture.database import open_database
 from curate import datasets
 from curate.likeness.engine import engine_for
-from curate.likeness.near import find_near
 from curate.settings import ENGINES, CurateSettings
 
 
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     version = datasets.build(database, options.store, build.TASK, settings)
     ran = _at_work() == options.engine
     database.close()
-    kept = find_near(batches(options.rows), settings, engine_for(settings)).kept
+    kept = kept_rows(options.rows, settings, engine_for(settings))
     near = blake2b(kept.tobytes(), digest_size=16).hexdigest()
     print(json.dumps({"dataset": version.hash, "near": near, "ran": ran, **apart.spent()}), flush=True)
     return 0

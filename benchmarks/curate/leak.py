@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.curate import apart
-from benchmarks.curate.rows import batches, is_prompts, truth, wordings_by_task
+from benchmarks.curate.rows import truth, wordings_by_task
 from benchmarks.curate.truth import Rows, leaked
 from curate.likeness.certificate import find_overlap
 from curate.likeness.duplicates import Wording, compare
-from curate.likeness.wording import critical, mask, normalise
 from curate.settings import CurateSettings
 from curate.splits import TRAIN, assign, components
 
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curate.leak")
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
-    tasks = wordings_by_task(options.file) if is_prompts(options.file) else [_whole(options.file)]
+    tasks = wordings_by_task(options.file)
     parts = [_split(wordings) for _, wordings in tasks]
     train, joined, held_out = (
         np.concatenate([rows[part[which]] for (rows, _), part in zip(tasks, parts, strict=True)]) for which in range(3)
@@ -57,15 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     )
     return 0
-
-
-def _whole(path: Path) -> tuple[Rows, list[Wording]]:
-    wordings = []
-    for batch in batches(path):
-        for text in batch.column("text").to_pylist():
-            flat = normalise(mask(text))
-            wordings.append(Wording(flat, flat, critical(text)))
-    return np.arange(len(wordings)), wordings
 
 
 def _split(wordings: Sequence[Wording]) -> tuple[Rows, Rows, Rows]:

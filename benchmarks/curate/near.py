@@ -17,10 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.curate import apart, others
-from benchmarks.curate.rows import batches, is_prompts, truth, wordings_by_task
-from benchmarks.curate.truth import Rows, judged
-from curate.likeness.duplicates import compare, find_duplicates
-from curate.likeness.near import find_near
+from benchmarks.curate.rows import batches, kept_rows, truth, wordings_by_task
+from benchmarks.curate.truth import judged
 from curate.likeness.wording import mask, normalise
 from curate.settings import CurateSettings
 
@@ -36,33 +34,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.by != OURS:
         kept = others.kept(options.by, _texts(options.texts or options.file))
-    elif is_prompts(options.file):
-        kept = _kept_of_prompts(options.file, options.texts)
     else:
-        kept = find_near(batches(options.file), CurateSettings()).kept
+        kept = kept_rows(options.file, CurateSettings())
     found = apart.spent()  # before the truth is loaded
+    if options.by == OURS and options.texts:
+        _write_texts(options.file, options.texts)
     print(json.dumps({**judged(kept, *truth(options.file)), **found}))
     return 0
 
 
-def _kept_of_prompts(path: Path, texts: Path | None) -> Rows:
-    """By the steps of a build: mining, comparing and removing in each task; writes what varies to `texts`."""
+def _write_texts(path: Path, to: Path) -> None:
+    """What varies in each row of `path`, as the others read it."""
+    import pyarrow as pa
+
     by_task = wordings_by_task(path)
-    kept = np.arange(sum(len(rows) for rows, _ in by_task))
-    varying = [""] * len(kept)
+    varying = [""] * sum(len(rows) for rows, _ in by_task)
     for rows, wordings in by_task:
-        said, order = ["same"] * len(rows), range(len(rows))
-        for row, removal in find_duplicates(compare(wordings, CurateSettings()), order, said, order).items():
-            kept[rows[row]] = rows[removal.kept]
         for row, wording in zip(rows.tolist(), wordings, strict=True):
             varying[row] = wording.varying
-    if texts is not None:
-        import pyarrow as pa
-
-        batch = pa.record_batch([np.arange(len(kept)), varying], names=["id", "text"])
-        with pa.OSFile(str(texts), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-    return kept
+    batch = pa.record_batch([np.arange(len(varying)), varying], names=["id", "text"])
+    with pa.OSFile(str(to), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def _texts(path: Path) -> list[str]:

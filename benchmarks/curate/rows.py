@@ -12,8 +12,11 @@ from benchmarks.curate.bases import SHARED
 from benchmarks.curate.generator import read
 from benchmarks.curate.truth import Rows
 from capture.messages import Message
-from curate.likeness.duplicates import Wording, read_wordings
+from curate.likeness.duplicates import Wording, compare, find_duplicates, read_wordings
+from curate.likeness.engine import LOCAL, Engine
 from curate.likeness.templates import read_input
+from curate.likeness.wording import critical, mask, normalise
+from curate.settings import CurateSettings
 
 PROMPTS = SHARED / "nearup" / "nearup_10000.parquet"
 
@@ -42,7 +45,10 @@ def batches(path: Path) -> Iterator[Any]:
 
 
 def wordings_by_task(path: Path) -> list[tuple[Rows, list[Wording]]]:
-    """The rows of each task of a file of prompts, and their wordings without the task's template."""
+    """The rows of each task and their wordings, of prompts without the task's template; rows of the generator are one task."""
+    if not is_prompts(path):
+        wordings = [_worded(text) for batch in batches(path) for text in batch.column("text").to_pylist()]
+        return [(np.arange(len(wordings)), wordings)]
     from pyarrow import parquet
 
     rows = parquet.read_table(path, columns=["task", "system", "user"]).to_pylist()
@@ -52,3 +58,19 @@ def wordings_by_task(path: Path) -> list[tuple[Rows, list[Wording]]]:
         asked = [read_input((Message("system", rows[at]["system"] or ""), Message("user", rows[at]["user"]))) for at in places]
         found.append((np.array(places, dtype=np.int64), read_wordings(asked, ["same"] * len(places))[1]))
     return found
+
+
+def kept_rows(path: Path, settings: CurateSettings, engine: Engine = LOCAL) -> Rows:
+    """For each row the row that stays for it, by the steps of a build: masking, comparing and removing, task by task."""
+    by_task = wordings_by_task(path)
+    kept = np.arange(sum(len(rows) for rows, _ in by_task))
+    for rows, wordings in by_task:
+        said, order = ["same"] * len(rows), range(len(rows))
+        for row, removal in find_duplicates(compare(wordings, settings, engine), order, said, order).items():
+            kept[rows[row]] = rows[removal.kept]
+    return kept
+
+
+def _worded(text: str) -> Wording:
+    flat = normalise(mask(text))
+    return Wording(flat, flat, critical(text))

@@ -1,14 +1,12 @@
 """Near duplicates among many texts, in Arrow batches: candidates by shared keys, every pair verified, a guard, the leader rule.
 
-Memory is that of the texts in Arrow, 280 bytes a row, and 8 bytes a candidate. Pairs are found in two rounds: by keys, and
+Memory is that of the texts in Arrow, 280 bytes a text, and 8 bytes a candidate. Pairs are found in two rounds: by keys, and
 between texts that are both similar to a third. So of pairs with similarity 0.6 nine in ten are found, and nearly all in a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,47 +16,9 @@ from curate.likeness.buckets import Codes, bucket_pairs, decode, distinct
 from curate.likeness.engine import LOCAL, Engine
 from curate.likeness.similarity import Floats, Indices, Pairs, arrow_texts, band_keys, jaccard
 from curate.likeness.sketches import Sketches
-from curate.likeness.wording import critical, mask, normalise
 from curate.settings import CurateSettings
 
 _PAIRS = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class NearLabels:
-    """`kept` has for each row, in the order in which they came, the row that stays for it; that is itself for a row that stays.
-
-    `largest` is the size of the largest group, `crowded` counts keys that too many rows share to compare them all.
-    """
-
-    ids: Any
-    kept: Indices
-    largest: int
-    crowded: int
-
-
-def find_near(batches: Iterable[Any], settings: CurateSettings, engine: Engine = LOCAL) -> NearLabels:
-    """Groups of exact and near duplicates among rows of Arrow batches with columns `id` and `text` (what varies of an input).
-
-    Rows that come first are kept first. Each text is masked, normalised and guarded as in a build.
-    """
-    import pyarrow as pa
-
-    ids, texts, guards = [], [], []
-    for batch in batches:
-        said = batch.column("text").to_pylist()
-        ids.append(batch.column("id"))
-        texts.append(arrow_texts([normalise(mask(text)) for text in said]))
-        guards.append(arrow_texts([_guard(text) for text in said]))
-    if not ids:
-        return NearLabels(pa.array([], pa.int64()), np.empty(0, np.int64), 0, 0)
-    varying, node = _distinct(texts, guards)
-    guard = pa.chunked_array(guards).dictionary_encode().combine_chunks().indices.to_numpy()
-    _, first = np.unique(node, return_index=True)
-    loose, near = similar_pairs(varying.take(pa.array(first)), None, guard[first], settings, engine)
-    leader = leaders(len(first), near, np.arange(len(first)))
-    kept = first[leader[node]]
-    return NearLabels(pa.chunked_array(ids), kept, int(np.bincount(kept).max()), loose.crowded)
 
 
 def similar_pairs(
@@ -152,21 +112,3 @@ def _bridged(codes: Codes, count: int) -> Codes:
     order = np.lexsort((others, rows))
     found, _ = bucket_pairs(others[order], np.searchsorted(rows[order], np.arange(count + 1)))
     return distinct(found)
-
-
-def _guard(text: str) -> str:
-    found, negations = critical(text)
-    return " ".join([str(negations), *found])
-
-
-def _distinct(texts: Sequence[Any], guards: Sequence[Any]) -> tuple[Any, Indices]:
-    """All texts as one array, and for each row the number of its wording: text and guard."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    separator = pa.scalar("\n", pa.large_string())
-    joined = [pc.binary_join_element_wise(guard, text, separator) for text, guard in zip(texts, guards, strict=True)]
-    coded = pa.chunked_array(joined).dictionary_encode()
-    indices = list(chain(coded.chunks)) if coded.num_chunks else []
-    node = np.concatenate([chunk.indices.to_numpy() for chunk in indices]).astype(np.int64)
-    return arrow_texts(pa.chunked_array(texts)), node

@@ -1,48 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.likeness.buckets import decode, edges
-from curate.likeness.near import find_near, find_pairs, leaders
+from curate.likeness.near import find_pairs, leaders
 from curate.likeness.similarity import Pairs, arrow_texts, band_keys, jaccard
-from curate.settings import CurateSettings
-
-DEFAULTS = CurateSettings()
-
-
-def batches(texts: list[str], size: int = 3) -> Iterator[Any]:
-    pyarrow = pytest.importorskip("pyarrow")
-    table = pyarrow.table({"id": [f"r{number}" for number in range(len(texts))], "text": pyarrow.array(texts, pyarrow.string())})
-    yield from table.to_batches(max_chunksize=size)
-
-
-def test_rows_of_different_batches_are_grouped_under_the_first() -> None:
-    texts = [
-        "Where is my parcel, it is late", "Cancel my plan", "WHERE is my parcel - it is late", "Something else entirely",
-        "Where is my parcle, it is late", "Cancel my plan 2", "Where is not my parcel, it is late",
-    ]  # fmt: skip
-    found = find_near(batches(texts), DEFAULTS)
-    assert found.ids.to_pylist() == [f"r{number}" for number in range(7)]
-    assert found.kept.tolist() == [0, 1, 0, 3, 0, 5, 6]
-    assert found.largest == 3
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=25), st.integers(1, 25))
-def test_the_size_of_batches_changes_nothing(letters: list[str], size: int) -> None:
-    texts = [f"the {letter * 4} parcel of week {place % 3}" for place, letter in enumerate(letters)]
-    assert find_near(batches(texts, size), DEFAULTS).kept.tolist() == find_near(batches(texts, 25), DEFAULTS).kept.tolist()
-
-
-def test_no_rows_are_no_groups() -> None:
-    found = find_near([], DEFAULTS)
-    assert (len(found.ids), len(found.kept), found.largest) == (0, 0, 0)
 
 
 def test_texts_that_share_no_key_are_compared_when_both_are_similar_to_a_third() -> None:
