@@ -127,8 +127,9 @@ def settle_answers(
     dropped: dict[int, Drop] = {
         row: Drop(PINNED, pinned[candidate.input_key]) for row, candidate in enumerate(own) if candidate.input_key in pinned
     }
+    thrown_out = history.rejected | history.disputed
     for row, candidate in enumerate(own):
-        if candidate.exchange_id in history.rejected | history.disputed:
+        if candidate.exchange_id in thrown_out:
             dropped.setdefault(row, Drop(REJECTED if candidate.exchange_id in history.rejected else DISPUTED))
     on_progress("find the template", 0, len(rows))
     kind = contradictions.kind_of([candidate.answer for candidate in rows])

@@ -20,11 +20,12 @@ from capture.filters import parse_filter, quote
 from capture.messages import Message
 from capture.offered import Tool
 from curate.datasets import DatasetVersion, load_split
+from curate.likeness.hashing import Hashes
 from curate.splits import SPLITS
 from curate.tasks.aliases import expand
 from curate.tasks.kept_templates import VARIABLE
 from curate.tasks.prompt_groups import fingerprint, group_prompts
-from curate.tasks.prompts import SYSTEM, TALK, Hashes, Prompt, Segment, read_prompt, segments_of, texts_of
+from curate.tasks.prompts import SYSTEM, TALK, Prompt, Segment, read_prompt, segments_of, texts_of
 
 _STRETCH, _AROUND = 8, 3
 _LEAST, _LEAST_SHARE = 5, 0.05

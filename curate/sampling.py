@@ -14,6 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
 from typing import Any
 
 import numpy as np
@@ -213,11 +214,13 @@ def _after_standing(
     """`wanted` where strata that stand above their quota keep what stands, and the others give way, the fullest first."""
     stands = {stratum: sum(row in standing for row in members) for stratum, members in strata.items()}
     out = {stratum: max(quota, stands[stratum]) for stratum, quota in wanted.items()}
-    over = sum(out.values()) - most
-    while over > 0:
-        fullest = max((stratum for stratum in out if out[stratum] > stands[stratum]), key=lambda s: (out[s] - stands[s], s))
-        out[fullest] -= 1
-        over -= 1
+    last_first = sorted(out, reverse=True)  # of equally full ones the last gives way
+    fullest_first = [(stands[stratum] - out[stratum], place) for place, stratum in enumerate(last_first)]
+    heapify(fullest_first)
+    for _ in range(sum(out.values()) - most):
+        gives, place = fullest_first[0]
+        out[last_first[place]] -= 1
+        heapreplace(fullest_first, (gives + 1, place))
     return out
 
 

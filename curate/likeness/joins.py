@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from curate.likeness.engine import LOCAL, Engine
+from curate.likeness.hashing import LOW, LOWER, MIX, PRIME, UPPER, runs
 from curate.likeness.similarity import Flags, Grams, Indices, Keys, arrow_texts, blocks, distinct_grams, pieces, running
 
 WORDS = 8
@@ -23,9 +24,6 @@ LEAST, COMMON_SHARE = 5, 0.001
 """From this many inputs, and this part of them, a word 8-gram is common property: see `sharing`."""
 SHORTEST = 4
 _BLOCK = 1 << 22
-_LOWER, _UPPER, _LOW = np.uint64(20), np.uint64(44), np.uint64((1 << 44) - 1)
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 
 def resembling(texts: Any, held_out: Any, threshold: float) -> Flags:
@@ -185,20 +183,17 @@ def _word_grams(texts: Any, common: Keys | None = None) -> Grams:
     parts, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for piece in pieces(texts):
         rows, values = _hashed_grams(piece, common)
-        keyed = np.sort((rows.astype(np.uint64) << _UPPER) | values)
+        keyed = np.sort((rows.astype(np.uint64) << UPPER) | values)
         keyed = keyed[np.concatenate([[True], keyed[1:] != keyed[:-1]])] if len(keyed) else keyed
-        parts.append(keyed & _LOW)
-        sizes.append(np.bincount((keyed >> _UPPER).astype(np.int64), minlength=len(piece)))
+        parts.append(keyed & LOW)
+        sizes.append(np.bincount((keyed >> UPPER).astype(np.int64), minlength=len(piece)))
     return Grams(np.concatenate(parts), running(np.concatenate(sizes)))
 
 
 def _hashed_grams(texts: Any, common: Keys | None) -> tuple[Indices, Keys]:
     row, words = _words(texts)
-    count = max(len(words) - WORDS + 1, 0)
-    hashed = words[:count]
-    for step in range(1, WORDS):
-        hashed = hashed * _PRIME + words[step : step + count]
-    hashed = hashed >> _LOWER
+    hashed = runs(words, WORDS) >> LOWER
+    count = len(hashed)
     whole = row[:count] == row[WORDS - 1 : WORDS - 1 + count]
     if common is None or not len(common):
         return row[:count][whole], hashed[whole]
@@ -221,7 +216,7 @@ def _short_rests(row: Indices, words: Keys, cut: Flags, served: Indices) -> tupl
         left = rest_words[np.searchsorted(rest, number) : np.searchsorted(rest, number, side="right")]
         if len(left) >= SHORTEST:
             rows.append(number)
-            hashes.append(int.from_bytes(blake2b(left.tobytes(), digest_size=8).digest(), "little") >> int(_LOWER))
+            hashes.append(int.from_bytes(blake2b(left.tobytes(), digest_size=8).digest(), "little") >> int(LOWER))
     return np.array(rows, np.int64), np.array(hashes, np.uint64)
 
 
@@ -241,7 +236,7 @@ def _word_hashes(letters: Keys, begins: Indices) -> Keys:
     if not len(begins):
         return np.empty(0, np.uint64)
     place = np.arange(begins[0], len(letters)) - np.repeat(begins, np.diff(begins, append=len(letters)))
-    weights = np.cumprod(np.full(int(place.max()) + 1, _PRIME, np.uint64))
+    weights = np.cumprod(np.full(int(place.max()) + 1, PRIME, np.uint64))
     hashed = np.add.reduceat(letters[begins[0] :] * weights[place], begins - begins[0])
     hashed ^= hashed >> np.uint64(29)
-    return np.asarray(hashed * _MIX)
+    return np.asarray(hashed * MIX)

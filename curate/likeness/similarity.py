@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curate.likeness.hashing import LOW, LOWER, MIX, PRIME, UPPER, runs
+
 BANDS, ROWS = 25, 5
 _GRAM, _SEED = 4, 1
 _BLOCK = 1 << 16
 _PIECE, _MERGED = 1 << 20, 1 << 19
-_LOWER, _UPPER, _LOW = np.uint64(20), np.uint64(44), np.uint64((1 << 44) - 1)
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -83,11 +82,9 @@ def grams(texts: Any) -> Grams:
     offsets = np.frombuffer(padded.buffers()[1], np.int64)[padded.offset : padded.offset + len(padded) + 1]
     data = padded.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
     letters = np.frombuffer(data.decode().encode("utf-32-le"), np.uint32).astype(np.uint64)
-    values = letters[:-3]
-    for step in range(1, _GRAM):
-        values = values * _PRIME + letters[step : len(letters) - _GRAM + 1 + step]
+    values = runs(letters, _GRAM)
     values ^= values >> np.uint64(29)
-    values *= _MIX
+    values *= MIX
     values ^= values >> np.uint64(32)
     whole = np.ones(len(letters), np.bool_)
     for step in range(1, _GRAM):
@@ -118,7 +115,7 @@ def _keys(values: Small, starts: Indices, factors: Small, offsets: Small) -> Key
         for place in range(band * ROWS, band * ROWS + ROWS):
             np.multiply(values, factors[place], out=hashed)
             np.add(hashed, offsets[place], out=hashed)
-            key = (key ^ np.minimum.reduceat(hashed, starts)) * _PRIME
+            key = (key ^ np.minimum.reduceat(hashed, starts)) * PRIME
             key ^= key >> np.uint64(32)
         keys[:, band] = (key << np.uint64(5)) | np.uint64(band)
     return keys
@@ -147,11 +144,11 @@ def distinct_grams(texts: Any) -> Grams:
     parts, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for piece in pieces(texts):
         found = grams(piece)
-        values = (found.rows.astype(np.uint64) << _UPPER) | (found.values >> _LOWER)
+        values = (found.rows.astype(np.uint64) << UPPER) | (found.values >> LOWER)
         values.sort(kind="stable")  # a run for each text, so three times as fast
         values = values[np.concatenate([[True], values[1:] != values[:-1]])]
-        parts.append(values & _LOW)
-        sizes.append(np.bincount((values >> _UPPER).astype(np.int64), minlength=len(found.starts) - 1))
+        parts.append(values & LOW)
+        sizes.append(np.bincount((values >> UPPER).astype(np.int64), minlength=len(found.starts) - 1))
     return Grams(np.concatenate(parts), running(np.concatenate(sizes)))
 
 
@@ -162,10 +159,10 @@ def _merged(texts: Grams, one: Indices, other: Indices) -> Floats:
     sizes = np.diff(texts.starts)[chosen]
     ends = np.cumsum(sizes)
     places = np.arange(ends[-1]) + np.repeat(texts.starts[chosen] - (ends - sizes), sizes)
-    values = texts.values[places] | np.repeat(pairs << _UPPER, sizes)
+    values = texts.values[places] | np.repeat(pairs << UPPER, sizes)
     values.sort(kind="stable")  # two sorted runs for each pair: merged in one pass
     equal = values[1:][values[1:] == values[:-1]]
-    shared = np.bincount((equal >> _UPPER).astype(np.int64), minlength=len(one))
+    shared = np.bincount((equal >> UPPER).astype(np.int64), minlength=len(one))
     return np.asarray(shared / (sizes[::2] + sizes[1::2] - shared))
 
 

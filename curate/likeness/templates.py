@@ -15,17 +15,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import dropwhile
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from capture.messages import Message
 from capture.offered import Tool
+from curate.likeness.hashing import Hashes, runs, word_hash
 from curate.likeness.turns import continued
-from curate.likeness.wording import mask, normalise
+from curate.likeness.wording import SEGMENT_END, mask, normalise
 
 MINED_SHARE, UNIVERSAL_SHARE = 0.02, 0.5
 """Part of the distinct inputs from which a piece counts as the app's. A piece of a question between the two may be a phrase of
@@ -33,12 +32,9 @@ many users: it tells nothing where texts are compared loosely, and everything wh
 _LEAST = 5
 _FRAME_SHARE, _RUNNING_SHARE, _AGREEING_SHARE = 0.5, 0.8, 0.9
 _SHORT = 4_000
-_SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
-_SENTENCE_END = re.compile(r"([.!?:;])\s+")  # the same places, found faster
+_SENTENCE_END = re.compile(r"([.!?:;])\s+")  # with line breaks the places of SEGMENT_END, found faster
 _USER, _SYSTEM = "user", ("tools", "system", "developer")
 _WORDS = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
-
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +181,7 @@ class Stripper:
                 found += [Span(role, word, not _is_number(word)) for word in _WORDS.findall(line)]
                 continue
             start = 0
-            for end in [*(match.end() for match in _SEGMENT_END.finditer(line)), len(line)]:
+            for end in [*(match.end() for match in SEGMENT_END.finditer(line)), len(line)]:
                 segment, start = line[start:end], end
                 if not segment.strip() or _flat(segment.strip()) in self.template.segments:
                     found.append(Span(role, segment, True))
@@ -285,20 +281,8 @@ def _mine_phrases(documents: Sequence[set[str]], minimum: int) -> dict[str, int]
     return dict(sorted(found.items()))
 
 
-@lru_cache(maxsize=65536)
-def _word_hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
-
-
 def _phrase_hashes(words: Sequence[str]) -> Hashes:
-    if len(words) < 4:
-        return np.empty(0, np.uint64)
-    single = np.array([_word_hash(word) for word in words], dtype=np.uint64)
-    prime = np.uint64(0x9E3779B97F4A7C15)
-    hashes = single[:-3]
-    for step in range(1, 4):
-        hashes = hashes * prime + single[step : len(single) - 3 + step]
-    return hashes
+    return runs(np.array([word_hash(word) for word in words], np.uint64), 4)
 
 
 def _mine_frames(inputs: Sequence[Asked], answers: Sequence[str]) -> dict[str, frozenset[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
+"""Where a line or a sentence ends."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 _IDENTIFIER = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b|\b[A-Z]{1,4}-?\d{6,}\b", re.IGNORECASE)

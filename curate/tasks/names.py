@@ -23,9 +23,10 @@ from capture.filters import parse_filter
 from capture.ids import content_hash
 from capture.progress import Progress, tell_nobody
 from capture.statements import insert
+from curate.likeness.hashing import Hashes
 from curate.tasks.aliases import canonical
 from curate.tasks.prompt_groups import Group
-from curate.tasks.prompts import SYSTEM, TALK, Hashes, Prompt, read_prompt, word_count
+from curate.tasks.prompts import SYSTEM, TALK, Prompt, read_prompt, word_count
 from curate.tasks.untagged import UNTAGGED, find_templates
 
 _TASK = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")

@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 
 from capture.messages import Message
 from capture.offered import Tool
-from curate.likeness.wording import mask, normalise
+from curate.likeness.hashing import PRIME, Hashes, word_hash
+from curate.likeness.wording import SEGMENT_END, mask, normalise
 
 SYSTEM, TALK = 0, 1
 """The two parts of a prompt: instructions with the names of tools, and the user's turns."""
@@ -27,16 +27,13 @@ OPENING = 24
 """Words of a prompt that count as its opening."""
 _MOST_CHARACTERS = 20_000
 _LETTERS_A_WORD = 5
-_SEGMENT_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
 _DIGITS = re.compile(r"\d+")
 _CALENDAR = re.compile(
     r"\b(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\b|\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?"
     r"|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b"
 )
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
 _SYSTEM_ROLES = ("system", "developer")
 
-Hashes = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int32]
 
 
@@ -94,7 +91,7 @@ def texts_of(messages: Sequence[Message], tools: Sequence[Tool], part: int) -> l
 
 def segments_of(text: str, part: int) -> Iterator[Segment]:
     """The segments of `text` that hold words."""
-    for segment in _SEGMENT_END.split(text):
+    for segment in SEGMENT_END.split(text):
         words = _flat(segment)
         if words:
             yield Segment(segment.strip(), words, tuple(_hashes(words, part)))
@@ -127,16 +124,11 @@ def _flat(segment: str) -> tuple[str, ...]:
 
 def _hashes(words: Sequence[str], part: int) -> list[int]:
     length = min(4, len(words))
-    single = np.array([_word_hash(word) for word in words], dtype=np.uint64)
+    single = np.array([word_hash(word) for word in words], dtype=np.uint64)
     count = len(words) - length + 1
     hashes = single[:count] + np.uint64(2 * length + part)
     for step in range(1, length):
-        hashes = hashes * _PRIME + single[step : count + step]
-    hashes = (hashes ^ (hashes >> np.uint64(31))) * _PRIME
+        hashes = hashes * PRIME + single[step : count + step]
+    hashes = (hashes ^ (hashes >> np.uint64(31))) * PRIME
     found: list[int] = (hashes ^ (hashes >> np.uint64(29))).tolist()
     return found
-
-
-@lru_cache(maxsize=65_536)
-def _word_hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capture.messages import Message, ToolCall
@@ -70,6 +70,22 @@ def test_what_stands_stays_and_counts_in_its_quota() -> None:
     assert Counter(pickable[at].label for at in chosen) == {"a": 30, "b": 10}
     assert choose(pickable, 10, 0, standing) == standing
     assert choose(pickable, 100, 0) == list(range(100))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.dictionaries(st.text("abc", max_size=3), st.lists(st.booleans(), min_size=1, max_size=9), min_size=1), st.integers(1, 60)
+)
+def test_where_much_stands_the_fullest_label_gives_way_step_by_step(given: dict[str, list[bool]], most: int) -> None:
+    pickable = [row(0, label, text="all as long") for label, stands in given.items() for _ in stands]
+    standing = [at for at, stands in enumerate(one for stands in given.values() for one in stands) if stands]
+    assume(len(standing) < most < len(pickable))
+    stands = {label: sum(marks) for label, marks in given.items()}
+    wanted = {label: max(quota, stands[label]) for label, quota in quotas({x: len(y) for x, y in given.items()}, most).items()}
+    while sum(wanted.values()) > most:
+        wanted[max(wanted, key=lambda label: (wanted[label] - stands[label], label))] -= 1
+    chosen = Counter(pickable[at].label for at in choose(pickable, most, 0, standing))
+    assert chosen == Counter({label: count for label, count in wanted.items() if count})
 
 
 def test_short_and_long_inputs_are_both_chosen() -> None:
