@@ -18,10 +18,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from capture.errors import PotstillError
+from potstill.tables import lay_out
 
 
 class ExitCode(enum.IntEnum):
@@ -40,8 +40,6 @@ class ExitCode(enum.IntEnum):
 
 _PIPE_WIDTH = 160
 _LINE_EVERY_S = 10.0
-_WIDEST_CELL = 44
-"""A column other than the last is shown whole up to this width."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -135,21 +133,9 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
         """A table for people; `right` names the columns of numbers."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for place, column in enumerate(columns):
-            is_last = place == len(columns) - 1
-            table.add_column(
-                column,
-                justify="right" if column in right else "left",
-                no_wrap=not is_last,
-                overflow="fold" if is_last else "ellipsis",
-            )
         cells = [[_cell(str(cell)) for cell in row] for row in rows]
-        for place, (column, shown) in enumerate(zip(columns[:-1], zip(*cells, strict=True), strict=False)):
-            table.columns[place].min_width = min(max(len(column), *map(len, shown)), _WIDEST_CELL)
-        for row_cells in cells:
-            table.add_row(*map(Text, row_cells))
-        self.console.print(table)
+        for part in lay_out(columns, cells, self.console.width, right=right):
+            self.console.print(part)
 
     def error(self, error: PotstillError) -> None:
         """What went wrong and what to do next, on stderr."""
