@@ -15,13 +15,22 @@ _MOST_DIGITS = 15
 
 
 def whole_number(text: str) -> int:
-    """What was typed for a limit or a number, as argparse's `type`: of at most 15 digits, which each store can compare."""
+    """What was typed for a limit or a number, as argparse's `type`: 1 or more, and no larger than each store can compare."""
+    return _number(text, 1)
+
+
+def zero_or_more(text: str) -> int:
+    """As `whole_number`, where 0 means something: no limit, or from the beginning."""
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
     try:
-        number = int(text) if len(text) <= _MOST_DIGITS + 1 else None
+        number = int(text) if len(text) <= _MOST_DIGITS else -1
     except ValueError:
-        number = None
-    if number is None or abs(number) >= 10**_MOST_DIGITS:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at most {_MOST_DIGITS} digits")
+        number = -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at most {_MOST_DIGITS} digits, {least} or more")
     return number
 
 

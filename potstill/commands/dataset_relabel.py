@@ -9,7 +9,7 @@ from typing import Any
 from capture.database import open_database
 from capture.errors import SettingsError
 from capture.settings import Settings
-from potstill.commands import add_command, whole_number
+from potstill.commands import add_command, whole_number, zero_or_more
 from potstill.output import ExitCode, Output, counted
 
 _ONLY = ("filter", "train", "review", "bad-answers")
@@ -44,7 +44,7 @@ def add_commands(verbs: Any) -> None:
         "what was answered badly: failed, cut off, refused, invalid, low score",
     )
     relabel.add_argument("--filter", default="", help="only exchanges that match this filter")
-    relabel.add_argument("--limit", type=whole_number, default=0, help="inputs at most, the newest first (default: all)")
+    relabel.add_argument("--limit", type=zero_or_more, default=0, help="inputs at most, the newest first (default: all)")
     relabel.add_argument("--include-eval", action="store_true", help="val, test and golden inputs too: their targets may change")
     relabel.add_argument(
         "--protocol", choices=("openai", "anthropic"), default="", help="to ask in, where the name does not tell"

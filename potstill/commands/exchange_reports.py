@@ -13,7 +13,7 @@ from capture import clock
 from capture.errors import SettingsError
 from capture.filters import FIELDS, Filter, parse_filter
 from capture.settings import Settings
-from potstill.commands import add_command, whole_number
+from potstill.commands import add_command, whole_number, zero_or_more
 from potstill.output import ExitCode, Output, counted, one_line
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def add_verbs(verbs: Any) -> None:
     content.add_argument("--no-content", action="store_true", help="figures only (default for otlp)")
     export.add_argument("--raw", action="store_true", help="also headers and both bodies, byte for byte (jsonl)")
     export.add_argument("--force", action="store_true", help="replace the file that is already there")
-    export.add_argument("--after", type=whole_number, default=0, metavar="NUMBER", help="only what was stored after this number")
+    export.add_argument("--after", type=zero_or_more, default=0, metavar="NUMBER", help="only what was stored after this number")
 
 
 def _untagged(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
@@ -100,7 +100,7 @@ def _untagged(arguments: argparse.Namespace, settings: Settings, output: Output)
     from curate.tasks.untagged import suggest_tasks
 
     with closing(open_database(settings.database_url)) as database:
-        found = suggest_tasks(database, newest=max(1, arguments.newest), least=max(1, arguments.least))
+        found = suggest_tasks(database, newest=arguments.newest, least=arguments.least)
     if output.as_json:
         output.json(found)
         return ExitCode.OK
@@ -122,8 +122,6 @@ def _stats(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     from capture.stats import read_stats
 
     chosen = chosen_by(arguments)
-    if arguments.limit < 1:
-        raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
     with closing(open_database(settings.database_url)) as database:
         stats = read_stats(database, chosen, arguments.by)
     if output.as_json:

@@ -12,11 +12,10 @@ from typing import Any
 
 from capture import clock, feed, feedback
 from capture.database import open_database
-from capture.errors import SettingsError
 from capture.exchange import OMITTED, Exchange
 from capture.messages import Message
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun, exchange_reports, tasks, whole_number
+from potstill.commands import add_command, add_noun, exchange_reports, tasks, whole_number, zero_or_more
 from potstill.commands.exchange_reports import add_filter, chosen_by
 from potstill.output import ExitCode, Output, one_line, plain
 
@@ -44,7 +43,7 @@ def add_commands(commands: Any) -> None:
     add_filter(listing)
     listing.add_argument("--limit", type=whole_number, default=20, help="how many at most (default: 20)")
     listing.add_argument(
-        "--before", type=whole_number, default=0, metavar="NUMBER", help="only what was stored before this number"
+        "--before", type=zero_or_more, default=0, metavar="NUMBER", help="only what was stored before this number"
     )
     show = add_command(
         verbs,
@@ -66,15 +65,13 @@ def add_commands(commands: Any) -> None:
         examples="  potstill exchanges tail task:triage\n  potstill exchanges tail --json | jq .status",
     )
     add_filter(tail)
-    tail.add_argument("--limit", type=whole_number, default=0, help="end after so many (default: never)")
+    tail.add_argument("--limit", type=zero_or_more, default=0, help="end after so many (default: never)")
     exchange_reports.add_verbs(verbs)
     tasks.add_commands(commands)
 
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     chosen = chosen_by(arguments)
-    if arguments.limit < 1:
-        raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
     with closing(open_database(settings.database_url)) as database:
         found = feed.page(database, chosen, before=arguments.before, limit=arguments.limit + 1)
     shown, is_cut = found[: arguments.limit], len(found) > arguments.limit

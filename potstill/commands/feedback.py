@@ -14,7 +14,7 @@ from capture.database import open_database
 from capture.errors import NotFoundError, SettingsError
 from capture.person import who_am_i
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun, whole_number
+from potstill.commands import add_command, add_noun, whole_number, zero_or_more
 from potstill.output import ExitCode, Output, counted, one_line
 
 _NO_WORDS = "Where the content of an exchange is not stored, words on it are not kept"
@@ -58,7 +58,7 @@ def add_commands(commands: Any) -> None:
     listing.add_argument("filter", nargs="*", help=_FILTER_HELP)
     listing.add_argument("--limit", type=whole_number, default=20, help="how many at most (default: 20)")
     listing.add_argument(
-        "--before", type=whole_number, default=0, metavar="NUMBER", help="only what was stored before this number"
+        "--before", type=zero_or_more, default=0, metavar="NUMBER", help="only what was stored before this number"
     )
     stats = add_command(
         verbs,
@@ -142,8 +142,6 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     from capture.filters import parse_filter
 
     chosen = parse_filter(" ".join(arguments.filter))
-    if arguments.limit < 1:
-        raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
     with closing(open_database(settings.database_url)) as database:
         found = feedback.page(database, chosen, before=arguments.before, limit=arguments.limit + 1)
     shown, is_cut = found[: arguments.limit], len(found) > arguments.limit

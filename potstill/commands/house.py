@@ -91,8 +91,6 @@ def _verify(arguments: argparse.Namespace, settings: Settings, output: Output) -
     from capture.database import open_database
     from curate.damage import find_damage
 
-    if arguments.limit is not None and arguments.limit < 1:
-        raise SettingsError(f"--limit {arguments.limit} checks nothing.", "Take 1 or more.")
     since_us = parse_since(arguments.since, clock.now_us())
     with closing(open_database(settings.database_url)) as database, output.stages() as show:
         report = checking.verify(database, since_us=since_us, limit=arguments.limit, is_deep=arguments.deep, on_progress=show)
@@ -126,8 +124,6 @@ def _losses(arguments: argparse.Namespace, settings: Settings, output: Output) -
     from capture.database import open_database
     from capture.losses import read_losses
 
-    if arguments.limit < 1:
-        raise SettingsError(f"--limit {arguments.limit} shows nothing.", "Take 1 or more.")
     dropped = _dropped_by_relay(settings)
     with closing(open_database(settings.database_url)) as database:
         retried = _retry(database, settings, output) if arguments.retry else None

@@ -12,7 +12,7 @@ from capture.database import Database, open_database
 from capture.errors import SettingsError
 from capture.person import who_am_i
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun, whole_number
+from potstill.commands import add_command, add_noun, zero_or_more
 from potstill.output import ExitCode, Output, counted
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--requests-per-minute", type=whole_number, metavar="N", help="so many at once, refilled evenly")
-    parser.add_argument("--tokens-per-minute", type=whole_number, metavar="N", help="tokens of prompts and answers")
-    parser.add_argument("--concurrent", type=whole_number, metavar="N", help="requests in flight at the same time")
+    parser.add_argument("--requests-per-minute", type=zero_or_more, metavar="N", help="so many at once, refilled evenly")
+    parser.add_argument("--tokens-per-minute", type=zero_or_more, metavar="N", help="tokens of prompts and answers")
+    parser.add_argument("--concurrent", type=zero_or_more, metavar="N", help="requests in flight at the same time")
     parser.add_argument("--usd-per-day", type=float, metavar="USD", help="budget of a day (UTC)")
     parser.add_argument("--usd-per-month", type=float, metavar="USD", help="budget of a calendar month (UTC)")
 

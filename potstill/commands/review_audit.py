@@ -13,7 +13,7 @@ from capture.messages import Message
 from capture.person import who_am_i
 from capture.pseudonyms import read_policy
 from capture.settings import Settings
-from potstill.commands import add_command, whole_number
+from potstill.commands import add_command, whole_number, zero_or_more
 from potstill.commands.review_cards import said_lines, show_prompt
 from potstill.output import ExitCode, Output, counted, plain
 
@@ -40,7 +40,7 @@ def add_commands(verbs: Any) -> None:
         step.add_argument("--version", type=whole_number, help=f"number of the version (default: {newest})")
         if name == "start":
             step.add_argument("--size", type=whole_number, default=100, help="examples to draw (default: 100)")
-            step.add_argument("--seed", type=whole_number, default=1, help="another seed draws another sample (default: 1)")
+            step.add_argument("--seed", type=zero_or_more, default=1, help="another seed draws another sample (default: 1)")
         if name == "next":
             step.add_argument("--limit", type=whole_number, default=1, help="how many (default: 1)")
             step.add_argument("--again", action="store_true", help="with those that only others judged")

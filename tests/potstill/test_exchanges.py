@@ -98,7 +98,6 @@ def test_list_shows_the_newest_first_and_says_when_there_are_more(capture: Captu
     assert [exchange["id"] for exchange in json.loads(capsys.readouterr().out)] == stored[:1:-1]
     assert run_command(["exchanges", "list", "--limit", "3"]) == 0
     assert "--limit 30" in capsys.readouterr().out
-    assert run_command(["exchanges", "list", "--limit", "0"]) == 1
 
 
 def test_show_prints_the_conversation_and_the_raw_body(capture: Capture, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

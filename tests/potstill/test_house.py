@@ -99,7 +99,6 @@ def test_verify_takes_an_age_and_a_limit_and_refuses_others(here: Path, capsys: 
     assert run_command(["verify", "--limit", "3", "--json"]) == ExitCode.OK
     assert output_of(capsys)["exchanges"] == 3
     assert run_command(["verify", "--since", "yesterday"]) == ExitCode.FAILED
-    assert run_command(["verify", "--limit", "0"]) == ExitCode.FAILED
     assert "7d" in capsys.readouterr().err
 
 
@@ -113,9 +112,32 @@ def test_a_filter_that_begins_with_a_dash_goes_after_two(here: Path, capsys: pyt
     assert "-walrus (what begins with - and is no option goes last, after --)" in capsys.readouterr().err
 
 
-def test_losses_take_no_limit_that_shows_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["losses", "--limit", "-1"]) == ExitCode.FAILED
-    assert "--limit -1 shows nothing" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["exchanges", "list"],
+        ["exchanges", "stats"],
+        ["feedback", "list"],
+        ["losses"],
+        ["verify"],
+        ["review", "next", "triage"],
+        ["dataset", "contradictions", "triage"],
+        ["dataset", "similar", "triage"],
+    ],
+    ids=" ".join,
+)
+def test_no_limit_that_shows_nothing_is_taken(words: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("0", "-1"):
+        with pytest.raises(SystemExit, match="2"):
+            run_command([*words, f"--limit={number}"])
+        assert f"'{number}' is no whole number of at most 15 digits, 1 or more" in capsys.readouterr().err
+
+
+def test_a_number_to_go_on_from_may_be_zero(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["exchanges", "list", "--before", "0"]) == ExitCode.OK
+    assert run_command(["exchanges", "export", "--after", "0"]) == ExitCode.OK
+    with pytest.raises(SystemExit, match="2"):
+        run_command(["exchanges", "export", "--after=-1"])
 
 
 @pytest.mark.parametrize(
