@@ -20,9 +20,12 @@ from capture.offered import Tool
 from capture.statements import among
 from curate.doubting import contradictions
 from curate.examples import EDIT, IMPORTED, Example, example_id, messages_of, to_line, tools_from
+from curate.likeness.templates import Template
 from curate.selection import Candidate
 from curate.splits import GOLDEN
 from curate.tasks.aliases import names_of
+
+_PROMPTS = ("system", "developer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,21 @@ def disagreeing(golden: Sequence[Golden], candidates: Sequence[Candidate]) -> li
     kind = contradictions.kind_of([candidate.answer for candidate in candidates])
     said = contradictions.answers([*(candidate.answer for candidate in same), *(answers[one.input_key] for one in same)], kind)
     return [candidate.exchange_id for place, candidate in enumerate(same) if said[place] != said[len(same) + place]]
+
+
+def without_prompt(golden: Sequence[Golden], template: Template) -> list[Golden]:
+    """Pins from files that have no system prompt although the task's app writes one: they ask what the app never does."""
+    if not any(piece.partition("\n")[0] in _PROMPTS for piece in template.context):
+        return []
+    return [one for one in golden if not one.exchange_id and not any(message.role in _PROMPTS for message in one.messages)]
+
+
+def bare_pins(task: str, ids: Sequence[str]) -> str:
+    """What to say of the pins `ids`, which are `without_prompt`."""
+    return (
+        f"{len(ids)} pinned input{' has' if len(ids) == 1 else 's have'} no system prompt although the app writes one. "
+        f"Import their file again with --system, then potstill dataset golden remove {task} {ids[0]}"
+    )
 
 
 def _source(golden: Golden) -> str:

@@ -7,7 +7,7 @@ Columns `grade` and `note` are kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,82 +17,103 @@ from capture.database import Database
 from capture.errors import NotEnoughError, NotFoundError
 from capture.exchange import COMPLETE, Conversation, Exchange
 from capture.imports.imported import LineError
+from capture.messages import Message
 from capture.offered import read_offered
 from capture.progress import Progress, tell_nobody
 from curate.cleaning.clean import clean
 from curate.formats.entries import entries
 from curate.formats.reading import detect, read_row
-from curate.formats.row import Row, Taught
-from curate.golden import Golden
+from curate.golden import Golden, without_prompt
 from curate.golden_pins import Pinned, pin
 from curate.selection import input_key
 from curate.settings import CurateSettings
-from curate.uploads import renamed
+from curate.tasks.kept_templates import template_versions
+from curate.uploads import renamed, with_system
 
 _TELL_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenImport:
-    """What came of a file: pins, and for every bad row its number and what is wrong with it."""
+    """What came of a file: pins, and for every bad row its number and what is wrong with it.
+
+    `without_prompt` are the pins without a system prompt though the task's app writes one.
+    """
 
     pinned: tuple[Pinned, ...]
     bad: tuple[tuple[int, str], ...]
+    without_prompt: tuple[str, ...] = ()
 
 
 def import_golden(
     database: Database, task: str, path: Path, settings: CurateSettings, *, who: str,
-    on_progress: Progress = tell_nobody, columns: Mapping[str, str] | None = None,
+    on_progress: Progress = tell_nobody, columns: Mapping[str, str] | None = None, system: str = "",
+    tools: Sequence[dict[str, Any]] = (),
 ) -> GoldenImport:  # fmt: skip
     """Pins every row of `path`; bad ones are reported by number, good ones kept.
 
-    A row that answers an input otherwise than one before it is a bad one: which is right is for the expert to say.
+    A row that answers an input otherwise than one before it is a bad one, as a whole: which is right is for the expert to say.
 
-    `columns` gives columns the names that formats know, as in an upload: {"input": "utterance"}.
+    `columns`, `system` and `tools` are as in an upload: a row says and offers here what it does when it is uploaded.
     NotEnoughError, naming the first problem, when no row can be pinned; NotFoundError when there is no such file.
     """
     if not path.is_file():
         raise NotFoundError(f"There is no file {path}.", "Name an existing file.")
     made: dict[str, tuple[Golden, int]] = {}
     bad: list[tuple[int, str]] = []
-    size = path.stat().st_size
+    size, stage = path.stat().st_size, f"bytes of {path.name}"
     for place, entry in enumerate(entries(path)):
         if place % _TELL_EVERY == 0:
-            on_progress("read rows", entry.position, size)
+            on_progress(stage, entry.position, size)
         try:
             if entry.problem:
                 raise LineError(entry.problem)
-            for golden in _read(renamed(entry.record, columns or {}), task, settings, who):
-                first = made.setdefault(golden.input_key, (golden, entry.line))
-                if first[0].answer.said != golden.answer.said:
-                    raise LineError(f"answers its input otherwise than line {first[1]} does")
+            row: dict[str, tuple[Golden, int]] = {}
+            for golden in _read(renamed(entry.record, columns or {}), task, settings, who, system, tools):
+                first, line = made.get(golden.input_key) or row.setdefault(golden.input_key, (golden, entry.line))
+                if first.answer.said != golden.answer.said:
+                    raise LineError(f"answers its input otherwise than line {line} does")
+            made |= row
         except LineError as error:
             bad.append((entry.line, error.reason))
-    on_progress("read rows", size, size)
+    on_progress(stage, size, size)
     if not made:
         problem = f" Line {bad[0][0]} {bad[0][1]}." if bad else ""
         raise NotEnoughError(f"{path} has no row that can be pinned.{problem}", "See `potstill dataset golden import --help`.")
-    return GoldenImport(tuple(pin(database, [made[key][0] for key in sorted(made)])), tuple(bad))
+    chosen = [made[key][0] for key in sorted(made)]
+    templates = template_versions(database, task)
+    bare = without_prompt(chosen, templates[-1].template) if templates else []
+    return GoldenImport(tuple(pin(database, chosen)), tuple(bad), tuple(one.id for one in bare))
 
 
-def _read(record: Mapping[str, Any], task: str, settings: CurateSettings, who: str) -> list[Golden]:
+def _read(
+    record: Mapping[str, Any], task: str, settings: CurateSettings, who: str, system: str, tools: Sequence[dict[str, Any]]
+) -> list[Golden]:
     format = detect(record)
     if not format:
         raise LineError(f"is in no format that we know (columns: {', '.join(map(str, list(record)[:8]))})")
     row = read_row(format, record, {})
+    offered = row.tools or tuple(tools)
     grade, note = (str(record.get(name) or "") for name in ("grade", "note"))
-    return [_golden(row, taught, task, settings, (grade, who, note)) for taught in row.taught]
+    asked = [with_system(taught.asked, system) for taught in row.taught]
+    return [
+        _golden(turns, taught.answer, offered, task, settings, (grade, who, note))
+        for turns, taught in zip(asked, row.taught, strict=True)
+    ]
 
 
-def _golden(row: Row, taught: Taught, task: str, settings: CurateSettings, said: tuple[str, str, str]) -> Golden:
-    conversation = Conversation(openai_chat.asked({"messages": list(taught.asked)}), None)
-    (answer,) = openai_chat.asked({"messages": [taught.answer]})
-    offered = read_offered(json.dumps({"tools": list(row.tools)}).encode("utf-8", "replace"))
+def _golden(
+    asked: list[dict[str, Any]], answered: dict[str, Any], tools: tuple[dict[str, Any], ...], task: str, settings: CurateSettings,
+    said: tuple[str, str, str],
+) -> Golden:  # fmt: skip
+    conversation = Conversation(openai_chat.asked({"messages": asked}), None)
+    (answer,) = openai_chat.asked({"messages": [answered]})
+    offered = read_offered(json.dumps({"tools": list(tools)}).encode("utf-8", "replace"))
     cleaned = clean(_exchange(task), conversation, settings, answer, offered)
     if cleaned.reason:
         raise LineError(f"cannot be an example: {cleaned.reason}")
     key = input_key(conversation.asked, offered.tools)
-    target = type(answer)("assistant", cleaned.target, cleaned.calls)
+    target = Message("assistant", cleaned.target, cleaned.calls)
     grade, who, note = said
     return Golden(task, key, "", cleaned.messages, cleaned.tools, target, grade, who, note, clock.now_us())
 

@@ -16,7 +16,7 @@ from curate.doubting.suspects import MOST_LABELS
 from curate.draft import CONTRADICTION, Draft
 from curate.examples import Example, example_id, to_line
 from curate.freeze import DROPPED, GOLDEN_FILE, PHRASE_WARNING, PREFERENCES, TEMPLATE, to_json
-from curate.golden import Golden, disagreeing, golden_lines
+from curate.golden import Golden, bare_pins, disagreeing, golden_lines, without_prompt
 from curate.likeness.duplicates import CROWD_SHARE
 from curate.preferring import preferences
 from curate.preferring.evidence import figures
@@ -99,7 +99,7 @@ def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dic
         "teachers": _sorted(Counter(candidate.teacher_model for candidate in kept)),
         "terms": dict(sources.terms),
         "protocols": _sorted(Counter(candidate.protocol for candidate in kept)),
-        "warnings": [*_warnings(draft, sources.template), *terms.warnings(sources.terms)],
+        "warnings": [*_warnings(task, sources), *terms.warnings(sources.terms, _of_unknown_terms(kept))],
     }
     return manifest, files
 
@@ -193,7 +193,8 @@ def _personal_data(kept: Sequence[Candidate], settings: CurateSettings) -> dict[
     }
 
 
-def _warnings(draft: Draft, template: Settled) -> list[str]:
+def _warnings(task: str, sources: Sources) -> list[str]:
+    draft, review = sources.draft, f"potstill review next {task}"
     total, largest = len(draft.candidates), draft.largest_cluster
     warnings = []
     if largest > max(_CROWD, CROWD_SHARE * total):
@@ -203,33 +204,43 @@ def _warnings(draft: Draft, template: Settled) -> list[str]:
     if draft.sessions_apart:
         warnings.append(f"{draft.sessions_apart} sessions were not kept in one split; their groups would have been too large.")
     if draft.disagreements:
-        warnings.append(f"{len(draft.disagreements)} pairs of near duplicates have different answers; review them.")
-    if outliers := _outliers(draft.kind):
+        warnings.append(f"{len(draft.disagreements)} pairs of near duplicates have different answers; review them: {review}")
+    if outliers := _outliers(draft.kind, review):
         warnings.append(outliers)
     refusals = sum(candidate.looks_refused and candidate.exchange_id in draft.splits for candidate in draft.candidates)
     if refusals:
-        warnings.append(f"{refusals} answers read like a refusal and are kept; review them, they come early in the queue.")
+        warnings.append(f"{refusals} answers read like a refusal and are kept; review them, they come early: {review}")
     if draft.doubts.unjudged:
         told = f"Wrong answers and poisoned rows were looked for among the {MOST_LABELS} most frequent labels"
         warnings.append(f"{told}, not among {draft.doubts.unjudged} others.")
     if draft.doubts.suspects:
-        warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them.")
+        warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them: {review}")
     for phrase, count in _poisoned(draft).items():
         warnings.append(f"{PHRASE_WARNING} {phrase!r} seems to dictate the answer of {count} exchanges; see who sent them.")
-    if template.change is not None:
-        warnings.append(f"The app's prompt is another one than before: template v{template.number}, see potstill tasks template.")
+    if sources.template.change is not None:
+        told = f"The app's prompt is another one than before: template v{sources.template.number}"
+        warnings.append(f"{told}, see potstill tasks template {task}")
+    if bare := without_prompt(sources.golden, draft.template):
+        warnings.append(bare_pins(task, [one.id for one in bare]))
     if draft.mix_in.wanted > len(draft.mix_in.examples):
         warnings.append(f"Only {len(draft.mix_in.examples)} of {draft.mix_in.wanted} examples of other tasks could be mixed in.")
     return warnings
 
 
-def _outliers(kind: Kind) -> str:
+def _outliers(kind: Kind, review: str) -> str:
     """What to say of answers that are not of the kind that the task's are compared as; '' of none, or of few in free text."""
     of = f"{kind.odd} of {kind.plain} answers"
     if kind.name == TEXT:
         told = f"{of} are JSON or as short as labels, the others are free text: plain ones are compared by their numbers alone."
         return told if kind.odd and kind.odd * 2 >= kind.plain else ""
-    return f"{of} are no {'JSON' if kind.name == JSON else 'labels'} as the others are; review them." if kind.odd else ""
+    told = f"{of} are no {'JSON' if kind.name == JSON else 'labels'} as the others are; review them: {review}"
+    return told if kind.odd else ""
+
+
+def _of_unknown_terms(kept: Sequence[Candidate]) -> str:
+    """The teacher of most rows whose terms nobody knows."""
+    models = Counter(candidate.teacher_model for candidate in kept if candidate.terms.startswith(terms.UNKNOWN))
+    return max(sorted(models), key=models.__getitem__, default="")
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -7,6 +7,7 @@ goes before everything here.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -186,16 +187,19 @@ def figures(of_rows: Iterable[tuple[Terms, str]], policy: str, forced: str = "")
     return found
 
 
-def warnings(found: Mapping[str, Any]) -> list[str]:
-    """Warnings for the manifest, of what `figures` gave."""
+def warnings(found: Mapping[str, Any], model: str = "") -> list[str]:
+    """Warnings for the manifest, of what `figures` gave; `model` is one whose terms are not known, to show what to write."""
     told = []
     verdicts = found["verdicts"]
     if verdicts.get(RESTRICTED):
         told.append(
-            f"{verdicts[RESTRICTED]} rows came under terms that restrict training; see Terms, and ask who knows the contract."
+            f"{verdicts[RESTRICTED]} rows came under terms that restrict training; see card.md, and ask who knows the contract."
         )
     if verdicts.get(UNKNOWN):
-        told.append(f"The terms of {verdicts[UNKNOWN]} rows are not known; say them with teacher_terms in [curate].")
+        line = f'{json.dumps(model[:100] or "MODEL", ensure_ascii=False)} = "allowed: why"'
+        told.append(
+            f"The terms of {verdicts[UNKNOWN]} rows are not known; say them in [curate.teacher_terms] of potstill.toml: {line}"
+        )
     if "forced" in found:
         told.append(
             f"{found['forced']['rows']} rows that their terms would leave out were forced in: {found['forced']['reason']}"

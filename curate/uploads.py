@@ -166,7 +166,7 @@ class _Reader:
 
     def _exchange(self, row: Row, taught: Taught, split: str) -> ImportedExchange:
         upload = self._upload
-        asked: dict[str, Any] = {"messages": _with_system(taught.asked, upload.system)}
+        asked: dict[str, Any] = {"messages": with_system(taught.asked, upload.system)}
         if tools := row.tools or tuple(upload.tools):
             asked["tools"] = list(tools)
         if row.parallel_tool_calls is not None:
@@ -231,7 +231,8 @@ def _notes(exchange: ImportedExchange, taught: Taught, scores: Mapping[str, floa
     ]  # fmt: skip
 
 
-def _with_system(asked: Sequence[dict[str, Any]], system: str) -> list[dict[str, Any]]:
+def with_system(asked: Sequence[dict[str, Any]], system: str) -> list[dict[str, Any]]:
+    """`asked`, after the system prompt `system` where it has none of its own."""
     has_one = not system or any(message["role"] in (SYSTEM, "developer") for message in asked)
     return list(asked) if has_one else [{"role": SYSTEM, "content": system}, *asked]
 

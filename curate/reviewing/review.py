@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
@@ -125,11 +125,11 @@ def queue(database: Database, task: str, limit: int = 50, reviewer: str = "", se
 def look_alikes(database: Database, task: str, exchange_id: str, reviewer: str = "", limit: int = 50) -> LookAlikes:
     """The example of this exchange and those of its look-alikes that wait for `reviewer`, with the first `limit` cards.
 
-    NotFoundError when `task` has no such example.
+    `exchange_id` may be the start of an id. NotFoundError when `task` has no such example.
     """
     sql = text("SELECT look_alike FROM examples WHERE exchange_id = :exchange_id")
     with database.read() as connection:
-        _require(connection, task, [exchange_id])
+        (exchange_id,) = _whole_ids(connection, task, [exchange_id])
         mark = str(connection.execute(sql, {"exchange_id": exchange_id}).scalar_one())
         reviews = _read(connection, task)
         waiting = _waiting(connection, task, reviews, reviewer, 0)
@@ -232,8 +232,9 @@ def record(
 ) -> Review:  # fmt: skip
     """Records a verdict; a person's latest on an example counts. It takes effect in the next dataset version.
 
-    ReviewError for an unknown verdict or an edit without a target; NotFoundError when `task` has no such example. Secrets are
-    taken out of target and note, and personal data as `personal` says.
+    `exchange_id` may be the start of an id that no other example has. ReviewError for an unknown verdict or an edit without a
+    target; NotFoundError when `task` has no such example. Secrets are taken out of target and note, and personal data as
+    `personal` says.
     """
     return record_many(database, task, [exchange_id], verdict, target, reviewer, note, personal)[0]
 
@@ -242,7 +243,7 @@ def record_many(
     database: Database, task: str, exchange_ids: Sequence[str], verdict: str, target: str = "", reviewer: str = "",
     note: str = "", personal: PersonalPolicy = KEEP_PERSONAL,
 ) -> list[Review]:  # fmt: skip
-    """Records one verdict on several examples, all or none; one `undo` takes all of it back. Errors as in `record`."""
+    """Records one verdict on several examples, all or none; one `undo` takes all of it back. Ids and errors as in `record`."""
     if verdict not in VERDICTS:
         raise ReviewError(f"{verdict!r} is not a verdict.", f"Use one of {', '.join(VERDICTS)}.")
     if verdict == EDIT and not target.strip():
@@ -253,8 +254,8 @@ def record_many(
     as_message(target)
     note = kept_words(note, personal)
     with database.write() as connection:
-        _require(connection, task, exchange_ids)
-        return _append(connection, task, list(dict.fromkeys(exchange_ids)), verdict, target, reviewer, note)
+        whole = dict.fromkeys(_whole_ids(connection, task, exchange_ids))
+        return _append(connection, task, list(whole), verdict, target, reviewer, note)
 
 
 def as_message(target: str) -> Message:
@@ -294,16 +295,28 @@ def kept_words(words: str, personal: PersonalPolicy) -> str:
     return redacted if hiding is None else hiding.text(redacted)
 
 
-def _require(connection: Connection, task: str, exchange_ids: Sequence[str]) -> None:
+def _whole_ids(connection: Connection, task: str, exchange_ids: Sequence[str]) -> list[str]:
+    """The exchanges of the examples of `task` that have these ids, or the only ones that start so."""
     query = among("SELECT exchange_id FROM examples WHERE task IN :names AND exchange_id IN :ids")
     names = names_of(connection, task)
     found: set[str] = set()
     for some in few(exchange_ids):
         found |= set(connection.execute(query, {"names": names, "ids": some}).scalars())
-    if missing := [exchange_id for exchange_id in exchange_ids if exchange_id not in found]:
-        raise NotFoundError(
-            f"Task {task!r} has no example of exchange {missing[0]!r}.", f"Run `potstill dataset build {task}` first."
-        )
+    return [given if given in found else _only_one(connection, task, names, given) for given in exchange_ids]
+
+
+def _only_one(connection: Connection, task: str, names: Collection[str], given: str) -> str:
+    start = given if given.startswith("ex_") else f"ex_{given}"
+    query = among("SELECT exchange_id FROM examples WHERE task IN :names AND substr(exchange_id, 1, :length) = :start LIMIT 2")
+    found = connection.execute(query, {"names": names, "length": len(start), "start": start}).scalars().all()
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        raise NotFoundError(f"More than one example of task {task!r} starts with {given!r}.", "Give more of the id.")
+    next_step = (
+        f"See which wait: potstill review next {task} --limit 20. A newer exchange waits after potstill dataset build {task}"
+    )
+    raise NotFoundError(f"Task {task!r} has no example of exchange {given!r}.", next_step)
 
 
 def undo(database: Database, task: str, reviewer: str) -> list[Review]:

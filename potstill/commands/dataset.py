@@ -26,6 +26,8 @@ from potstill.output import ExitCode, Output, counted, one_line, plain
 if TYPE_CHECKING:
     from curate.version_diff import VersionDiff
 
+_SHOWN_AS = {"added": "added", "removed": "removed", "moved": "moved", "retargeted": "target changed"}
+
 
 def add_commands(commands: Any) -> None:
     """Adds `dataset` with its verbs."""
@@ -163,21 +165,29 @@ def _print_diff(found: VersionDiff, output: Output) -> None:
     rows = [("added", split, count) for split, count in found.added.items()]
     rows += [("removed", reason.replace("_", " "), count) for reason, count in found.removed.items()]
     rows += [("moved", sides, count) for sides, count in found.moved.items()]
-    rows += [("target changed", "", found.retargeted)] if found.retargeted else []
+    rows += [(_SHOWN_AS["retargeted"], "", found.retargeted)] if found.retargeted else []
     output.table(("CHANGE", "WHERE OR WHY", "N"), rows or [("nothing", "", 0)], right=("N",))
     for name, (before, after) in found.settings.items():
         output.say(f"setting {name}: {before!r} -> {after!r}")
     if not found.is_template_same:
         output.say("The prompt template is another one: see potstill tasks template.")
+    counts = {kind: sum(getattr(found, kind).values()) for kind in ("added", "removed", "moved")} | {
+        "retargeted": found.retargeted
+    }
     for kind, changes in found.first.items():
         for change in changes:
             targets = " -> ".join(filter(None, (change.target_before, change.target_after)))
             sides = " -> ".join(filter(None, (change.before, change.after)))
-            output.say(f"  {kind:<10} {change.exchange_id}   {sides}   {change.reason}   {one_line(targets, 100)}".rstrip())
+            reason = change.reason.replace("_", " ")
+            output.say(f"  {_SHOWN_AS[kind]:<14} {change.exchange_id}   {sides}   {reason}   {one_line(targets, 100)}".rstrip())
+        if counts[kind] > len(changes):
+            output.say(f"  ... and {counts[kind] - len(changes):,} more {_SHOWN_AS[kind]}")
 
 
 def print_version(version: Any, output: Output) -> None:
     """The bill and the certificate of a dataset version, for people."""
+    from curate.freeze import CARD
+
     manifest: Mapping[str, Any] = plain(version.manifest)
     bill = manifest["bill"]
     output.heading(f"{version.task}/v{version.number}   train {version.train}   val {version.val}   test {version.test}")
@@ -192,4 +202,4 @@ def print_version(version: Any, output: Output) -> None:
     output.say(f"train-eval overlap: {overlap}")
     for warning in manifest["warnings"]:
         output.say(f"! {warning}")
-    output.say(f"hash {version.hash}   folder {version.folder}")
+    output.say(f"hash {version.hash}   card {version.folder / CARD}")

@@ -12,7 +12,7 @@ from capture.database import open_database
 from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, add_noun, whole_number
-from potstill.commands.dataset_transfer import add_columns, columns_of
+from potstill.commands.dataset_transfer import add_columns, add_prompt, columns_of, tools_of
 from potstill.output import ExitCode, Output, counted, one_line
 
 if TYPE_CHECKING:
@@ -45,12 +45,14 @@ def add_commands(verbs: Any) -> None:
         _import,
         help="pin every row of a file: an input with the answer of an expert; columns `grade` and `note` are kept",
         examples="  potstill dataset golden import triage expert.jsonl\n"
+        '  potstill dataset golden import intents expert.csv --system "Name the intent."\n'
         '  echo \'{"messages": [{"role": "user", "content": "Where is it?"}, '
         '{"role": "assistant", "content": "parcel"}], "grade": "easy"}\' > expert.jsonl',
     )
     bring.add_argument("task")
     bring.add_argument("file", type=Path, help="JSONL, JSON, CSV or Parquet, as `potstill dataset import` reads them")
     add_columns(bring)
+    add_prompt(bring)
     listing = add_command(nouns, "list", _list, help="what is pinned", examples="  potstill dataset golden list triage --json")
     listing.add_argument("task")
     remove = add_command(
@@ -102,6 +104,7 @@ def _add(arguments: argparse.Namespace, settings: Settings, output: Output) -> i
 
 def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.datasets import alone
+    from curate.golden import bare_pins
     from curate.golden_import import import_golden
     from curate.settings import CurateSettings
     from curate.tasks.aliases import canonical
@@ -113,7 +116,7 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
         with output.stages() as show_progress, alone(settings.data_folder, task):
             made = import_golden(
                 database, task, arguments.file, curate, who=who_am_i(), on_progress=show_progress,
-                columns=columns_of(arguments.column),
+                columns=columns_of(arguments.column), system=arguments.system, tools=tools_of(arguments.tools),
             )  # fmt: skip
     finally:
         database.close()
@@ -125,18 +128,23 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
         output.say(f"line {number} {problem}")
     if len(made.bad) > _LISTED:
         output.say(f"and {len(made.bad) - _LISTED} more bad lines; --json shows all")
+    if made.without_prompt:
+        output.warn(bare_pins(task, made.without_prompt), "")
     return ExitCode.OK
 
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.golden import pins
     from curate.golden_pins import trained_on
-    from curate.tasks.aliases import canonical
+    from curate.selection import require_task
+    from curate.tasks.aliases import canonical, expand
 
     database = open_database(settings.database_url)
     try:
         task = canonical(database, arguments.task)
         found = pins(database, task)
+        if not found:
+            require_task(database, task, expand(database, task))
         trained, unread = trained_on(database, task, {one.input_key for one in found})
     finally:
         database.close()

@@ -79,8 +79,7 @@ def add_commands(verbs: Any) -> None:
     upload.add_argument("files", nargs="+", type=Path, metavar="FILE", help="data files, or folders of them")
     upload.add_argument("--format", default="auto", choices=_READ, help="default: auto")
     add_columns(upload)
-    upload.add_argument("--system", default="", metavar="PROMPT", help="system prompt of rows that have none")
-    upload.add_argument("--tools", type=Path, metavar="FILE", help="JSON list of tools that rows offer which name none")
+    add_prompt(upload)
     upload.add_argument(
         "--teacher", default="", metavar="NAME", help="who answered; the model is import:NAME (default: the task)"
     )
@@ -142,7 +141,7 @@ def _import(arguments: argparse.Namespace, settings: Settings, output: Output) -
                 upload,
                 personal=read_policy(capture, os.environ),
                 omit_tasks=capture.omit_content_tasks,
-                on_progress=lambda path, done, total: show(path.name, done, total),
+                on_progress=lambda path, done, total: show(f"bytes of {path.name}", done, total),
             )
     finally:
         if database is not None:
@@ -165,6 +164,12 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_prompt(parser: argparse.ArgumentParser) -> None:
+    """Adds --system and --tools; `tools_of` reads the latter."""
+    parser.add_argument("--system", default="", metavar="PROMPT", help="system prompt of rows that have none")
+    parser.add_argument("--tools", type=Path, metavar="FILE", help="JSON list of tools that rows offer which name none")
+
+
 def columns_of(given: Sequence[str]) -> dict[str, str]:
     """What --column says; SettingsError for what is not NAME=COLUMN."""
     columns = {}
@@ -180,14 +185,18 @@ def _upload(arguments: argparse.Namespace) -> Upload:
     from curate.uploads import Upload
 
     columns = columns_of(arguments.column)
-    tools = _tools(arguments.tools) if arguments.tools else ()
-    return Upload(arguments.task, arguments.format, columns, arguments.system, tools, arguments.teacher, arguments.terms)
+    return Upload(
+        arguments.task, arguments.format, columns, arguments.system, tools_of(arguments.tools), arguments.teacher, arguments.terms
+    )
 
 
-def _tools(path: Path) -> tuple[dict[str, Any], ...]:
+def tools_of(path: Path | None) -> tuple[dict[str, Any], ...]:
+    """The tools of the file that --tools names; NotFoundError or SettingsError when it holds none."""
     from capture.imports.imported import LineError
     from curate.formats.row import tools_in
 
+    if path is None:
+        return ()
     try:
         return tools_in(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -73,7 +73,7 @@ def add_commands(commands: Any) -> None:
 
 def _add_example(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task")
-    parser.add_argument("exchange", help="id of the exchange behind the example")
+    parser.add_argument("exchange", help="id of the exchange behind the example, or the start of it")
     parser.add_argument("--note", default="", help="why, kept with the verdict")
 
 
@@ -86,20 +86,26 @@ def _add_second_opinion(parser: argparse.ArgumentParser) -> None:
 
 def _next(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.reviewing import review
-    from curate.tasks.aliases import canonical
+    from curate.selection import require_task
+    from curate.tasks.aliases import canonical, expand
 
     database = open_database(settings.database_url)
     try:
         task = canonical(database, arguments.task)
         cards = review.queue(database, task, arguments.limit, who_am_i(), arguments.second_opinion)
+        if not cards:
+            require_task(database, task, expand(database, task))
     finally:
         database.close()
     if output.as_json:
         output.json(cards)
-    elif not cards:
-        output.say(f"No example of {task} waits. Next: potstill dataset build {task}")
-    for card in [] if output.as_json else cards:
+        return ExitCode.OK
+    for card in cards:
         show_card(card, output)
+    if cards:
+        output.say(f"Next: potstill review accept {task} {cards[0].exchange_id}   or: reject, edit, skip")
+    else:
+        output.say(f"No example of {task} waits. Next: potstill dataset build {task}")
     return ExitCode.OK
 
 
@@ -118,9 +124,8 @@ def _record(arguments: argparse.Namespace, settings: Settings, output: Output) -
     if output.as_json:
         output.json(made)
     else:
-        output.say(
-            f"{made.verdict} {made.exchange_id}: counts from the next dataset version on. Back: potstill review undo {made.task}"
-        )
+        counts = "no verdict, it leaves your queue" if made.verdict == review.SKIP else "counts from the next dataset version on"
+        output.say(f"{made.verdict} {made.exchange_id}: {counts}. Back: potstill review undo {made.task}")
     return ExitCode.OK
 
 
@@ -177,11 +182,15 @@ def _undo(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 
 def _progress(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.reviewing import review
-    from curate.tasks.aliases import canonical
+    from curate.selection import require_task
+    from curate.tasks.aliases import canonical, expand
 
     database = open_database(settings.database_url)
     try:
-        found = review.progress(database, canonical(database, arguments.task), who_am_i(), arguments.second_opinion)
+        task = canonical(database, arguments.task)
+        found = review.progress(database, task, who_am_i(), arguments.second_opinion)
+        if not any(plain(found).values()):
+            require_task(database, task, expand(database, task))
     finally:
         database.close()
     if output.as_json:
@@ -198,11 +207,15 @@ def _progress(arguments: argparse.Namespace, settings: Settings, output: Output)
 
 def _agreement(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.reviewing.agreement import agreement
-    from curate.tasks.aliases import canonical
+    from curate.selection import require_task
+    from curate.tasks.aliases import canonical, expand
 
     database = open_database(settings.database_url)
     try:
-        found = agreement(database, canonical(database, arguments.task))
+        task = canonical(database, arguments.task)
+        found = agreement(database, task)
+        if not found.examples:
+            require_task(database, task, expand(database, task))
     finally:
         database.close()
     if output.as_json:

@@ -61,7 +61,8 @@ def test_other_tasks_are_mixed_into_train_and_named(traffic: Traffic, tmp_path: 
 def test_answers_that_read_like_a_refusal_earn_a_warning(traffic: Traffic, tmp_path: Path) -> None:
     traffic.send([*mails(60), Sent("Open my neighbour's account.", "I'm sorry, but I can't help with that.")])
     version = build(traffic.database, tmp_path, "mail", DEFAULTS)
-    assert any(warning.startswith("1 answers read like a refusal") for warning in version.manifest["warnings"])
+    (told,) = (warning for warning in version.manifest["warnings"] if warning.startswith("1 answers read like a refusal"))
+    assert told.endswith("potstill review next mail"), "what to do about it"
 
 
 def as_old(sent: list[Sent]) -> list[Sent]:

@@ -279,7 +279,7 @@ def test_one_odd_answer_hides_nothing_of_what_a_task_of_labels_is_told() -> None
         manifest, _ = described(Selection(list(draft.candidates), {}, 0), draft)
         assert manifest["contradictions"]["compared_as"] == {"kind": "label", "answers": 242 + told, "odd": told}
         assert [line for line in manifest["warnings"] if "answers are no labels" in line] == [
-            "1 of 243 answers are no labels as the others are; review them."
+            "1 of 243 answers are no labels as the others are; review them: potstill review next mail"
         ] * told
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from capture.errors import NotEnoughError, NotFoundError
+from curate.datasets import build
 from curate.golden import pins
 from curate.golden_import import import_golden
-from curate.golden_pins import pin_exchange
+from curate.golden_pins import pin_exchange, unpin
 from curate.settings import CurateSettings
 from tests.curate.sending import SYSTEM, Traffic, mails
 
@@ -68,6 +69,37 @@ def test_rows_that_answer_an_input_otherwise_are_bad_ones(traffic: Traffic, tmp_
     made = import_golden(traffic.database, "mail", path, DEFAULTS, who="ann")
     assert made.bad == ((3, "answers its input otherwise than line 1 does"),)
     assert [(one.answer.text, one.who) for one in pins(traffic.database, "mail")] == [("fee", "ann")]
+
+
+def test_a_row_with_one_answer_that_contradicts_pins_none_of_its_answers(traffic: Traffic, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Is it there?"}, {"role": "assistant", "content": "yes"}]
+    again = [{"role": "user", "content": "And now?"}, {"role": "assistant", "content": "yes"}]
+    other = [*again[:1], {"role": "assistant", "content": "no"}]
+    whole = {"messages": [{"role": "system", "content": "Be brief."}, *turns, *again]}
+    last = [*whole["messages"][:-2], *other]
+    path = written(
+        tmp_path / "expert.jsonl", {"messages": [{**turn, "weight": 0} if turn == turns[1] else turn for turn in last]}, whole
+    )
+    made = import_golden(traffic.database, "mail", path, DEFAULTS, who="ann")
+    assert made.bad == ((2, "answers its input otherwise than line 1 does"),)
+    assert [one.answer.text for one in pins(traffic.database, "mail")] == ["no"]
+
+
+def test_a_file_is_pinned_with_the_prompt_that_it_is_uploaded_with(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send(mails(60))
+    build(traffic.database, tmp_path, "mail", DEFAULTS)
+    path = written(tmp_path / "expert.jsonl", {"text": mails(1)[0].question, "label": "parcel"})
+    (bare,) = import_golden(traffic.database, "mail", path, DEFAULTS, who="ann").without_prompt
+    version = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    (told,) = (warning for warning in version.manifest["warnings"] if "pinned" in warning)
+    assert "--system" in told and f"potstill dataset golden remove mail {bare}" in told, "the way out"
+    unpin(traffic.database, "mail", bare)
+    made = import_golden(traffic.database, "mail", path, DEFAULTS, who="ann", system=SYSTEM)
+    assert [one.side in ("train", "val", "test") for one in made.pinned] == [True], "it is an input of the app's"
+    assert made.without_prompt == ()
+    version = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    assert version.manifest["bill"]["dropped"]["golden"] == 1
+    assert not [warning for warning in version.manifest["warnings"] if "pinned" in warning]
 
 
 def test_tools_and_calls_come_through(traffic: Traffic, tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def test_manifest_card_and_warnings_say_how_many_rows_came_under_which_terms() -
     assert len(warnings(found)) == 2
 
 
+def test_a_warning_of_unknown_terms_shows_the_line_that_says_them() -> None:
+    unknown = terms_of("import:intents")
+    (told,) = warnings(figures([(unknown, unknown.words)], "warn"), "import:intents")
+    assert told.endswith('[curate.teacher_terms] of potstill.toml: "import:intents" = "allowed: why"')
+
+
 def test_rows_that_nobody_restricts_give_no_warning() -> None:
     allowed = terms_of("deepseek-chat")
     found = figures([(allowed, allowed.words)], "drop")

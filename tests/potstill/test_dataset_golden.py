@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from capture.database import open_database
-from capture.errors import PotstillError, StoreError
+from capture.errors import NotFoundError, PotstillError, StoreError
 from capture.settings import Settings, load_settings
 from curate.datasets import alone, build, load_split
 from curate.settings import CurateSettings
 from curate.tasks.aliases import add_alias
 from potstill.commands import add_noun, dataset_disputes, dataset_golden, dataset_similar
 from potstill.output import Output
-from tests.curate.sending import Sent, Traffic, mails
+from tests.curate.sending import SYSTEM, Sent, Traffic, mails
 
 QUESTION = "Where on earth is the parcel of last week?"
 
@@ -102,6 +102,28 @@ def test_columns_of_a_file_may_have_other_names(house: Settings, tmp_path: Path,
     made = said(capsys, house, "golden", "import", "mail", str(tmp_path / "expert.jsonl"), *columns)
     assert [one["golden"]["answer"]["text"] for one in made["pinned"]] == ["parcel"]
     assert [number for number, _ in made["bad"]] == [2]
+
+
+def test_rows_are_pinned_with_the_system_prompt_and_the_tools_that_are_given(
+    house: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "expert.csv").write_text("text,label\nIs it there?,parcel\n", "utf-8")
+    (tmp_path / "tools.json").write_text('[{"name": "look", "parameters": {"type": "object", "properties": {}}}]', "utf-8")
+    run(house, "golden", "import", "mail", str(tmp_path / "expert.csv"), as_json=False)
+    told = capsys.readouterr().err
+    assert "1 pinned input has no system prompt" in told and "--system" in told
+    given = ("--system", SYSTEM, "--tools", str(tmp_path / "tools.json"))
+    (made,) = said(capsys, house, "golden", "import", "mail", str(tmp_path / "expert.csv"), *given)["pinned"]
+    assert [message["text"] for message in made["golden"]["messages"]] == [SYSTEM, "Is it there?"]
+    assert [tool["name"] for tool in made["golden"]["tools"]] == ["look"]
+    run(house, "golden", "import", "mail", str(tmp_path / "expert.csv"), *given, as_json=False)
+    assert "system prompt" not in capsys.readouterr().err
+
+
+def test_an_unknown_task_is_noticed_and_one_without_a_pin_is_known(house: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotFoundError, match="There is no task 'mial'"):
+        run(house, "golden", "list", "mial")
+    assert said(capsys, house, "golden", "list", "mail") == []
 
 
 def test_nothing_is_pinned_while_a_build_is_under_way(house: Settings) -> None:

@@ -88,6 +88,38 @@ def test_an_example_that_does_not_exist_is_named(house: Path, capsys: pytest.Cap
     assert "ex_nosuch" in capsys.readouterr().err
 
 
+def test_an_example_is_found_by_the_start_of_its_id(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "dataset", "build", "triage")
+    first, second = (card["exchange_id"] for card in said(capsys, "review", "next", "triage", "--limit", "2"))
+    assert said(capsys, "review", "accept", "triage", first[:-1])["exchange_id"] == first
+    assert said(capsys, "review", "bulk", "reject", "triage", second.removeprefix("ex_"))[0]["exchange_id"] == second
+    assert run_command(["review", "accept", "triage", "ex_"]) == 1
+    assert "More than one example of task 'triage' starts with 'ex_'" in capsys.readouterr().err
+    assert said(capsys, "review", "progress", "triage")["accepted"] == 1
+
+
+def test_a_card_says_how_to_give_a_verdict_and_a_skip_does_not_count_as_one(
+    house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "dataset", "build", "triage")
+    id = said(capsys, "review", "next", "triage")[0]["exchange_id"]
+    assert run_command(["review", "next", "triage"]) == 0
+    assert f"Next: potstill review accept triage {id}   or: reject, edit, skip" in capsys.readouterr().out
+    assert run_command(["review", "skip", "triage", id]) == 0
+    assert "counts" not in capsys.readouterr().out
+    assert run_command(["review", "reject", "triage", id]) == 0
+    assert "counts from the next dataset version on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["next", "progress", "agreement"])
+def test_a_task_that_nobody_knows_is_noticed_and_one_without_a_version_is_known(
+    house: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert run_command(["review", verb, "triaje"]) == 1
+    assert "There is no task 'triaje'. Tasks with traffic: triage." in " ".join(capsys.readouterr().err.split())
+    assert run_command(["review", verb, "triage"]) == 0
+
+
 def test_an_example_with_many_look_alikes_is_decided_at_once(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, "dataset", "build", "triage")
     alike = [card["exchange_id"] for card in said(capsys, "review", "next", "triage", "--limit", "3")]
