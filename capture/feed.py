@@ -14,7 +14,7 @@ from capture import search
 from capture.assemble import assemble
 from capture.content import read_content
 from capture.database import Database
-from capture.errors import NotFoundError
+from capture.errors import NotFoundError, StoreError
 from capture.exchange import OMITTED, Content, Conversation, Exchange
 from capture.filters import Filter
 from capture.offered import Offered, read_offered
@@ -95,18 +95,36 @@ def contents(database: Database, exchanges: Sequence[Exchange]) -> dict[int, Con
         return omitted | read_content(connection, [exchange.number for exchange in exchanges])
 
 
+def readable(database: Database, exchanges: Sequence[Exchange]) -> Iterator[tuple[Exchange, Content | None]]:
+    """Those of `exchanges` that are still stored, with their content, or None where it is damaged (see `potstill verify`)."""
+    try:
+        found = contents(database, exchanges)
+    except StoreError:
+        if len(exchanges) == 1:
+            yield exchanges[0], None
+            return
+        for exchange in exchanges:
+            yield from readable(database, [exchange])
+        return
+    yield from ((exchange, found[exchange.number]) for exchange in exchanges if exchange.number in found)
+
+
 def with_content(database: Database, filter: Filter, *, start: int = 0, end: int = 0) -> Iterator[tuple[Exchange, Content]]:
     """Every exchange that matches, with its content, in the order of storing; some megabytes of them are in memory at a time.
 
-    Only those stored after number `start` and, unless 0, not after number `end`.
+    Only those stored after number `start` and, unless 0, not after number `end`. StoreError where one is damaged.
     """
-    while batch := after(database, filter, after=start, limit=_BATCH, longest_s=PATIENT_S):
-        for few in _by_size([exchange for exchange in batch if not end or exchange.number <= end]):
-            found = contents(database, few)
-            yield from ((exchange, found[exchange.number]) for exchange in few if exchange.number in found)
-        start = batch[-1].number
-        if end and start >= end:
-            return
+    for few in _batches(database, filter, start, end):
+        found = contents(database, few)
+        yield from ((exchange, found[exchange.number]) for exchange in few if exchange.number in found)
+
+
+def with_readable(
+    database: Database, filter: Filter, *, start: int = 0, end: int = 0
+) -> Iterator[tuple[Exchange, Content | None]]:
+    """As `with_content`, with None for the content of one that is damaged."""
+    for few in _batches(database, filter, start, end):
+        yield from readable(database, few)
 
 
 def newest(database: Database) -> int:
@@ -165,6 +183,14 @@ def revision(database: Database) -> int:
     with database.read() as connection:
         marks = tuple(connection.execute(text(sql)).one())
     return int.from_bytes(blake2b(repr(marks).encode(), digest_size=7).digest(), "big")
+
+
+def _batches(database: Database, filter: Filter, start: int, end: int) -> Iterator[list[Exchange]]:
+    while batch := after(database, filter, after=start, limit=_BATCH, longest_s=PATIENT_S):
+        yield from _by_size([exchange for exchange in batch if not end or exchange.number <= end])
+        start = batch[-1].number
+        if end and start >= end:
+            return
 
 
 def _by_size(exchanges: Sequence[Exchange]) -> Iterator[list[Exchange]]:

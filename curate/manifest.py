@@ -21,7 +21,7 @@ from curate.likeness.duplicates import CROWD_SHARE
 from curate.preferring import preferences
 from curate.preferring.evidence import figures
 from curate.preferring.pairs import Pairs
-from curate.selection import Candidate, Selection
+from curate.selection import DAMAGED, Candidate, Selection
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN, later_than
 from curate.tasks.kept_templates import Settled
@@ -197,6 +197,8 @@ def _warnings(task: str, sources: Sources) -> list[str]:
     draft, review = sources.draft, f"potstill review next {task}"
     total, largest = len(draft.candidates), draft.largest_cluster
     warnings = []
+    if damaged := sum(reason == DAMAGED for reason in sources.selection.dropped.values()):
+        warnings.append(f"Exchanges left out because they are damaged in the store: {damaged}. See potstill verify")
     if largest > max(_CROWD, CROWD_SHARE * total):
         warnings.append(f"One cluster holds {largest} of {total} exchanges; this task may rather need a cache.")
     if draft.crowded:

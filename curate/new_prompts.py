@@ -105,11 +105,9 @@ def _recent(database: Database, task: str, newest: int) -> Iterator[_Asked]:
     names = ",".join(map(quote, expand(database, task)))
     exchanges = feed.page(database, parse_filter(f"task:{names} purpose:app"), limit=newest)
     for start in range(0, len(exchanges), _BATCH):
-        some = exchanges[start : start + _BATCH]
-        contents = feed.contents(database, some)
-        for exchange in some:
-            if exchange.number in contents:
-                conversation, offered = feed.asked_of(exchange, contents[exchange.number])
+        for exchange, content in feed.readable(database, exchanges[start : start + _BATCH]):
+            if content is not None:
+                conversation, offered = feed.asked_of(exchange, content)
                 prompt = read_prompt(conversation.asked, offered.tools)
                 if len(prompt.pieces):
                     yield _Asked(exchange, conversation.asked, offered.tools, prompt)

@@ -22,6 +22,8 @@ from curate.reviewing.review import hash_of
 from curate.settings import CurateSettings
 from curate.terms import TERMS_TAG
 
+DAMAGED = "damaged"
+"""Reason of exchanges whose content in the store cannot be read."""
 _BATCH = 500
 _COUNT_CAP = 10_000_000
 _IMPORTED_FROM = "import:dataset"
@@ -94,11 +96,14 @@ def select(
     dropped: dict[str, str] = {}
     by_student = 0
     same: dict[Message, Message] = {}
-    for done, (exchange, content) in enumerate(feed.with_content(database, chosen)):
+    for done, (exchange, content) in enumerate(feed.with_readable(database, chosen)):
         if done % _BATCH == 0:
             on_progress("read exchanges", done, total)
         if not is_from_teacher(exchange):
             by_student += 1
+            continue
+        if content is None:
+            dropped[exchange.id] = DAMAGED
             continue
         conversation, offered = feed.asked_of(exchange, content)
         given, score = targets.get(exchange.id), scores.get(exchange.id)

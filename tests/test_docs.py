@@ -13,6 +13,7 @@ from curate import caps, draft, terms
 from curate.cleaning.clean import REASONS
 from curate.likeness import duplicates
 from curate.sampling import NOT_SAMPLED
+from curate.selection import DAMAGED
 from potstill.cli import make_parser
 from potstill.configuration import commented_toml
 
@@ -79,6 +80,6 @@ def test_the_tests_that_hold_the_promises_exist(promise: tuple[str, str]) -> Non
 def test_every_reason_to_drop_an_exchange_is_explained() -> None:
     told = (ROOT / "docs" / "datasets.md").read_text("utf-8")
     of_draft = [value for name, value in vars(draft).items() if name.isupper() and isinstance(value, str)]
-    others = {duplicates.EXACT, duplicates.NEAR, caps.UNIT_CAP, caps.SESSION_CAP, NOT_SAMPLED, terms.DROPPED}
+    others = {duplicates.EXACT, duplicates.NEAR, caps.UNIT_CAP, caps.SESSION_CAP, NOT_SAMPLED, terms.DROPPED, DAMAGED}
     reasons = {*REASONS, *of_draft, *others}
     assert {reason for reason in reasons if f"`{reason}`" not in told} == set()

@@ -135,14 +135,18 @@ class _Reader:
         """One for each of `exchange_ids`, in their order."""
         for some in few(exchange_ids, _AT_ONCE):
             chosen = parse_filter(f"id:{','.join(map(quote, some))}")
-            found = {exchange.id: (exchange, content) for exchange, content in feed.with_content(self.database, chosen)}
+            found = {
+                exchange.id: (exchange, content)
+                for exchange, content in feed.with_readable(self.database, chosen)
+                if content is not None
+            }
             for exchange_id in some:
                 yield exchange_id, _Cleaner(found.get(exchange_id), self.settings, self.unusable)
             self.done.add(len(some))
 
 
 class _Cleaner:
-    """Cleans answers to one captured input; the exchange is None when it was erased meanwhile."""
+    """Cleans answers to one captured input; the exchange is None when it was erased meanwhile or is damaged."""
 
     def __init__(self, read: tuple[Exchange, Content] | None, settings: CurateSettings, unusable: Counter[str]) -> None:
         self._settings, self._unusable = settings, unusable

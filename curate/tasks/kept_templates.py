@@ -19,7 +19,6 @@ from sqlalchemy import Connection, Row, text
 from capture import clock, feed
 from capture.database import Database
 from capture.errors import NotFoundError, StoreError
-from capture.exchange import Content, Exchange
 from capture.filters import parse_filter, quote
 from capture.ids import content_hash
 from capture.personal_data import pseudonymise
@@ -148,8 +147,10 @@ def show_template(database: Database, version: TemplateVersion) -> list[Span]:
     What the template masks (`§i`, `§t`, `§u`) varies, too. Empty where no prompt of the task is stored any more.
     """
     names = ",".join(map(quote, expand(database, version.task)))
-    for exchange in feed.page(database, parse_filter(f"task:{names} purpose:app -content:omitted"), limit=_SHOWN):
-        content = feed.content(database, exchange)
+    newest = feed.page(database, parse_filter(f"task:{names} purpose:app -content:omitted"), limit=_SHOWN)
+    for exchange, content in feed.readable(database, newest):
+        if content is None:
+            continue
         conversation, offered = feed.asked_of(exchange, content)
         if asked := conversation.asked:
             hidden, _ = pseudonymise([message.text for message in asked])  # as in the examples that it was mined from
@@ -247,27 +248,13 @@ def _inputs(database: Database, wanted: str, without: Collection[str] = ()) -> I
     number = 0
     while batch := feed.after(database, parse_filter(wanted), after=number, limit=_FEW, longest_s=feed.PATIENT_S):
         number = batch[-1].number
-        for exchange, content in _readable(database, [each for each in batch if each.id not in without]):
+        for exchange, content in feed.readable(database, [each for each in batch if each.id not in without]):
             if content is None:
                 yield exchange.task, None
                 continue
             conversation, offered = feed.asked_of(exchange, content)
             if conversation.asked:
                 yield exchange.task, read_input(conversation.asked, offered.tools)
-
-
-def _readable(database: Database, exchanges: Sequence[Exchange]) -> Iterator[tuple[Exchange, Content | None]]:
-    """Those that are still stored, with their content, or None where it is damaged."""
-    try:
-        found = feed.contents(database, exchanges)
-    except StoreError:
-        if len(exchanges) == 1:
-            yield exchanges[0], None
-            return
-        for exchange in exchanges:
-            yield from _readable(database, [exchange])
-        return
-    yield from ((exchange, found[exchange.number]) for exchange in exchanges if exchange.number in found)
 
 
 def _without(template: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:

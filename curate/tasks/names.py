@@ -139,11 +139,13 @@ def apply_names(database: Database, *, on_progress: Progress = tell_nobody) -> N
     given: Counter[str] = Counter()
     waiting: dict[tuple[str, str], list[int]] = {}
     looked_at = 0
-    for exchange, content in feed.with_content(database, parse_filter(UNTAGGED), start=start, end=end) if end > start else ():
+    for exchange, content in feed.with_readable(database, parse_filter(UNTAGGED), start=start, end=end) if end > start else ():
         if looked_at % _MANY == 0:
             on_progress("name what has no task", exchange.number - start, end - start)
             _give(database, waiting, given)
         looked_at += 1
+        if content is None:
+            continue
         rule = best_rule(known, read_prompt(feed.conversation_of(exchange, content).asked), exchange.path)
         if rule is not None:
             waiting.setdefault((rule.task, rule.fingerprint), []).append(exchange.number)

@@ -107,11 +107,9 @@ def _read(database: Database, newest: int, tell: Progress) -> Iterator[tuple[Exc
     untagged = feed.page(database, parse_filter(UNTAGGED), limit=newest)
     for start in range(0, len(untagged), _BATCH):
         tell("read prompts", start, len(untagged))
-        some = untagged[start : start + _BATCH]
-        contents = feed.contents(database, some)
-        for exchange in some:
-            if exchange.number in contents:
-                yield exchange, read_prompt(feed.conversation_of(exchange, contents[exchange.number]).asked)
+        for exchange, content in feed.readable(database, untagged[start : start + _BATCH]):
+            if content is not None:
+                yield exchange, read_prompt(feed.conversation_of(exchange, content).asked)
     tell("read prompts", len(untagged), len(untagged))
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from capture import ids
 from capture.database import Database
 from capture.pricing import PriceTable
@@ -79,6 +81,13 @@ class Traffic:
             writer.close()
         self.ids += new
         return new
+
+    def damage(self, *exchange_ids: str) -> None:
+        """Makes what is stored of these exchanges unreadable."""
+        sql = text("UPDATE contents SET zstd = :bytes WHERE number = (SELECT number FROM exchanges WHERE id = :id)")
+        with self.database.write() as connection:
+            for id in exchange_ids:
+                connection.execute(sql, {"bytes": b"\0\xffdamaged", "id": id})
 
 
 def _write(spool: SpoolWriter, raw: bytes, one: Sent) -> None:

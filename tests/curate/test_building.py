@@ -45,6 +45,14 @@ def test_a_pinned_input_leaves_every_later_version_and_goes_into_its_own_file(tr
     assert build(traffic.database, tmp_path, "mail", DEFAULTS).hash == version.hash
 
 
+def test_a_damaged_exchange_is_counted_and_the_rest_is_built(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send(mails(60))
+    traffic.damage(traffic.ids[5])
+    version = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    assert version.manifest["bill"]["dropped"]["damaged"] == 1
+    assert any("damaged in the store: 1. See potstill verify" in told for told in version.manifest["warnings"])
+
+
 def test_other_tasks_are_mixed_into_train_and_named(traffic: Traffic, tmp_path: Path) -> None:
     traffic.send([*(replace(one, task="chat") for one in mails(40, 100)), *mails(60)])
     with pytest.raises(NotFoundError, match="dataset build chat"):

@@ -96,6 +96,13 @@ def test_a_prompt_of_another_kind_is_announced_whatever_its_variables(traffic: T
     assert added[0].startswith("+ classify the letter that {variable} has written to us")
 
 
+def test_damaged_exchanges_are_passed_over(traffic: Traffic, freeze: Freeze) -> None:
+    version = freeze([system(n) for n in range(40)])
+    traffic.send([*sent(0, 60), *sent(100, 12, f"{BODY}\n{ESCALATE}")])
+    traffic.damage(traffic.ids[3], traffic.ids[-1])
+    assert [new.exchanges for new in found(traffic, version)] == [11]
+
+
 def test_instructions_that_are_gone_are_announced(traffic: Traffic, freeze: Freeze) -> None:
     version = freeze([system(n) for n in range(40)])
     shorter = BODY.partition("\nReply")[0]

@@ -7,7 +7,7 @@ import pytest
 from capture.errors import NotFoundError
 from capture.filters import FilterError
 from capture.messages import Message
-from curate.selection import Selection, input_key, require_task, select
+from curate.selection import DAMAGED, Selection, input_key, require_task, select
 from curate.settings import CurateSettings
 from tests.curate.sending import Sent, Traffic, mails
 
@@ -32,6 +32,14 @@ def test_only_what_an_app_asked_and_the_teacher_answered_is_selected(both_traffi
     assert [candidate.exchange_id for candidate in found.candidates] == ids[:2]
     assert found.dropped == {ids[2]: "failed"}
     assert found.by_student == 2
+
+
+def test_a_damaged_exchange_is_dropped_with_a_reason_of_its_own(both_traffic: Traffic) -> None:
+    ids = both_traffic.send(mails(12))
+    both_traffic.damage(ids[0], ids[7])
+    found = selected(both_traffic)
+    assert [candidate.exchange_id for candidate in found.candidates] == [*ids[1:7], *ids[8:]]
+    assert found.dropped == {ids[0]: DAMAGED, ids[7]: DAMAGED}
 
 
 def test_a_filter_narrows_the_selection(traffic: Traffic) -> None:

@@ -132,6 +132,14 @@ def test_a_prompt_is_shown_as_what_the_app_wrote_and_marks_for_what_varies(traff
     assert {span.text.strip() for span in spans if not span.is_app} == {"{variable}"}
 
 
+def test_a_damaged_prompt_is_passed_over_for_the_one_before(traffic: Traffic) -> None:
+    asked = inputs(0, 20)
+    settled(traffic.database, "mail", mined(asked), asked)
+    traffic.send([Sent(form(n), "x", system=SYSTEM) for n in range(2)])
+    traffic.damage(traffic.ids[-1])
+    assert show_template(traffic.database, get_template(traffic.database, "mail"))[0].text == SYSTEM
+
+
 def test_a_template_whose_personal_data_was_taken_out_still_knows_the_apps_words(traffic: Traffic) -> None:
     asked = inputs(0, 20, "Sort the mail that was sent to <EMAIL_1> into one queue.")
     settled(traffic.database, "mail", mined(asked), asked)

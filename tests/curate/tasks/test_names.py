@@ -77,6 +77,15 @@ def test_a_sentence_that_was_added_does_not_lose_the_name(traffic: Traffic) -> N
     assert apply_names(traffic.database).given == {"letters": 1}
 
 
+def test_a_damaged_exchange_keeps_no_other_from_its_name(traffic: Traffic) -> None:
+    traffic.send(letters(5))
+    (fingerprint,) = by_opening(traffic).values()
+    name_task(traffic.database, fingerprint, "letters")
+    ids = traffic.send([Sent(f"once {n}", "x", task="", system=LETTER) for n in range(2)])
+    traffic.damage(ids[0])
+    assert apply_names(traffic.database).given == {"letters": 1}
+
+
 def test_what_cannot_be_named_is_refused_with_what_to_do(traffic: Traffic) -> None:
     traffic.send(letters(5))
     (fingerprint,) = by_opening(traffic).values()

@@ -50,6 +50,13 @@ def test_forms_under_one_system_prompt_are_named_after_the_form(traffic: Traffic
     assert {each.name for each in found.suggestions} == {"translate-sentence-catalogue", "rate-review-customer"}
 
 
+def test_damaged_exchanges_are_in_no_template(traffic: Traffic) -> None:
+    ids = traffic.send([Sent(f"article {n}", "short", task="", system=SUMMARY) for n in range(6)])
+    traffic.damage(ids[2])
+    found = suggest_tasks(traffic.database, newest=100, least=4)
+    assert (found.looked_at, [each.exchanges for each in found.suggestions]) == (5, [5])
+
+
 def test_where_everything_has_a_task_nothing_is_suggested(traffic: Traffic) -> None:
     traffic.send([Sent("hi", "x")])
     assert suggest_tasks(traffic.database, newest=100, least=1).looked_at == 0
