@@ -13,6 +13,7 @@ from capture import clock, feed
 from capture.database import Database
 from capture.errors import NotFoundError, SettingsError
 from capture.statements import insert
+from curate.tasks.counts import from_apps
 
 
 def expand(database: Database, task: str) -> tuple[str, ...]:
@@ -78,17 +79,17 @@ def add_alias(database: Database, task: str, alias: str, *, who: str = "") -> No
 
 
 def merge_tasks(database: Database, old: str, into: str, *, who: str = "") -> int:
-    """Counts all that is tagged `old` as `into`; how many exchanges those are.
+    """Counts all that is tagged `old` as `into`; how many exchanges of apps those are.
 
     NotFoundError when either has no traffic, SettingsError as `add_alias`. `remove_alias` undoes it.
     """
-    known = {summary.task: summary.exchanges for summary in feed.tasks(database) if summary.task}
+    known = [summary.task for summary in feed.tasks(database) if summary.task]
     for task in (old, into):
         if task not in known:
             names = ", ".join(known) or "none yet"
             raise NotFoundError(f"There is no task {task!r}.", f"Tasks with traffic: {names}.")
     add_alias(database, into, old, who=who)
-    return known[old]
+    return from_apps(database).get(old, 0)
 
 
 def remove_alias(database: Database, alias: str) -> str:

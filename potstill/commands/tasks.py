@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import re
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from capture import clock, feed
 from capture.database import Database, open_database
 from capture.errors import NotFoundError, SettingsError
+from capture.person import who_am_i
 from capture.settings import Settings
 from potstill.commands import add_command, whole_number
 from potstill.output import ExitCode, Output, counted, one_line, plain
@@ -112,16 +112,18 @@ def add_commands(commands: Any) -> None:
 
 def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate.tasks.aliases import aliases
+    from curate.tasks.counts import from_apps
     from curate.tasks.kept_templates import template_versions
     from curate.tasks.names import rules
 
     with closing(open_database(settings.database_url)) as database:
-        found = feed.tasks(database)
+        sent, found = from_apps(database), feed.tasks(database)
         names, named = aliases(database), rules(database)
         rows = []
         for summary in found:
             versions = template_versions(database, summary.task)
             own = {
+                "from_apps": sent.get(summary.task, 0),
                 "aliases": names.get(summary.task, ()),
                 "named_templates": [rule.fingerprint for rule in named if rule.task == summary.task],
                 "template_version": versions[-1].number if versions else 0,
@@ -132,11 +134,14 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
     elif not rows:
         output.say(_NOTHING)
     else:
-        columns = ("TASK", "EXCHANGES", "FIRST", "LAST", "TEMPLATE", "ALSO", "NEW PROMPTS")
-        output.table(columns, [_row(row) for row in rows], right=("EXCHANGES",))
+        columns = ("TASK", "FROM APPS", "FIRST", "LAST", "TEMPLATE", "ALSO", "NEW PROMPTS")
+        output.table(columns, [_row(row) for row in rows], right=("FROM APPS",))
+        if others := sum(row["exchanges"] - row["from_apps"] for row in rows):
+            more = counted(others, "exchange")
+            output.say(f"{more} more that no app sent (relabel, judge and the like): no build selects them.")
         for row in rows:
             _show_news(row["task"], row["new_prompts"], output)
-        if any(not row["task"] for row in rows):
+        if any(row["from_apps"] for row in rows if not row["task"]):
             output.say("What has no task may have a name: potstill tasks suggest")
     return ExitCode.OK
 
@@ -144,9 +149,8 @@ def _list(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
     also = ", ".join((*row["aliases"], *row["named_templates"]))
     template = f"v{row['template_version']}" if row["template_version"] else "-"
-    news = f"{len(row['new_prompts'])}" if row["new_prompts"] else "-"
-    task = row["task"] or "(no task)"
-    return task, row["exchanges"], clock.iso(row["first_us"]), clock.iso(row["last_us"]), template, also or "-", news
+    first, last = (clock.iso(row[name])[:10] for name in ("first_us", "last_us"))
+    return row["task"] or "(no task)", row["from_apps"], first, last, template, also, len(row["new_prompts"]) or ""
 
 
 def _news(database: Database, task: str, output: Output) -> list[NewPrompt]:
@@ -181,12 +185,13 @@ def _suggest(arguments: argparse.Namespace, settings: Settings, output: Output) 
 
     with closing(open_database(settings.database_url)) as database, output.stages() as on_progress:
         named = {rule.fingerprint: rule.task for rule in rules(database)}
-        found = suggest_tasks(database, newest=max(1, arguments.newest), least=max(1, arguments.least), on_progress=on_progress)
+        found = suggest_tasks(database, newest=arguments.newest, least=arguments.least, on_progress=on_progress)
+        is_empty = not feed.newest(database)
     if output.as_json:
         output.json(found)
         return ExitCode.OK
     if not found.looked_at:
-        output.say("Every exchange has a task.")
+        output.say(_NOTHING if is_empty else "Every exchange of an app has a task.")
         return ExitCode.OK
     rows = [
         (
@@ -234,8 +239,8 @@ def _name(arguments: argparse.Namespace, settings: Settings, output: Output) -> 
                 database,
                 arguments.fingerprint,
                 arguments.task,
-                who=getpass.getuser(),
-                newest=max(1, arguments.newest),
+                who=who_am_i(),
+                newest=arguments.newest,
                 on_progress=on_progress,
             )
     if output.as_json:
@@ -266,20 +271,25 @@ def _merge(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     from curate.tasks.aliases import merge_tasks
 
     with closing(open_database(settings.database_url)) as database:
-        count = merge_tasks(database, arguments.old, arguments.into, who=getpass.getuser())
+        count = merge_tasks(database, arguments.old, arguments.into, who=who_am_i())
     if output.as_json:
         output.json({"task": arguments.into, "alias": arguments.old, "exchanges": count})
     else:
-        output.say(f"{counted(count, 'exchange')} of {arguments.old} count as {arguments.into} from the next build on.")
+        moved = counted(count, "exchange")
+        output.say(f"What is tagged {arguments.old} ({moved} of apps) counts as {arguments.into} from the next build on.")
         output.say(f"The flag and the datasets of {arguments.old} stay as they are. Undo: potstill tasks unalias {arguments.old}")
     return ExitCode.OK
 
 
 def _alias(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
-    from curate.tasks.aliases import add_alias
+    from curate.selection import require_task
+    from curate.tasks.aliases import add_alias, canonical, expand
+    from curate.tasks.names import check_task_name
 
+    check_task_name(arguments.alias)
     with closing(open_database(settings.database_url)) as database:
-        add_alias(database, arguments.task, arguments.alias, who=getpass.getuser())
+        require_task(database, arguments.task, expand(database, canonical(database, arguments.task)))
+        add_alias(database, arguments.task, arguments.alias, who=who_am_i())
     if output.as_json:
         output.json({"task": arguments.task, "alias": arguments.alias})
     else:

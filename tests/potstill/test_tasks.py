@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -48,7 +49,7 @@ def as_json(text: str) -> Any:
 
 def test_untagged_traffic_is_suggested_named_and_unnamed(traffic: Traffic, run: Run) -> None:
     assert "No exchange is stored yet" in run()
-    assert run("suggest") == "Every exchange has a task.\n"
+    assert "No exchange is stored yet" in run("suggest")
     traffic.send([*(Sent(mail.question, "x", task="") for mail in mails(7)), Sent("hi", "x", task="triage")])
     (suggestion,) = as_json(run("suggest", "--json"))["suggestions"]
     mark = suggestion["fingerprint"]
@@ -63,6 +64,7 @@ def test_untagged_traffic_is_suggested_named_and_unnamed(traffic: Traffic, run: 
     assert "triage (named)" in (again := run("suggest"))
     assert "potstill tasks name --apply" in again
     assert run("name", "--apply") == "5 exchanges now of task triage.\n"
+    assert run("suggest") == "Every exchange of an app has a task.\n"
     assert run("name", "--apply") == "Nothing new has a template with a name.\n"
     assert run("unname", mark) == "12 exchanges no longer of task triage.\n"
     assert "potstill tasks suggest" in run()
@@ -72,12 +74,47 @@ def test_untagged_traffic_is_suggested_named_and_unnamed(traffic: Traffic, run: 
 
 def test_tasks_are_merged_and_parted_again(traffic: Traffic, run: Run) -> None:
     traffic.send([Sent("a", "x", task="old"), Sent("b", "x", task="new")])
-    assert "1 exchange of old count as new" in run("merge", "old", "new")
+    assert "What is tagged old (1 exchange of apps) counts as new" in run("merge", "old", "new")
     assert {row["task"]: row["aliases"] for row in as_json(run("--json"))} == {"new": ["old"], "old": []}
     assert "would be a circle" in run("alias", "old", "new", code=1)
     assert "counts as new" in run("alias", "new", "newer")
     assert as_json(run("unalias", "old", "--json")) == {"task": "new", "alias": "old"}
     assert "There is no task 'odl'" in run("merge", "odl", "new", code=1)
+
+
+def test_what_no_app_sent_is_told_apart_and_not_merged(traffic: Traffic, run: Run) -> None:
+    own = [Sent("b", "x", task="old", purpose="relabel"), Sent("c", "x", task="old", purpose="judge")]
+    traffic.send([Sent("a", "x", task="old"), *own, Sent("d", "x", task="new"), Sent("e", "x", task="", purpose="judge")])
+    shown = run()
+    assert "3 exchanges more that no app sent" in shown
+    assert "tasks suggest" not in shown
+    assert {row["task"]: (row["exchanges"], row["from_apps"]) for row in as_json(run("--json"))} == {
+        "": (1, 0),
+        "new": (1, 1),
+        "old": (3, 1),
+    }
+    assert as_json(run("merge", "old", "new", "--json"))["exchanges"] == 1
+
+
+def test_an_alias_is_of_a_known_task_and_a_tag_that_an_app_can_send(traffic: Traffic, run: Run) -> None:
+    traffic.send([Sent("a", "x", task="triage"), Sent("b", "x", task="mail")])
+    unknown = run("alias", "triaeg", "post", code=1)
+    assert "There is no task 'triaeg'" in unknown and "mail, triage" in unknown
+    assert "'has space' cannot be the name of a task" in run("alias", "triage", "has space", code=1)
+    assert "counts as triage" in run("alias", "triage", "post")
+    assert "'post' is itself another name of task 'triage'" in run("alias", "post", "letter", code=1)
+
+
+def test_an_account_without_a_login_name_can_give_names(traffic: Traffic, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    traffic.send([*(Sent(mail.question, "x", task="") for mail in mails(7)), Sent("a", "x", task="old"), Sent("b", "x")])
+    (suggestion,) = as_json(run("suggest", "--json"))["suggestions"]
+    assert "7 exchanges now of task triage" in run("name", suggestion["fingerprint"], "triage")
+    assert "counts as mail" in run("alias", "mail", "post")
+    assert "counts as mail" in run("merge", "old", "mail")
 
 
 def test_a_template_is_shown_with_marks_and_hostile_text_stays_text(traffic: Traffic, run: Run) -> None:
