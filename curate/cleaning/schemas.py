@@ -7,6 +7,7 @@ work for one answer is bounded. What cannot be judged for such a reason follows 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -64,11 +65,10 @@ class _TooMuchError(Exception):
     """The schema asks for more work than an answer is worth."""
 
 
-class _Steps:
-    """How many keywords may still be looked at."""
+class _Steps(threading.local):
+    """How many keywords may still be looked at, by this thread: a schema is judged by several at once."""
 
-    def __init__(self) -> None:
-        self.left = 0
+    left = 0
 
     def counted(self, run: Keyword) -> Keyword:
         def keyword(validator: Any, wanted: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -93,6 +96,23 @@ def test_a_hostile_schema_takes_no_longer_than_others(what: str, schema: dict[st
     start = time.process_time()
     assert not breaks(json.dumps(schema), value)
     assert time.process_time() - start < 5, what
+
+
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless_threads")
+def test_an_answer_breaks_its_schema_however_many_threads_judge_others_by_the_same() -> None:
+    schema = json.dumps({"type": "array", "items": {"type": "integer"}})
+    long = [*range(7_000), "seven thousand"]
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(lambda _: breaks(schema, long), range(20)))
 
 
 @settings(max_examples=40, deadline=None)
