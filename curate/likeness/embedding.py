@@ -6,7 +6,6 @@ from the environment.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from curate.likeness.semantic import Vectors
 _PATH = "/v1/embeddings"
 _AT_ONCE = 64
 _TIMEOUT_S = 120.0
+_MOST = float(np.finfo(np.float32).max)
 _EMPTY = "-"
 """What is sent for an empty text, which providers refuse."""
 
@@ -63,12 +63,13 @@ def _read(response: httpx.Response, count: int) -> list[list[float]]:
         data = []
     by_place = {item.get("index", place): as_list(item.get("embedding")) for place, item in enumerate(data)}
     rows = [by_place.get(place, []) for place in range(count)]
-    if not all(row and all(_is_finite(value) for value in row) for row in rows):
+    if not all(row and all(_fits(value) for value in row) for row in rows):
         raise UpstreamError(
             f"The answer holds no {count} vectors: {response.text[:200]}", "Name an embedding model with --model."
         )
     return rows
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _fits(value: object) -> bool:
+    """Whether a vector can hold `value`: a number, neither infinite nor NaN, whole ones of any length among them."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST

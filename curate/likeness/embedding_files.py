@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,22 @@ def read_vectors(path: Path) -> tuple[list[str], Vectors]:
 
 
 def _from_npz(path: Path) -> tuple[list[str], Vectors]:
+    if not zipfile.is_zipfile(path):
+        raise EmbeddingError(f"{path} cannot be read: it is no .npz archive.", _NEXT)
     try:
         with np.load(path, allow_pickle=False) as file:
             if missing := [name for name in ("ids", "vectors") if name not in file.files]:
                 raise EmbeddingError(f"{path} has no array {missing[0]!r} (it has: {', '.join(file.files)}).", _NEXT)
-            ids, vectors = [str(id) for id in file["ids"].tolist()], file["vectors"]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+            ids, vectors = file["ids"], file["vectors"]
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise EmbeddingError(f"{path} cannot be read: {str(error)[:200]}", _NEXT) from error
-    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or len(vectors) != len(ids):
-        what = f"`vectors` of {path} is an array of {vectors.dtype} and shape {vectors.shape} for {len(ids)} ids."
+    if ids.ndim != 1 or vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or len(vectors) != len(ids):
+        what = f"`vectors` of {path} is an array of {vectors.dtype} and shape {vectors.shape}, `ids` one of shape {ids.shape}."
         raise EmbeddingError(what, "It takes one row of numbers for each id.")
-    return ids, vectors.astype(np.float32)
+    with np.errstate(over="ignore"):
+        made = vectors.astype(np.float32)
+    _require_finite(made, range(1, len(made) + 1), path)
+    return [str(id) for id in ids.tolist()], made
 
 
 def _from_parquet(path: Path) -> tuple[list[str], Vectors]:
@@ -68,7 +74,7 @@ def _from_lines(path: Path) -> tuple[list[str], Vectors]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise EmbeddingError(f"Line {number} of {path} is not JSON.", _NEXT) from error
             if not isinstance(row, dict):
                 raise EmbeddingError(f"Line {number} of {path} is not an object.", _NEXT)
@@ -90,10 +96,22 @@ def _column(names: Sequence[str], known: Sequence[str], path: Path) -> str:
 def _stacked(ids: list[str], rows: Sequence[tuple[int, Any]], path: Path) -> tuple[list[str], Vectors]:
     made = np.zeros((len(rows), len(rows[0][1]) if rows and isinstance(rows[0][1], list) else 0), np.float32)
     for place, (number, values) in enumerate(rows):
-        if not isinstance(values, list) or not values or not all(isinstance(value, int | float) for value in values):
+        if not isinstance(values, list) or not values or not all(type(value) in (int, float) for value in values):
             raise EmbeddingError(f"Row {number} of {path} has no vector of numbers.", _NEXT)
         if len(values) != made.shape[1]:
             what = f"Row {number} of {path} has {len(values)} dimensions, the first has {made.shape[1]}."
             raise EmbeddingError(what, "Embed all with the same model.")
-        made[place] = values
+        with np.errstate(over="ignore"):
+            try:
+                made[place] = values
+            except OverflowError:  # a whole number beyond every float
+                made[place] = np.inf
+    _require_finite(made, [number for number, _ in rows], path)
     return ids, made
+
+
+def _require_finite(vectors: Vectors, numbers: Sequence[int], path: Path) -> None:
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(wrong):
+        what = f"Row {numbers[wrong[0]]} of {path} holds a number that is infinite, none, or too large for 32 bits."
+        raise EmbeddingError(what, "Embed its text again.")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,24 @@ async def test_texts_are_embedded_through_a_real_relay_and_kept_without_content(
 def test_a_relay_that_does_not_run_is_named_with_the_next_step() -> None:
     with pytest.raises(UpstreamError, match=r"http://\[::1 cannot be asked.*potstill up"):
         embed(["x"], "http://[::1", "m", "mail", silent)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e39", "NaN", "true"])
+def test_an_answer_with_a_number_that_no_vector_holds_is_no_vector(number: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f'{{"data":[{{"index":0,"embedding":[0.5,{number}]}}]}}'.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(UpstreamError, match="The answer holds no 1 vectors"):
+            embed(["x"], f"http://127.0.0.1:{server.server_port}", "m", "mail", silent)
+        thread.join()

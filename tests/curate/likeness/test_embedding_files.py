@@ -44,6 +44,32 @@ def test_an_empty_file_has_no_vectors(tmp_path: Path) -> None:
     assert ids == [] and len(vectors) == 0
 
 
+def strange(folder: Path) -> list[tuple[Path, str]]:
+    """Files that only look like vectors, and what is said of them."""
+    (folder / "empty.npz").write_bytes(b"")
+    with (folder / "array.npz").open("wb") as file:
+        np.save(file, np.zeros((2, 2)))
+    np.savez(folder / "one.npz", ids=np.array("ex_1"), vectors=np.ones((4, 2)))
+    np.savez(folder / "nan.npz", ids=np.array(IDS), vectors=np.array([[1.0], [np.nan]]))
+    np.savez(folder / "changed.npz", ids=np.array(IDS), vectors=np.array(ROWS))
+    data = bytearray((folder / "changed.npz").read_bytes())
+    data[60] ^= 0xFF
+    (folder / "changed.npz").write_bytes(data)
+    numbers = {"digits": "1" + "0" * 400, "large": "1e39", "small": "-1e39", "none": "NaN"}
+    files = {name: lines(folder / f"{name}.jsonl", f'{{"id":"ex_1","vector":[0.5,{each}]}}') for name, each in numbers.items()}
+    return [
+        (folder / "empty.npz", "no .npz archive"),
+        (folder / "array.npz", "no .npz archive"),
+        (folder / "one.npz", r"`ids` one of shape \(\)"),
+        (folder / "nan.npz", "Row 2 .* infinite, none, or too large"),
+        (folder / "changed.npz", "cannot be read"),
+        (lines(folder / "deep.jsonl", '{"id":"ex_1","vector":' + "[" * 100_000), "Line 1 .* is not JSON"),
+        (lines(folder / "yes.jsonl", {"id": "ex_1", "vector": [True, False]}), "Row 1 .* no vector of numbers"),
+        *((path, "Row 1 .* infinite, none, or too large") for path in files.values()),
+    ]
+
+
+@pytest.mark.filterwarnings("error")
 def test_what_is_no_file_of_vectors_is_refused_with_the_row(tmp_path: Path) -> None:
     good = {"id": "ex_1", "vector": [1, 2]}
     bad = [
@@ -59,7 +85,7 @@ def test_what_is_no_file_of_vectors_is_refused_with_the_row(tmp_path: Path) -> N
     np.savez(tmp_path / "i.npz", ids=np.array(IDS))
     np.savez(tmp_path / "j.npz", ids=np.array(IDS), vectors=np.array([1.0, 2.0]))
     bad += [(tmp_path / "i.npz", "no array 'vectors'"), (tmp_path / "j.npz", r"shape \(2,\)")]
-    for path, problem in bad:
+    for path, problem in bad + strange(tmp_path):
         with pytest.raises(EmbeddingError, match=problem):
             read_vectors(path)
     with pytest.raises(NotFoundError, match="missing"):
