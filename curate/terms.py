@@ -66,7 +66,9 @@ def _open(name: str, models: tuple[str, ...], licence: str, url: str) -> KnownTe
 KNOWN: tuple[KnownTerms, ...] = (
     _open("gpt-oss", ("gpt-oss*",), "Apache-2.0", "https://huggingface.co/openai/gpt-oss-120b"),
     _hosted(
-        "OpenAI", ("gpt-*", "chatgpt-*", "o1*", "o3*", "o4-*", "text-davinci-*"), ("openai", "azure*"),
+        "OpenAI",
+        ("gpt-*", "chatgpt-*", "codex-*", "computer-use-*", "o1*", "o3*", "o4-*", "babbage-*", "davinci-*", "text-davinci-*"),
+        ("openai", "azure*"),
         "https://openai.com/policies/services-agreement/",
     ),
     _hosted("Anthropic", ("claude*",), ("anthropic",), "https://www.anthropic.com/legal/commercial-terms"),
@@ -233,9 +235,9 @@ def _known(model: str, upstream: str) -> Terms:
 
 
 def _plain(model: str) -> str:
-    """`model` without provider and region before it, and in small letters."""
-    name = model.casefold().rpartition("/")[2]
-    for start in ("us.", "eu.", "apac.", "anthropic.", "meta.", "mistral.", "cohere."):
+    """`model` in small letters, without provider and region before it; a model tuned at its provider by the name of its base."""
+    name = model.casefold().rpartition("/")[2].removeprefix("ft:")
+    for start in ("us.", "eu.", "apac.", "global.", "anthropic.", "meta.", "mistral.", "cohere."):
         name = name.removeprefix(start)
     return name
 

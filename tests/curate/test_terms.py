@@ -30,6 +30,11 @@ from curate.terms import KNOWN, TERMS_VERDICTS, card_text, figures, goes, read_t
         ("", "anthropic", "Anthropic", "restricted"),
         ("", "", "unknown teacher", "unknown"),
         ("house-model-7", "openai", "house-model-7", "unknown"),
+        ("ft:gpt-4o-mini-2024-07-18:acme::abc", "openai", "OpenAI", "restricted"),
+        ("openai/ft:gpt-4o:acme:x:1", "openrouter", "OpenAI", "restricted"),
+        ("ft:davinci-002:acme::abc", "", "OpenAI", "restricted"),
+        ("codex-mini-latest", "", "OpenAI", "restricted"),
+        ("global.anthropic.claude-sonnet-4", "bedrock", "Anthropic", "restricted"),
     ],
 )
 def test_the_name_of_a_teacher_tells_whose_terms_hold(model: str, upstream: str, name: str, verdict: str) -> None:
