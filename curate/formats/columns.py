@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ OWN = ("input", "answer", "messages_json", "tools_json")
 INPUTS = ("input", "text", "question", "instruction", "prompt", "query", "utterance", "sentence", "x", "0")
 ANSWERS = ("answer", "label", "category", "output", "completion", "response", "target", "intent", "y", "1")
 """Names of the columns with question and answer, the first that is there counting."""
+_MOST_EXACT = 2.0**53
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 
 
@@ -98,7 +100,16 @@ def _cell(record: Mapping[str, Any], names: Iterable[str], what: str) -> str:
         raise LineError(f"has no column with the {what} (columns: {there}); name it with --column")
     if value == "":
         raise LineError(f"its {what} is empty")
+    if isinstance(value, float):
+        return _written(value, what)
     return str(value)
+
+
+def _written(value: float, what: str) -> str:
+    """A number of a column that others read as floats: `1.0` was 1 before a table with gaps made floats of its whole numbers."""
+    if not math.isfinite(value):
+        raise LineError(f"its {what} is {value}, which is no value")
+    return str(int(value)) if value.is_integer() and abs(value) < _MOST_EXACT else str(value)
 
 
 def _as_message(text: str) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ def erase_from(file: Exported, examples: Sequence[Example], preferences: Sequenc
     format = file.format.partition(":")[2] or known.OPENAI
     try:
         return _erase_from(file, format, examples, preferences)
-    except Exception:  # whatever somebody made of the file: the others are searched still, and this one is told
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, csv.Error):
         return None
 
 

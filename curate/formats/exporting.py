@@ -193,14 +193,16 @@ def _export_pairs(database: Database, version: DatasetVersion, out: Path, format
 
 
 def _complete_folder(database: Database, version: DatasetVersion, out: Path) -> dict[str, int]:
-    """Preferences, where there are any, and the card of a Hugging Face data set."""
+    """Preferences, where there are any, and the card of a Hugging Face data set. Without any, those of an earlier export go."""
     pairs = read_preferences(version.folder, version.manifest, version.task)
     written = {}
+    name = hugging_face.file_name(PREFERENCES)
     if pairs:
-        name = hugging_face.file_name(PREFERENCES)
         data = parquet.to_bytes(parquet.preference_columns(pairs))
         _write(database, version, out, name, f"{HF}-{PREFERENCES}", data)
         written[name] = len(pairs)
+    elif (out / name).resolve() in _ours(database):
+        (out / name).unlink(missing_ok=True)
     card = hugging_face.card(version.task, version.number, version.hash, has_preferences=bool(pairs))
     _write(database, version, out, hugging_face.CARD, HF_CARD, card.encode())
     return written
@@ -216,11 +218,16 @@ def _names(format: str) -> list[str]:
 
 def _require_free(database: Database, out: Path, names: Iterable[str]) -> None:
     """GateError where one of these files is there and no export wrote it."""
-    ours = {file.path for file in exported(database)}
+    ours = _ours(database)
     foreign = [str(out / name) for name in names if os.path.lexists(out / name) and (out / name).resolve() not in ours]
     if foreign:
         what = f"No export wrote what would be replaced: {', '.join(foreign)}."
         raise GateError(what, "Name another folder with --out, or replace the files with --force.")
+
+
+def _ours(database: Database) -> set[Path]:
+    """The files that exports wrote."""
+    return {file.path for file in exported(database)}
 
 
 def _write(database: Database, version: DatasetVersion, out: Path, name: str, format: str, data: bytes) -> None:

@@ -72,12 +72,18 @@ def to_bytes(columns: Columns) -> bytes:
 
 
 def without(path: Path, wrong: Columns) -> tuple[bytes, int]:
-    """The file at `path` without rows that are among `wrong`, and how many that were."""
+    """The file at `path` without rows that are among `wrong`, and how many that were.
+
+    ValueError where it is no Parquet that can be read, KeyError where a column is gone.
+    """
     import pyarrow
     import pyarrow.parquet
 
     bad = set(zip(*([_key(value) for value in values] for values in wrong.values()), strict=True))
-    table = pyarrow.parquet.read_table(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
     rows = zip(*([_key(value) for value in _values(table, name)] for name in wrong), strict=True)
     keep = [row not in bad for row in rows]
     out = io.BytesIO()

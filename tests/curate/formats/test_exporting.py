@@ -210,6 +210,18 @@ def test_a_folder_stands_for_the_data_files_in_it(database: Database, tmp_path: 
     assert [path.name for path in files_in(tmp_path / "hf")] == ["test.parquet", "train.parquet", "validation.parquet"]
 
 
+def test_a_folder_for_hugging_face_keeps_no_preferences_of_the_version_before(database: Database, tmp_path: Path) -> None:
+    out = tmp_path / "hf"
+    export(database, frozen(tmp_path / "v2", mixed(), [preference(1)]), out, "hf")
+    assert (out / "data" / "preferences.parquet").is_file()
+    export(database, frozen(tmp_path / "v1", mixed()), out, "hf")
+    assert [path.name for path in files_in(out)] == ["test.parquet", "train.parquet", "validation.parquet"]
+    (tmp_path / "other" / "data").mkdir(parents=True)
+    (tmp_path / "other" / "data" / "preferences.parquet").write_bytes(b"mine")
+    export(database, frozen(tmp_path / "v1b", mixed()), tmp_path / "other", "hf", force=True)
+    assert (tmp_path / "other" / "data" / "preferences.parquet").read_bytes() == b"mine", "no export wrote it"
+
+
 def test_files_that_no_export_wrote_are_replaced_only_by_force(database: Database, tmp_path: Path) -> None:
     version, out = frozen(tmp_path / "v1", mixed()), tmp_path / "out"
     out.mkdir()

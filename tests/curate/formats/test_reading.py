@@ -86,6 +86,8 @@ def test_each_answer_of_a_conversation_is_learnt_unless_its_weight_is_0() -> Non
         ("alpaca", {"instruction": "x", "output": 3}, "no text for the assistant"),
         ("csv", {"text": "x", "other": "y"}, "no column with the answer"),
         ("csv", {"text": "", "label": "y"}, "its question is empty"),
+        ("csv", {"text": "x", "label": float("nan")}, "its answer is nan, which is no value"),
+        ("csv", {"text": float("inf"), "label": "y"}, "its question is inf, which is no value"),
         ("argilla", {"fields": {"a": "x", "b": "y"}}, "neither messages_json, nor a chat, nor a single text"),
         ("argilla", {"fields": {"a": "x"}, "suggestions": {}}, "has 0 questions"),
         ("bfcl", {"id": "a", "question": [[USER]], "function": [], "ground_truth": 5}, "the calls that answer 'a' are not in"),
@@ -94,6 +96,11 @@ def test_each_answer_of_a_conversation_is_learnt_unless_its_weight_is_0() -> Non
 )
 def test_a_row_that_teaches_nothing_says_why(format: str, record: dict[str, Any], reason: str) -> None:
     assert reason in refused(format, record)
+
+
+@pytest.mark.parametrize(("label", "taught"), [(1.0, "1"), (-3.0, "-3"), (0.5, "0.5"), (7, "7"), (1e300, "1e+300")])
+def test_a_whole_number_is_taught_without_the_point_that_a_table_with_gaps_gave_it(label: float, taught: str) -> None:
+    assert read("csv", {"text": "x", "label": label}).taught[0].answer["content"] == taught
 
 
 def test_a_row_whose_answers_would_fill_the_store_is_refused_and_one_answer_of_it_is_not() -> None:
