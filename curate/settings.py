@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
+from math import isfinite
+
+from capture.filters import FilterError, parse_filter
 
 PERSONAL_DATA_POLICIES = ("pseudonymise", "drop", "keep")
 ENGINES = ("local", "daft", "ray")
@@ -13,6 +17,30 @@ SUSPECT_POLICIES = ("review", "drop", "off")
 EVAL_SELECTIONS = ("random", "hard")
 TERMS_POLICIES = ("warn", "drop")
 TERMS_VERDICTS = ("allowed", "restricted", "forbidden", "unknown")
+LANGUAGES = frozenset({
+    "ace", "af", "am", "an", "ar", "ary", "arz", "as", "az", "ba", "bcl", "be", "bg", "bn", "br", "bs", "ca", "crh", "cs",
+    "cy", "da", "de", "dz", "el", "en", "eo", "es", "et", "eu", "ext", "fa", "fi", "fo", "fr", "fuv", "fy", "ga", "gcf",
+    "gcr", "gd", "gl", "gom", "grc", "gu", "gug", "guw", "ha", "hbo", "he", "hi", "hr", "ht", "hu", "hy", "id", "ig", "is",
+    "it", "ja", "jv", "ka", "kab", "kik", "kk", "km", "kn", "ko", "ku", "ky", "la", "lb", "lg", "lij", "ln", "lo", "lt",
+    "ltg", "lv", "mg", "mk", "ml", "mn", "mr", "ms", "mt", "my", "ne", "nl", "nn", "no", "nso", "oc", "om", "or", "pa", "pcm",
+    "pl", "ps", "pt", "qu", "ro", "ru", "rw", "sa", "sdh", "se", "si", "sk", "sl", "sn", "so", "sq", "sr", "st", "sv", "sw",
+    "ta", "te", "tg", "th", "tk", "tl", "tr", "tt", "ug", "uk", "ur", "uz", "uzs", "vec", "vi", "vo", "wa", "wuu", "xh", "yo",
+    "yue", "zh", "zu", "zxx",
+})  # fmt: skip
+"""Codes of the languages that py3langid tells apart."""
+_CHOICES = {
+    "personal_data": PERSONAL_DATA_POLICIES, "engine": ENGINES, "contradictions": CONTRADICTION_POLICIES,
+    "poisoned": SUSPECT_POLICIES, "wrong_answers": SUSPECT_POLICIES, "eval_selection": EVAL_SELECTIONS, "terms": TERMS_POLICIES,
+}  # fmt: skip
+_ABOVE_0_TO_1 = (
+    "val_share", "test_share", "near_threshold", "split_threshold", "overlap_threshold", "contradiction_threshold", "ngram_share",
+    "per_unit_cap_share",
+)  # fmt: skip
+_LIMITS = ("per_session_cap", "max_examples", "max_input_tokens", "max_input_characters", "max_target_characters")
+
+
+class WrongFilterError(FilterError, ValueError):
+    """The filter cannot be understood: a wrong value for who reads a section, an error like any other for who typed --filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +85,7 @@ class CurateSettings:
     mix_in_share: float = 0.1
     """Part of the train split that is mixed in."""
     languages: str = ""
-    """Languages that an input may be in, such as `en,de`; others are dropped as wrong_language. '': all."""
+    """Languages that an input may be in, such as `en,de`, of LANGUAGES; others are dropped as wrong_language. '': all."""
     fix_encoding: bool = True
     """Mends text that was decoded wrongly (`donâ€™t`); never in JSON, code or arguments of tools."""
     with_tools: bool = True
@@ -81,9 +109,9 @@ class CurateSettings:
     max_input_tokens: int = 8_192
     """Inputs that the provider counted longer are dropped as over_long; 0: no limit."""
     max_input_characters: int = 32_000
-    """Inputs with more characters are dropped as over_long."""
+    """Inputs with more characters are dropped as over_long; 0: no limit."""
     max_target_characters: int = 8_000
-    """Targets with more characters are dropped as over_long."""
+    """Targets with more characters are dropped as over_long; 0: no limit."""
     personal_data: str = "pseudonymise"
     """What happens to email, phone, card, IBAN, IP and MAC address, US social security number and date of birth: pseudonymise
     (<EMAIL_1> in prompt and target), drop or keep."""
@@ -93,38 +121,53 @@ class CurateSettings:
     """Decides which fresh groups become eval. Changing it moves nothing that already has a split."""
 
     def __post_init__(self) -> None:
-        if self.val_share <= 0 or self.test_share <= 0 or self.val_share + self.test_share > 0.9:
-            raise ValueError("val_share and test_share must be above 0 and together at most 0.9")
-        for name in (
-            "near_threshold", "split_threshold", "overlap_threshold", "contradiction_threshold", "ngram_share",
-            "per_unit_cap_share",
-        ):  # fmt: skip
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1")
-        if self.overlap_threshold > self.split_threshold:
-            raise ValueError("overlap_threshold must not be above split_threshold")
-        if not self.split_threshold <= self.near_threshold <= self.contradiction_threshold:
-            raise ValueError("split_threshold <= near_threshold <= contradiction_threshold must hold")
-        if self.personal_data not in PERSONAL_DATA_POLICIES:
-            raise ValueError(f"personal_data must be one of {', '.join(PERSONAL_DATA_POLICIES)}")
-        for name, known in (
-            ("engine", ENGINES), ("contradictions", CONTRADICTION_POLICIES), ("poisoned", SUSPECT_POLICIES),
-            ("wrong_answers", SUSPECT_POLICIES), ("eval_selection", EVAL_SELECTIONS), ("terms", TERMS_POLICIES),
-        ):  # fmt: skip
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}")
+        try:
+            parse_filter(self.filter)
+        except FilterError as error:
+            raise WrongFilterError(f"filter is {self.filter!r}: {str(error).rstrip('.')}") from error
+        self._check_numbers()
+        for name, known in _CHOICES.items():
+            self._require(name, f"one of {', '.join(known)}", getattr(self, name) in known)
         if self.eval_after:
-            try:
-                datetime.fromisoformat(self.eval_after)
-            except ValueError as error:
-                raise ValueError(f"eval_after must be a date such as 2026-11-01, not {self.eval_after!r}") from error
+            self._require("eval_after", "a date such as 2026-11-01", _is_date(self.eval_after))
+        if unknown := [code for code in language_codes(self.languages) if code not in LANGUAGES]:
+            raise ValueError(f"languages names {unknown[0]!r}; known are codes such as ar, de, en, es, fr, ja, pt and zh")
         for told in self.teacher_terms.values():
             if told.partition(":")[0].strip().casefold() not in TERMS_VERDICTS:
                 raise ValueError(f"teacher_terms has {told!r}, which does not begin with one of {', '.join(TERMS_VERDICTS)}")
-        if not 0 <= self.mix_in_share <= 0.5:
-            raise ValueError("mix_in_share must be between 0 and 0.5")
-        for name in ("per_session_cap", "max_examples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative")
-        if self.minimum_examples < 3:
-            raise ValueError("minimum_examples must be at least 3: one for each split")
+
+    def _check_numbers(self) -> None:
+        """NaN is in no range, so it is refused wherever one is checked."""
+        for name in _ABOVE_0_TO_1:
+            self._require(name, "above 0 and at most 1", 0 < getattr(self, name) <= 1)
+        if not self.val_share + self.test_share <= 0.9:
+            raise ValueError(
+                f"val_share and test_share are {self.val_share} and {self.test_share}, and together at most 0.9 is taken"
+            )
+        in_order = ("overlap_threshold", "split_threshold", "near_threshold", "contradiction_threshold")
+        for low, high in pairwise(in_order):
+            what = f"at most {high}, which is {getattr(self, high)}"
+            self._require(low, what, getattr(self, low) <= getattr(self, high))
+        self._require("session_join_share", "between 0 and 1", 0 <= self.session_join_share <= 1)
+        self._require("mix_in_share", "between 0 and 0.5", 0 <= self.mix_in_share <= 0.5)
+        self._require("minimum_score", "a finite number", isfinite(self.minimum_score))
+        for name in _LIMITS:
+            self._require(name, "0 (no limit) or more", getattr(self, name) >= 0)
+        self._require("minimum_examples", "at least 3: one for each split", self.minimum_examples >= 3)
+
+    def _require(self, name: str, allowed: str, is_fine: bool) -> None:
+        if not is_fine:
+            raise ValueError(f"{name} is {getattr(self, name)!r} and must be {allowed}")
+
+
+def language_codes(languages: str) -> list[str]:
+    """The codes in `languages` as the setting of that name lists them, in small letters."""
+    return [code.strip().casefold() for code in languages.split(",") if code.strip()]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -13,7 +13,7 @@ provider_only          what only the provider can read or run: its own tools (we
 has_tool_calls         tools in the conversation, where [curate] with_tools is off
 prefilled              the request already begins the answer
 empty                  the answer, or the question, has no text
-over_long              longer than [curate] allows
+over_long              longer than [curate] max_input_tokens, max_input_characters or max_target_characters allow (0 allows all)
 encoding               broken characters that could not be mended
 schema_invalid         the answer is not what the request's JSON schema, or its wish for JSON, asked for; or the arguments of a
                        call are not what the tool's schema asks for
@@ -202,9 +202,12 @@ def _reason_of_length(exchange: Exchange, answer: Message, texts: list[tuple[str
     """Before anything looks at the texts, so that no text takes long."""
     target = len(answer.text) + sum(len(call.arguments) for call in answer.tool_calls)
     asked = sum(len(text) for text, _ in texts) - target
-    is_long = asked > settings.max_input_characters or target > settings.max_target_characters
-    counted = exchange.tokens_in or 0
-    return "over_long" if is_long or 0 < settings.max_input_tokens < counted else ""
+    limits = (
+        (settings.max_input_characters, asked),
+        (settings.max_target_characters, target),
+        (settings.max_input_tokens, exchange.tokens_in or 0),
+    )
+    return "over_long" if any(0 < most < length for most, length in limits) else ""
 
 
 def _reason_of_text(
@@ -274,4 +277,7 @@ def _new_look(text: str, mends: bool) -> _Look:
 
 
 _remembered_look = lru_cache(maxsize=512)(_new_look)
-"""System prompts, definitions of tools and earlier turns come again and again."""
+"""System prompts, definitions of tools and earlier turns come again and again.
+
+The last 512 stay in memory until the process ends, each as long as an example may be: captured words, which no erasure takes out
+of a process that runs."""

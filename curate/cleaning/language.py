@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from capture.errors import SettingsError
 from capture.messages import Message
 from curate.cleaning.json_strings import is_json
+from curate.settings import language_codes
 
 _LEAST_LETTERS = 20
 _LEAST_SHARE = 0.6
@@ -35,9 +35,9 @@ _COMMON = (
 def is_foreign(messages: Sequence[Message], languages: str) -> bool:
     """True when the last prose that a user says in `messages` is surely in none of `languages` (codes with commas between).
 
-    '' allows all. SettingsError for a code that the model does not know.
+    '' allows all. The codes are those that CurateSettings takes.
     """
-    wanted = frozenset(code.strip().casefold() for code in languages.split(",") if code.strip())
+    wanted = frozenset(language_codes(languages))
     if not wanted:
         return False
     identifier = _identifier(wanted)
@@ -64,10 +64,6 @@ def _prose(text: str) -> str:
 @lru_cache(maxsize=8)
 def _identifier(wanted: frozenset[str]) -> Any:
     identifier = copy.copy(_model())
-    unknown = sorted(wanted - set(identifier.labels))
-    if unknown:
-        what = f"[curate] languages names {', '.join(map(repr, unknown))}, which no language model knows."
-        raise SettingsError(what, f"Use codes of two letters, such as {', '.join(_COMMON[5:13])}.")
     identifier.set_languages(sorted(wanted.union(_COMMON)))
     return identifier
 

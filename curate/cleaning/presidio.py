@@ -63,8 +63,12 @@ class _Analyzer:
     model: str
 
 
-@lru_cache(maxsize=4096)  # a system prompt comes back with every example
+@lru_cache(maxsize=4096)
 def _find(text: str, least_score: float) -> tuple[Finding, ...]:
+    """Remembered, for a system prompt comes back with every example, and so does each literal of a tool's definition.
+
+    The last 4,096 texts stay in memory until the process ends: captured words, which no erasure takes out of a process that runs.
+    """
     engine = _analyzer().engine
     results = [
         (-result.score, start + result.start, start + result.end, KINDS[result.entity_type])

@@ -84,6 +84,20 @@ def test_every_reason_to_drop_is_seen_in_captured_bytes(reason: str, changes: di
         assert json.loads(found.target) == {"queue": "parcel"}
 
 
+def test_a_limit_of_0_is_none_and_one_that_is_reached_still_fits(traffic: Traffic) -> None:
+    long = Sent("x" * 40_000, "y" * 9_000)
+    free = {"max_input_characters": 0, "max_target_characters": 0, "max_input_tokens": 0}
+    assert cleaned(traffic, long, CurateSettings(**free)).reason == ""
+    asked = len(SYSTEM) + 40_000
+    for fits, is_short in (
+        ({"max_input_characters": asked}, {"max_input_characters": asked - 1}),
+        ({"max_target_characters": 9_000}, {"max_target_characters": 8_999}),
+        ({"max_input_tokens": 50}, {"max_input_tokens": 49}),
+    ):
+        assert cleaned(traffic, long, CurateSettings(**{**free, **fits})).reason == ""
+        assert cleaned(traffic, long, CurateSettings(**{**free, **is_short})).reason == "over_long"
+
+
 def test_embeddings_are_no_chat_whatever_they_were_asked(traffic: Traffic) -> None:
     traffic.send([Sent("Where is it?", "on its way")])
     (exchange,) = feed.page(traffic.database, parse_filter(""), limit=1)
