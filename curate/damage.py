@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from capture.database import Database
 from capture.errors import StoreError
 from curate.datasets import DatasetVersion, versions
-from curate.freeze import MANIFEST, check_manifest, read_bytes
+from curate.freeze import CARD, MANIFEST, check_manifest, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,10 @@ class DamagedFile:
 
 
 def find_damage(database: Database, *, on_progress: Callable[[int, int], None] | None = None) -> Iterator[DamagedFile]:
-    """Every file of every version that does not have its hash from the manifest; `on_progress` is told versions done and all."""
+    """Every file of every version that does not have its hash from the manifest, and every card that is missing.
+
+    `on_progress` is told versions done and all. No hash is made of a card: a later Potstill may word it in another way.
+    """
     found = versions(database)
     for done, version in enumerate(found, start=1):
         yield from _damage_of(version)
@@ -36,9 +39,9 @@ def _damage_of(version: DatasetVersion) -> Iterator[DamagedFile]:
             read_bytes(version.folder, version.manifest, file)
         except StoreError as error:
             yield DamagedFile(name, error.what, error.next_step)
-    path = version.folder / MANIFEST
-    if not path.is_file():
-        yield DamagedFile(name, f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
+    for path in (version.folder / MANIFEST, version.folder / CARD):
+        if not path.is_file():
+            yield DamagedFile(name, f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
     try:
         check_manifest(version.folder, version.manifest)
     except StoreError as error:

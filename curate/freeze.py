@@ -1,6 +1,7 @@
 """Writes a dataset version's folder: files first, manifest last, the whole folder renamed into place.
 
-So a folder with a manifest is complete, and the same content always gives the same bytes.
+So a folder with a manifest is complete, and the same content always gives the same bytes. A version that is written again stands
+whole beside its place until the old folder has gone aside; a crash just then leaves no folder, which the next build puts back.
 """
 
 from __future__ import annotations
@@ -39,17 +40,23 @@ def hashed(manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> dic
 
 
 def write_folder(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
-    """Writes everything beside `folder` and renames it into place; what a crashed build left there is replaced."""
-    draft = folder.with_name(f".{folder.name}.draft")
-    if draft.exists():
-        shutil.rmtree(draft)
+    """Writes everything beside `folder` and renames it into place; what a crashed build left there is replaced.
+
+    An old folder goes aside by a rename and is removed last, so that its place is empty for a moment only.
+    """
+    draft, old = folder.with_name(f".{folder.name}.draft"), folder.with_name(f".{folder.name}.old.draft")
+    for left in (draft, old):
+        if left.exists():
+            shutil.rmtree(left)
     draft.mkdir(mode=0o700, parents=True)
     for name, content in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
         _write(draft / name, _bytes(content))
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)
     draft.rename(folder)
     _sync(folder.parent)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def read_file(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
@@ -85,14 +92,14 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether every file of a version is there as it was frozen, its manifest too."""
+    """Whether every file of a version is there as it was frozen, its manifest too; and its card, which no hash is made of."""
     try:
         check_manifest(folder, manifest)
         for name in manifest["files"]:
             read_bytes(folder, manifest, name)
     except StoreError:
         return False
-    return (folder / MANIFEST).is_file()
+    return (folder / MANIFEST).is_file() and (folder / CARD).is_file()
 
 
 def to_json(value: object, indent: int | None = None) -> str:

@@ -36,4 +36,15 @@ def test_a_folder_that_is_gone_is_damage_of_all_its_files(traffic: Traffic, smal
     traffic.send(mails(30))
     version = build(traffic.database, tmp_path, "mail", small)
     version.folder.rename(tmp_path / "elsewhere")
-    assert len(list(find_damage(traffic.database))) == len(version.manifest["files"]) + 1
+    assert len(list(find_damage(traffic.database))) == len(version.manifest["files"]) + len(["manifest", "card"])
+
+
+def test_a_card_that_is_gone_is_named_and_written_again(traffic: Traffic, small: CurateSettings, tmp_path: Path) -> None:
+    traffic.send(mails(30))
+    version = build(traffic.database, tmp_path, "mail", small)
+    card = (version.folder / "card.md").read_bytes()
+    (version.folder / "card.md").unlink()
+    assert [damaged.what for damaged in find_damage(traffic.database)] == [f"{version.folder / 'card.md'} is missing."]
+    assert build(traffic.database, tmp_path, "mail", small).number == version.number
+    assert (version.folder / "card.md").read_bytes() == card
+    assert not [path for path in version.folder.parent.iterdir() if path.name.endswith(".draft")]
