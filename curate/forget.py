@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,15 @@ _MIXED = "mixed_in"
 """How many of the examples that go were mixed in from another task: these were never on the bill."""
 _MORE_ROWS = (PREFERENCES, GOLDEN_FILE)
 """Further files of a version with a row an exchange; older versions have none."""
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_TERM = re.compile(
+    rf'(?P<field>-?(?:[A-Za-z_]+(?:\.[^\s:<>=!"]+)?(?:[<>!]=|[:=<>]))?)(?P<values>(?:{_QUOTED}|[^\s"])+)', re.DOTALL
+)
+"""A term of the filter language, whose values have commas between."""
+_VALUE = re.compile(rf'(?:{_QUOTED}|[^",])+', re.DOTALL)
+_ESCAPED = re.compile(r'\\(.)|"', re.DOTALL)
+_BESIDE_NAMES = re.compile(r'[\s*,;!?()"/=&]+')
+"""What parts a name from others in a value, as in `path:*/ann/*`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,8 +358,8 @@ def _amended(
         manifest["preferences"] |= {"pairs": len(left), "sources": dict(sorted(Counter(left).items()))}
     listed = manifest["contradictions"]["first"]
     manifest["contradictions"]["first"] = [each for each in listed if wanted.isdisjoint((each["kept"], *each["dropped"]))]
-    if user and user in manifest["settings"].get("filter", ""):
-        manifest["settings"]["filter"] = manifest["settings"]["filter"].replace(user, ERASED)
+    if user and manifest["settings"].get("filter"):
+        manifest["settings"]["filter"] = _without_name(manifest["settings"]["filter"], user)
     if TEMPLATE in files:
         template = json.loads(files[TEMPLATE])
         manifest["template"] |= {
@@ -359,6 +369,19 @@ def _amended(
     note = {"at_us": clock.now_us(), "examples": examples, "listed": gone[DROPPED], "hash_before": version.hash}
     manifest["erasures"] = [*manifest.get("erasures", []), note]
     return hashed(manifest, files)
+
+
+def _without_name(filter: str, user: str) -> str:
+    """`filter` with ERASED for each of its values that says the name `user`; fields and other words stay."""
+
+    def spaced(said: str) -> str:
+        return f" {' '.join(_BESIDE_NAMES.sub(' ', said).casefold().split())} "
+
+    def value(found: re.Match[str]) -> str:
+        plain = _ESCAPED.sub(r"\1", found[0]) if '"' in found[0] else found[0]
+        return ERASED if spaced(user) in spaced(plain) else found[0]
+
+    return _TERM.sub(lambda term: term["field"] + _VALUE.sub(value, term["values"]), filter)
 
 
 def _update(connection: Connection, version_id: str, manifest: Mapping[str, Any]) -> None:
