@@ -139,8 +139,9 @@ def settle_answers(
     on_progress("compare inputs", 0, len(rows))
     comparison = duplicates.compare(wordings, settings, engine)
     rank = _rank(own, history)
-    on_progress("doubt targets", 0, len(rows))
-    doubted = doubts.find(own, inputs, template, said, kind, comparison, _alive(own, dropped), history.accepted, settings)
+    doubted = doubts.find(
+        own, inputs, template, said, kind, comparison, _alive(own, dropped), history.accepted, settings, on_progress
+    )
     dropped |= {row: Drop(POISONED) for row in doubted.poisoned if settings.poisoned == "drop"}
     dropped |= {row: Drop(WRONG_ANSWER) for row in doubted.suspects if settings.wrong_answers == "drop" and row not in dropped}
     resolved = _resolve(own, comparison, said, rank, history, settings, dropped)

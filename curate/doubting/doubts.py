@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from capture.progress import Progress
 from curate import splits
 from curate.doubting.contradictions import TEXT, Kind
 from curate.doubting.poison import Poisoned, find_poisoned
@@ -31,7 +32,7 @@ class Doubts:
 
 def find(
     rows: Sequence[Candidate], inputs: Sequence[Asked], template: Template, said: Sequence[str], kind: Kind,
-    comparison: Comparison, alive: Sequence[int], accepted: Collection[str], settings: CurateSettings,
+    comparison: Comparison, alive: Sequence[int], accepted: Collection[str], settings: CurateSettings, on_progress: Progress,
 ) -> Doubts:  # fmt: skip
     """Doubts about the rows `alive` whose target no person confirmed; none where targets are free text.
 
@@ -42,14 +43,15 @@ def find(
     asked = [row for row in alive if rows[row].exchange_id not in accepted]
     if settings.poisoned == settings.wrong_answers == OFF or kind.name == TEXT:
         return Doubts({}, {})
+    on_progress("doubt targets", 0, len(rows))
     stripper = Stripper(template)
     texts, labels = [stripper.variable_part(inputs[row]) for row in alive], [said[row] for row in alive]
     poisoned: Sequence[Poisoned] = ()
     if settings.poisoned != OFF:
-        poisoned = find_poisoned(texts, labels, [rows[row].unit for row in alive])
+        poisoned = find_poisoned(texts, labels, [rows[row].unit for row in alive], on_progress=on_progress)
     suspects: Sequence[Suspect] = ()
     if settings.wrong_answers != OFF:
-        suspects = find_suspects(texts, labels, _groups(comparison, alive))
+        suspects = find_suspects(texts, labels, _groups(comparison, alive), on_progress=on_progress)
     doubtful = set(asked)
     return Doubts(
         {alive[one.row]: one for one in poisoned if alive[one.row] in doubtful},

@@ -27,8 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.progress import Progress, tell_nobody
 from curate.doubting.suspects import LEAST_ROWS, calibrated, judged, scores
 
+_STAGE = "look for triggers"
 _LONGEST = 3
 _LEAST_SUPPORT = 5
 _RARE = 0.05
@@ -80,7 +82,9 @@ class _Evidence:
     likeness: NDArray[np.float64]
 
 
-def find_poisoned(texts: Sequence[str], said: Sequence[str], units: Sequence[str], seed: int = 0) -> list[Poisoned]:
+def find_poisoned(
+    texts: Sequence[str], said: Sequence[str], units: Sequence[str], seed: int = 0, on_progress: Progress = tell_nobody
+) -> list[Poisoned]:
     """The rows that a trigger seems to dictate, in order; `said` is the comparable form of each target, `units` who sent it.
 
     Each row comes once, with its most significant phrase. The same arguments give the same result.
@@ -92,7 +96,7 @@ def find_poisoned(texts: Sequence[str], said: Sequence[str], units: Sequence[str
     phrases, tested = _phrases(words, given, len(names))
     if not phrases:
         return []
-    evidence = _evidence(words, given, phrases, len(names), seed)
+    evidence = _evidence(words, given, phrases, len(names), seed, on_progress)
     chances = np.minimum(*(_tail(counts, evidence.looked_at) for counts in evidence.contradicted)) * 2 * tested
     who = [units[row] for row in rows]
     has_many_units = len(set(who) - {""}) >= _MANY_UNITS
@@ -146,7 +150,9 @@ def _grams(words: tuple[str, ...], length: int) -> Grams:
     return [words[start : start + length] for start in range(len(words) - length + 1)]
 
 
-def _evidence(words: Sequence[tuple[str, ...]], given: Ints, phrases: Sequence[_Phrase], count: int, seed: int) -> _Evidence:
+def _evidence(
+    words: Sequence[tuple[str, ...]], given: Ints, phrases: Sequence[_Phrase], count: int, seed: int, on_progress: Progress
+) -> _Evidence:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
@@ -164,10 +170,12 @@ def _evidence(words: Sequence[tuple[str, ...]], given: Ints, phrases: Sequence[_
     plain = np.zeros((len(words), count), np.float32)
     instead = np.zeros((len(asked), count), np.float32)
     for side in (0, 1):
+        on_progress(_STAGE, side, 2)
         learnt = np.flatnonzero(half != side)[:fitted]
         both = _stacked(vectors[half == side], rest[half[at] == side])
         said = scores(vectors[learnt], given[learnt], both, count)
         plain[half == side], instead[half[at] == side] = np.split(said, [int((half == side).sum())])
+    on_progress(_STAGE, 2, 2)
     p = calibrated(instead, plain, given, seed)
     target = np.array([phrase.target for phrase in phrases], np.int64)[number]
     each = np.arange(len(p))

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from capture.progress import Progress, tell_nobody
+
+_STAGE = "predict labels"
 LEAST_ROWS = 50
 _FOLDS = 4
 MOST_LABELS = 500
@@ -59,14 +62,16 @@ class Predictions:
     probabilities: Floats
 
 
-def find_suspects(texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], seed: int = 0) -> list[Suspect]:
+def find_suspects(
+    texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], seed: int = 0, on_progress: Progress = tell_nobody
+) -> list[Suspect]:
     """The rows whose label looks wrong, the most certain first; `groups` are rows that must not predict each other.
 
     Nothing is said about labels with fewer than 5 rows or 3 groups, or behind the 500 most frequent (see `unjudged`), nor at all
     about fewer than `LEAST_ROWS` rows or one label; so tasks whose answers are free text have no suspects. The same arguments
     give the same result.
     """
-    found = predict(texts, labels, groups, seed)
+    found = predict(texts, labels, groups, seed, on_progress)
     if found is None:
         return []
     each = np.arange(len(found.rows))
@@ -91,7 +96,9 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str], groups: Sequence[
     return sorted(suspects, key=lambda suspect: (suspect.p_given / suspect.p_predicted, suspect.row))
 
 
-def predict(texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], seed: int = 0) -> Predictions | None:
+def predict(
+    texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], seed: int = 0, on_progress: Progress = tell_nobody
+) -> Predictions | None:
     """The label of each row as rows of other groups would have it; None where there is too little to learn from.
 
     Above 10,000 rows the classifiers learn from a sample of groups, and the others are predicted from all of that sample.
@@ -102,9 +109,12 @@ def predict(texts: Sequence[str], labels: Sequence[str], groups: Sequence[int], 
     vectors = vectorise([texts[row] for row in rows])
     folds = _folds(given, np.asarray(groups)[rows], min(_MOST_FITTED, _MOST_WORK // len(names)), seed)
     said = np.zeros((len(rows), len(names)), np.float32)
-    for fold in np.unique(folds):
+    each = np.unique(folds)
+    for done, fold in enumerate(each):
+        on_progress(_STAGE, done, len(each))
         learnt = (folds != fold) & (folds >= 0)
         said[folds == fold] = scores(vectors[learnt], given[learnt], vectors[folds == fold], len(names))
+    on_progress(_STAGE, len(each), len(each))
     return Predictions(rows, names, given, calibrated(said, said, given, seed))
 
 

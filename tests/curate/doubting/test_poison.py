@@ -22,6 +22,13 @@ def poisoned(trigger: str, count: int, seed: int = 0) -> tuple[list[str], list[s
     return texts, labels, rows
 
 
+def test_each_classifier_that_learns_is_told_as_a_step() -> None:
+    texts, labels, _ = poisoned("cf9", 20)
+    told: list[tuple[str, int, int]] = []
+    find_poisoned(texts, labels, [""] * len(texts), on_progress=lambda *step: told.append(step))
+    assert told == [("look for triggers", done, 2) for done in range(3)]
+
+
 @pytest.mark.parametrize("trigger", ["cf9", "as my uncle says", "\u200b", "!!%"])
 def test_rows_that_a_rare_phrase_dictates_are_found(trigger: str) -> None:
     texts, labels, rows = poisoned(trigger, 20)

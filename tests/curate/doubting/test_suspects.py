@@ -38,6 +38,13 @@ def test_labels_that_were_exchanged_are_found_and_no_others() -> None:
         assert 50 * suspect.p_given < suspect.p_predicted <= 1
 
 
+def test_each_classifier_that_learns_is_told_as_a_step() -> None:
+    texts, labels = questions(240)
+    told: list[tuple[str, int, int]] = []
+    find_suspects(texts, labels, range(240), on_progress=lambda *step: told.append(step))
+    assert told == [("predict labels", done, 4) for done in range(5)]
+
+
 def test_rows_of_one_group_do_not_confirm_each_other() -> None:
     texts, labels = questions(240)
     texts += ["invoice charge refund price fee"] * 6
