@@ -25,7 +25,7 @@ from curate.splits import SPLITS
 from curate.tasks.aliases import expand
 from curate.tasks.kept_templates import VARIABLE
 from curate.tasks.prompt_groups import fingerprint, group_prompts
-from curate.tasks.prompts import SYSTEM, TALK, Prompt, Segment, read_prompt, segments_of, texts_of
+from curate.tasks.prompts import SYSTEM, TALK, Prompt, PromptReader, Segment, segments_of, texts_of
 
 _STRETCH, _AROUND = 8, 3
 _LEAST, _LEAST_SHARE = 5, 0.05
@@ -102,13 +102,13 @@ def new_prompts(database: Database, task: str, version: DatasetVersion, *, newes
 
 
 def _recent(database: Database, task: str, newest: int) -> Iterator[_Asked]:
-    names = ",".join(map(quote, expand(database, task)))
+    reader, names = PromptReader(), ",".join(map(quote, expand(database, task)))
     exchanges = feed.page(database, parse_filter(f"task:{names} purpose:app"), limit=newest)
     for start in range(0, len(exchanges), _BATCH):
         for exchange, content in feed.readable(database, exchanges[start : start + _BATCH]):
             if content is not None:
                 conversation, offered = feed.asked_of(exchange, content)
-                prompt = read_prompt(conversation.asked, offered.tools)
+                prompt = reader.read(conversation.asked, offered.tools)
                 if len(prompt.pieces):
                     yield _Asked(exchange, conversation.asked, offered.tools, prompt)
 
@@ -118,9 +118,10 @@ def _seen(version: DatasetVersion) -> _Seen:
     all_pieces: list[Hashes] = []
     segments: dict[tuple[int, ...], Segment] = {}
     distinct: set[bytes] = set()
+    reader = PromptReader()
     for split in SPLITS:
         for example in load_split(version, split):
-            prompt = read_prompt(example.messages, example.tools)
+            prompt = reader.read(example.messages, example.tools)
             if prompt.key in distinct:
                 continue
             distinct.add(prompt.key)

@@ -26,7 +26,7 @@ from capture.statements import insert
 from curate.likeness.hashing import Hashes
 from curate.tasks.aliases import canonical
 from curate.tasks.prompt_groups import Group
-from curate.tasks.prompts import SYSTEM, TALK, Prompt, read_prompt, word_count
+from curate.tasks.prompts import SYSTEM, TALK, Prompt, PromptReader, word_count
 from curate.tasks.untagged import UNTAGGED, find_templates
 
 _TASK = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
@@ -138,7 +138,7 @@ def apply_names(database: Database, *, on_progress: Progress = tell_nobody) -> N
     start, end = _applied_up_to(database, key), feed.newest(database)
     given: Counter[str] = Counter()
     waiting: dict[tuple[str, str], list[int]] = {}
-    looked_at = 0
+    looked_at, reader = 0, PromptReader()
     for exchange, content in feed.with_readable(database, parse_filter(UNTAGGED), start=start, end=end) if end > start else ():
         if looked_at % _MANY == 0:
             on_progress("name what has no task", exchange.number - start, end - start)
@@ -146,7 +146,7 @@ def apply_names(database: Database, *, on_progress: Progress = tell_nobody) -> N
         looked_at += 1
         if content is None:
             continue
-        rule = best_rule(known, read_prompt(feed.conversation_of(exchange, content).asked), exchange.path)
+        rule = best_rule(known, reader.read(feed.conversation_of(exchange, content).asked), exchange.path)
         if rule is not None:
             waiting.setdefault((rule.task, rule.fingerprint), []).append(exchange.number)
     _give(database, waiting, given)

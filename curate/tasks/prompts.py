@@ -27,6 +27,7 @@ OPENING = 24
 """Words of a prompt that count as its opening."""
 _MOST_CHARACTERS = 20_000
 _LETTERS_A_WORD = 5
+_REMEMBERED = 256
 _DIGITS = re.compile(r"\d+")
 _CALENDAR = re.compile(
     r"\b(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\b|\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?"
@@ -64,21 +65,27 @@ class Segment:
     pieces: tuple[int, ...]
 
 
-def read_prompt(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
-    """The pieces of an input; none where nothing readable was asked."""
-    parts: list[tuple[Hashes, Counts]] = []
-    parted: list[int] = []
-    opening: tuple[int, ...] = ()
-    for part in (SYSTEM, TALK):
-        for text in texts_of(messages, tools, part):
-            hashes, words = _pieces(text, part)
-            parts.append((hashes, words))
-            parted += [part] * len(hashes)
-            opening = opening or tuple(hashes[:OPENING].tolist())
-    if not parts:
-        return Prompt(np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32), ())
-    pieces, first = np.unique(np.concatenate([hashes for hashes, _ in parts]), return_index=True)
-    return Prompt(pieces, np.concatenate([words for _, words in parts])[first], np.array(parted, np.int32)[first], opening)
+class PromptReader:
+    """Takes inputs apart. What several of them say word for word is taken apart once, and forgotten with the reader."""
+
+    def __init__(self) -> None:
+        self._pieces = lru_cache(maxsize=_REMEMBERED)(_pieces)
+
+    def read(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
+        """The pieces of an input; none where nothing readable was asked."""
+        parts: list[tuple[Hashes, Counts]] = []
+        parted: list[int] = []
+        opening: tuple[int, ...] = ()
+        for part in (SYSTEM, TALK):
+            for text in texts_of(messages, tools, part):
+                hashes, words = self._pieces(text, part)
+                parts.append((hashes, words))
+                parted += [part] * len(hashes)
+                opening = opening or tuple(hashes[:OPENING].tolist())
+        if not parts:
+            return Prompt(np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, np.int32), ())
+        pieces, first = np.unique(np.concatenate([hashes for hashes, _ in parts]), return_index=True)
+        return Prompt(pieces, np.concatenate([words for _, words in parts])[first], np.array(parted, np.int32)[first], opening)
 
 
 def texts_of(messages: Sequence[Message], tools: Sequence[Tool], part: int) -> list[str]:
@@ -102,7 +109,6 @@ def word_count(prompt: Prompt, part: int) -> int:
     return int(prompt.words[prompt.part == part].sum())
 
 
-@lru_cache(maxsize=256)
 def _pieces(text: str, part: int) -> tuple[Hashes, Counts]:
     hashes: list[int] = []
     words: list[int] = []

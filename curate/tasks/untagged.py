@@ -18,7 +18,7 @@ from capture.filters import parse_filter
 from capture.messages import Message
 from capture.progress import Progress, tell_nobody
 from curate.tasks.prompt_groups import Group, group_prompts
-from curate.tasks.prompts import SYSTEM, TALK, Prompt, read_prompt, segments_of, texts_of
+from curate.tasks.prompts import SYSTEM, TALK, Prompt, PromptReader, segments_of, texts_of
 
 UNTAGGED = "-has:task purpose:app"
 """The exchanges that are looked at, as a filter."""
@@ -104,12 +104,12 @@ def name_of(words: Iterable[str]) -> str:
 
 
 def _read(database: Database, newest: int, tell: Progress) -> Iterator[tuple[Exchange, Prompt]]:
-    untagged = feed.page(database, parse_filter(UNTAGGED), limit=newest)
+    reader, untagged = PromptReader(), feed.page(database, parse_filter(UNTAGGED), limit=newest)
     for start in range(0, len(untagged), _BATCH):
         tell("read prompts", start, len(untagged))
         for exchange, content in feed.readable(database, untagged[start : start + _BATCH]):
             if content is not None:
-                yield exchange, read_prompt(feed.conversation_of(exchange, content).asked)
+                yield exchange, reader.read(feed.conversation_of(exchange, content).asked)
     tell("read prompts", len(untagged), len(untagged))
 
 

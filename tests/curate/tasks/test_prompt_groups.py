@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from capture.messages import Message
 from curate.tasks.prompt_groups import group_prompts
-from curate.tasks.prompts import Prompt, read_prompt
+from curate.tasks.prompts import Prompt, PromptReader
 from tests.curate.sending import NEARUP
 
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u") for c in ("lan", "rik", "nos", "tem")]
@@ -29,7 +29,7 @@ def sentences(seed: str, count: int) -> str:
 
 
 def prompt(system: str, user: str) -> Prompt:
-    return read_prompt([Message("system", system), Message("user", user)] if system else [Message("user", user)])
+    return PromptReader().read([Message("system", system), Message("user", user)] if system else [Message("user", user)])
 
 
 def sizes(prompts: Sequence[Prompt]) -> list[int]:

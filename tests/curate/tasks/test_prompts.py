@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.messages import Message
 from capture.offered import Tool
-from curate.tasks.prompts import SYSTEM, TALK, read_prompt, segments_of, word_count
+from curate.tasks.prompts import SYSTEM, TALK, PromptReader, segments_of, word_count
 
 TURNS = st.lists(
     st.tuples(st.sampled_from(["system", "developer", "user", "assistant", "tool"]), st.text(max_size=60)), max_size=4
@@ -16,7 +18,7 @@ TURNS = st.lists(
 
 
 def said(system: str, user: str = "hello") -> bytes:
-    return read_prompt([Message("system", system), Message("user", user)]).key
+    return PromptReader().read([Message("system", system), Message("user", user)]).key
 
 
 @pytest.mark.parametrize(
@@ -33,26 +35,28 @@ def test_dates_numbers_identifiers_and_order_do_not_count(one: str, other: str) 
 
 
 def test_what_the_system_says_is_not_what_a_user_says() -> None:
-    prompt = read_prompt([Message("system", "sort the mail"), Message("user", "sort the mail"), Message("assistant", "done")])
+    prompt = PromptReader().read(
+        [Message("system", "sort the mail"), Message("user", "sort the mail"), Message("assistant", "done")]
+    )
     assert len(prompt.pieces) == 2
     assert (word_count(prompt, SYSTEM), word_count(prompt, TALK)) == (3, 3)
 
 
 def test_the_names_of_tools_belong_to_the_instructions() -> None:
     asked = [Message("user", "book a flight")]
-    with_tools = read_prompt(asked, [Tool("search_flights", "", "{}"), Tool("book", "", "{}")])
+    with_tools = PromptReader().read(asked, [Tool("search_flights", "", "{}"), Tool("book", "", "{}")])
     assert word_count(with_tools, SYSTEM) == 2
-    assert with_tools.key != read_prompt(asked).key
+    assert with_tools.key != PromptReader().read(asked).key
 
 
 def test_a_script_without_spaces_counts_a_few_letters_as_a_word() -> None:
-    prompt = read_prompt([Message("user", "次の文章を要約してください。短く答えてください")])
+    prompt = PromptReader().read([Message("user", "次の文章を要約してください。短く答えてください")])
     assert word_count(prompt, TALK) >= 2
 
 
 @given(TURNS)
 def test_any_conversation_can_be_read(turns: list[tuple[str, str]]) -> None:
-    prompt = read_prompt([Message(role, text) for role, text in turns])
+    prompt = PromptReader().read([Message(role, text) for role, text in turns])
     assert prompt.pieces.tolist() == sorted(set(prompt.pieces.tolist()))
     assert len(prompt.pieces) == len(prompt.words) == len(prompt.part)
     assert set(prompt.opening) <= set(prompt.pieces.tolist())
@@ -65,3 +69,10 @@ def test_every_segment_has_words_and_a_piece_for_each_run_of_four(text: str) -> 
         assert segment.words
         assert len(segment.pieces) == max(1, len(segment.words) - 3)
         assert segment.text in text
+
+
+def test_a_captured_text_is_forgotten_with_the_reader_that_read_it() -> None:
+    text = " ".join(["Sort the mail.", *map(str, range(100))])
+    before = sys.getrefcount(text)
+    PromptReader().read([Message("system", text)])
+    assert sys.getrefcount(text) == before
