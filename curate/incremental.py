@@ -8,40 +8,30 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import ceil
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from capture import feed, openai_chat
-from capture.database import Database
-from capture.errors import StoreError
-from capture.filters import parse_filter, quote
-from capture.ids import content_hash
-from capture.loose_json import as_list
 from capture.messages import Message
-from capture.offered import Tool, tool_from_openai
 from curate.cleaning.hiding import hide
 from curate.datasets import DatasetVersion
 from curate.examples import from_line
-from curate.freeze import TEMPLATE, read_file
+from curate.freeze import TEMPLATE, read_bytes, read_file
+from curate.inputs import Input
 from curate.likeness.duplicates import Wording, worded
 from curate.likeness.similarity import ROWS, arrow_texts, band_keys, jaccard
 from curate.likeness.templates import UNIVERSAL_SHARE, Asked, Stripper, Template, read_input
 from curate.settings import CurateSettings
 from curate.splits import SPLITS, TRAIN
-from curate.tasks.aliases import expand
 from curate.tasks.kept_templates import from_json
 from curate.version_keys import KEYS, KeyRows, hash_of, load_keys, make_keys
 
 EXACT, NEAR, LIKELY = "exact", "near", "likely"
-_LEAST, _LOOKED_AT = 5, 500
-
-Input = tuple[Sequence[Message], Sequence[Tool]]
-"""Messages, and the tools that they may call."""
+_LEAST, _LOOKED_AT, _AT_ONCE = 5, 500, 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,74 +47,61 @@ class Match:
     similarity: float
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of `checked` inputs: the match of each that has one, by its name, and why others are no inputs, by theirs."""
+
+    checked: int
+    matches: Mapping[str, Match]
+    bad: Mapping[str, str]
+
+
+def check_named(version: DatasetVersion, named: Iterable[tuple[str, Input | str]]) -> Checked:
+    """`check_rows` for as many inputs as you like, of which some thousands are in memory at a time.
+
+    Each comes with its name; a text in place of the input says what is wrong with it.
+    """
+    compare = _comparison(version)
+    remaining, checked = iter(named), 0
+    matches: dict[str, Match] = {}
+    bad: dict[str, str] = {}
+    while some := list(islice(remaining, _AT_ONCE)):
+        bad |= {name: found for name, found in some if isinstance(found, str)}
+        inputs = [(name, found) for name, found in some if not isinstance(found, str)]
+        compared = zip(inputs, compare([found for _, found in inputs]), strict=True)
+        matches |= {name: match for (name, _), match in compared if match}
+        checked += len(inputs)
+    return Checked(checked, matches, bad)
+
+
 def check_rows(version: DatasetVersion, inputs: Sequence[Input]) -> list[Match | None]:
     """For each input (messages, which must not be empty, and the tools it offers) the example of `version` that is most like it.
 
     None where nothing is as similar as the version's `near_threshold`. An equal one goes before a similar one, eval before train.
     StoreError when the version's files were changed or are gone.
     """
-    if not inputs:
-        return []
+    return _comparison(version)(inputs) if inputs else []
+
+
+def _comparison(version: DatasetVersion) -> Callable[[Sequence[Input]], list[Match | None]]:
+    """What `check_rows` does with inputs, once the version's files were read."""
     template = from_json(read_file(version.folder, version.manifest, TEMPLATE))
     strippers = Stripper(template), Stripper(_universal(template))
     said = version.manifest["settings"]
     settings = CurateSettings(personal_data=said["personal_data"], presidio=bool(said.get("presidio")))
-    wordings = [_worded(strippers, read_input(_hidden(messages, settings), tools)) for messages, tools in inputs]
-    keys = _keys_of(version, strippers)
-    candidates = _candidates(keys, wordings)
-    texts = _texts(version, {int(keys["input"][place]) for places in candidates for place in places}, strippers)
     threshold = float(said["near_threshold"])
-    return [_best(wording, keys[places], texts, threshold) for wording, places in zip(wordings, candidates, strict=True)]
+    keys, lines = _keys_of(version, strippers), _lines_by_input(version)
 
+    def compare(inputs: Sequence[Input]) -> list[Match | None]:
+        if not inputs:
+            return []
+        wordings = [_worded(strippers, read_input(_hidden(messages, settings), tools)) for messages, tools in inputs]
+        candidates = _candidates(keys, wordings)
+        wanted = {int(keys["input"][place]) for places in candidates for place in places}
+        texts = _texts(version, wanted, lines, strippers)
+        return [_best(wording, keys[places], texts, threshold) for wording, places in zip(wordings, candidates, strict=True)]
 
-def read_lines(lines: Iterable[bytes]) -> tuple[dict[int, Input], dict[int, str]]:
-    """The inputs on lines of JSON, by number of the line from 1, and why others are none.
-
-    A line is `{"messages": [...], "tools": [...]}` in OpenAI's form, whose last answer does not count, or `{"text": "..."}`.
-    """
-    found: dict[int, Input] = {}
-    bad: dict[int, str] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            bad[number] = "it is no JSON"
-            continue
-        given = _input_of(row)
-        if isinstance(given, str):
-            bad[number] = given
-        else:
-            found[number] = given
-    return found, bad
-
-
-def captured(database: Database, task: str, words: str) -> tuple[list[str], list[Input]]:
-    """Ids and inputs of the task's captured exchanges that match the filter `words`."""
-    names: list[str] = []
-    inputs: list[Input] = []
-    for tag in expand(database, task):
-        for exchange, content in feed.with_content(database, parse_filter(f"task:{quote(tag)} purpose:app {words}")):
-            conversation, offered = feed.asked_of(exchange, content)
-            if conversation.asked:
-                names.append(exchange.id)
-                inputs.append((conversation.asked, offered.tools))
-    return names, inputs
-
-
-def _input_of(row: object) -> Input | str:
-    """The input that a line holds, or what is wrong with it."""
-    if not isinstance(row, dict):
-        return "it is no object"
-    if isinstance(row.get("text"), str):
-        return (Message("user", row["text"]),), ()
-    messages = openai_chat.asked(row) if isinstance(row.get("messages"), list) else ()
-    if messages and messages[-1].role == "assistant":
-        messages = messages[:-1]
-    if not messages:
-        return "it has neither messages nor text"
-    return messages, tuple(tool_from_openai(tool) for tool in as_list(row.get("tools")) if isinstance(tool, dict))
+    return compare
 
 
 def _hidden(messages: Sequence[Message], settings: CurateSettings) -> list[Message]:
@@ -152,17 +129,11 @@ def _universal(template: Template) -> Template:
 def _keys_of(version: DatasetVersion, strippers: tuple[Stripper, Stripper]) -> KeyRows:
     """The version's keys; those of a version that was frozen without are made of its examples."""
     if KEYS not in version.manifest["files"]:
-        examples = [(split, from_line(json.dumps(row), version.task, split)) for split, row in _rows(version)]
+        examples = [(split, from_line(line, version.task, split)) for split, line in _lines(version)]
         worded = [_worded(strippers, read_input(example.messages, example.tools)) for _, example in examples]
         made = make_keys(worded, [example.input_key for _, example in examples], [split for split, _ in examples])
         return load_keys(made)
-    path = version.folder / KEYS
-    if not path.is_file():
-        raise StoreError(f"{path} is missing.", "Build the dataset again: the same exchanges give the same version.")
-    data = path.read_bytes()
-    if content_hash(data) != version.manifest["files"][KEYS]:
-        raise StoreError(f"{path} was changed after it was frozen.", "Restore it, or build a new version.")
-    return load_keys(data)
+    return load_keys(read_bytes(version.folder, version.manifest, KEYS))
 
 
 def _candidates(keys: KeyRows, wordings: Sequence[Wording]) -> list[npt.NDArray[np.int64]]:
@@ -181,24 +152,34 @@ def _candidates(keys: KeyRows, wordings: Sequence[Wording]) -> list[npt.NDArray[
 
 
 def _texts(
-    version: DatasetVersion, wanted: set[int], strippers: tuple[Stripper, Stripper]
+    version: DatasetVersion,
+    wanted: set[int],
+    lines: Mapping[int, Sequence[tuple[str, str]]],
+    strippers: tuple[Stripper, Stripper],
 ) -> dict[tuple[int, int], list[tuple[str, Wording]]]:
     """Exchange and wording of the examples whose input hash is wanted, by that hash and split."""
     found: dict[tuple[int, int], list[tuple[str, Wording]]] = defaultdict(list)
-    for split, row in _rows(version) if wanted else ():
-        key = hash_of(str(row.get("input_key", "")))
-        if key in wanted:
-            example = from_line(json.dumps(row), version.task, split)
+    for key in wanted & lines.keys():
+        for split, line in lines[key]:
+            example = from_line(line, version.task, split)
             wording = _worded(strippers, read_input(example.messages, example.tools))
             found[key, SPLITS.index(split)].append((example.exchange_id, wording))
     return found
 
 
-def _rows(version: DatasetVersion) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines_by_input(version: DatasetVersion) -> dict[int, list[tuple[str, str]]]:
+    """Split and line of every example, by the hash of its input."""
+    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for split, line in _lines(version):
+        found[hash_of(str(json.loads(line).get("input_key", "")))].append((split, line))
+    return found
+
+
+def _lines(version: DatasetVersion) -> Iterator[tuple[str, str]]:
     for split in SPLITS:
         for line in read_file(version.folder, version.manifest, f"{split}.jsonl").split("\n"):
             if line:
-                yield split, json.loads(line)
+                yield split, line
 
 
 def _best(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from capture.database import open_database
-from capture.errors import NotFoundError
+from capture.errors import NotEnoughError
 from capture.settings import Settings
 from potstill.commands import add_command, whole_number
+from potstill.commands.dataset_transfer import add_columns, add_prompt, columns_of, tools_of
 from potstill.output import ExitCode, Output, counted
 
 _SHOWN = 20
@@ -25,60 +25,53 @@ def add_commands(verbs: Any) -> None:
         help="whether a frozen version already holds new inputs, or something like them; builds nothing",
         examples="  potstill dataset check triage new.jsonl\n"
         '  potstill dataset check triage --filter "since:1d" --version 3 --json\n'
-        'a line of the file is {"messages": [...], "tools": [...]} in OpenAI\'s form, with or without answer, or {"text": "..."}',
+        "  potstill dataset check intents new.csv --column input=utterance\n"
+        "the file is JSONL, JSON, CSV or Parquet, as `potstill dataset import` reads it, with or without answers",
     )
     check.add_argument("task")
     source = check.add_mutually_exclusive_group(required=True)
-    source.add_argument("file", nargs="?", type=Path, help="JSONL with an input on each line")
+    source.add_argument("file", nargs="?", type=Path, help="data file with an input in each row")
     source.add_argument("--filter", help="captured exchanges of the task that match this filter")
+    add_columns(check)
+    add_prompt(check)
     check.add_argument("--version", type=whole_number, help="number of the version (default: the newest)")
 
 
 def _check(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
     from curate import datasets, incremental
+    from curate.inputs import Asking, captured, read_inputs
 
     database = open_database(settings.database_url)
     try:
         version = datasets.get_version(database, arguments.task, arguments.version)
-        with output.stages() as show_progress:
-            show_progress("read inputs", 0, 1)
+        with output.stages() as show:
             if arguments.file is None:
-                names, inputs = incremental.captured(database, version.task, arguments.filter)
-                bad: dict[int, str] = {}
+                found = incremental.check_named(version, captured(database, version.task, arguments.filter, show))
             else:
-                found, bad = incremental.read_lines(_lines(arguments.file))
-                names, inputs = [f"line {number}" for number in found], list(found.values())
-            show_progress("compare", 0, len(inputs))
-            matches = incremental.check_rows(version, inputs)
-            show_progress("compare", len(inputs), len(inputs))
+                asking = Asking(columns_of(arguments.column), arguments.system, tools_of(arguments.tools))
+                found = incremental.check_named(version, read_inputs(arguments.file, asking, show))
     finally:
         database.close()
-    held = {name: match for name, match in zip(names, matches, strict=True) if match}
+    if arguments.file is not None and not found.checked:
+        first = next((f" {line.capitalize()} {reason}." for line, reason in found.bad.items()), "")
+        raise NotEnoughError(f"{arguments.file} has no row with an input.{first}", "See `potstill dataset check --help`.")
     if output.as_json:
         output.json({
-            "task": version.task, "version": version.number, "checked": len(inputs), "matches": held,
-            "bad_lines": {str(number): reason for number, reason in bad.items()},
+            "task": version.task, "version": version.number, "checked": found.checked, "matches": found.matches,
+            "bad_lines": {line.removeprefix("line "): reason for line, reason in found.bad.items()},
         })  # fmt: skip
         return ExitCode.OK
-    for number, reason in list(bad.items())[:_SHOWN]:
-        output.warn(f"Line {number} was left out: {reason}.", "")
-    rows = [(name, match.kind, match.split, match.exchange_id, f"{match.similarity:.2f}") for name, match in held.items()]
+    for line, reason in list(found.bad.items())[:_SHOWN]:
+        output.warn(f"{line.capitalize()} was left out: it {reason}.", "")
+    rows = [
+        (name, match.kind, match.split, match.exchange_id, f"{match.similarity:.2f}") for name, match in found.matches.items()
+    ]
     if rows:
         output.table(("INPUT", "MATCH", "SPLIT", "EXCHANGE", "SIMILARITY"), rows[:_SHOWN], right=("SIMILARITY",))
     of_sides = ", ".join(
-        f"{sum(match.split == split for match in held.values())} in {split}" for split in ("train", "val", "test")
+        f"{sum(match.split == split for match in found.matches.values())} in {split}" for split in ("train", "val", "test")
     )
-    left_out = f"; {counted(len(bad), 'line')} left out" if bad else ""
-    output.say(
-        f"{len(held)} of {counted(len(inputs), 'input')} are in {version.task}/v{version.number} already ({of_sides}){left_out}"
-    )
+    left_out = f"; {counted(len(found.bad), 'line')} left out" if found.bad else ""
+    of_all = f"{len(found.matches)} of {counted(found.checked, 'input')}"
+    output.say(f"{of_all} are in {version.task}/v{version.number} already ({of_sides}){left_out}")
     return ExitCode.OK
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise NotFoundError(f"{path} cannot be read: {error.strerror}.", "Name a JSONL file.") from error
-    with file:
-        yield from file

@@ -9,9 +9,11 @@ import pytest
 from capture.errors import StoreError
 from capture.ids import content_hash
 from capture.messages import Message
+from capture.progress import tell_nobody
 from curate.datasets import DatasetVersion, build, load_split
 from curate.examples import Example
-from curate.incremental import EXACT, LIKELY, NEAR, check_rows, read_lines
+from curate.incremental import EXACT, LIKELY, NEAR, check_named, check_rows
+from curate.inputs import Asking, read_inputs
 from curate.likeness.duplicates import read_wordings
 from curate.likeness.templates import read_input
 from curate.settings import CurateSettings
@@ -85,15 +87,27 @@ def test_changed_keys_are_refused(version: DatasetVersion) -> None:
         check_rows(with_keys, [asked("anything")])
 
 
-def test_lines_that_hold_no_input_are_told_by_number_and_the_others_read() -> None:
+def test_lines_that_hold_no_input_are_told_by_number_and_the_others_read(tmp_path: Path) -> None:
     chat = {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "content": "yes"}]}
     lines = [json.dumps(chat), "", "{broken", '{"text": "hello"}', "[1]", '{"messages": []}', "[" * 100_000]
-    found, bad = read_lines(line.encode() for line in lines)
-    assert {number: [message.text for message in messages] for number, (messages, _) in found.items()} == {
-        1: ["hi"],
-        4: ["hello"],
+    (tmp_path / "new.jsonl").write_text("\n".join(lines), "utf-8")
+    given = Asking({}, "Be brief.", ({"type": "function", "function": {"name": "look"}},))
+    read = dict(read_inputs(tmp_path / "new.jsonl", given, tell_nobody))
+    good = {name: found for name, found in read.items() if not isinstance(found, str)}
+    assert {name: [message.text for message in messages] for name, (messages, _) in good.items()} == {
+        "line 1": ["Be brief.", "hi"],
+        "line 4": ["Be brief.", "hello"],
     }
-    assert bad == {3: "it is no JSON", 5: "it is no object", 6: "it has neither messages nor text", 7: "it is no JSON"}
+    assert {tool.name for _, tools in good.values() for tool in tools} == {"look"}
+    bad = {name: str(found)[:11] for name, found in read.items() if name not in good}
+    assert bad == {"line 3": "is not JSON", "line 5": "is not an o", "line 6": "has no mess", "line 7": "is not JSON"}
+
+
+def test_more_inputs_than_are_compared_at_once_are_all_compared(version: DatasetVersion) -> None:
+    held = question(load_split(version, "val")[0])
+    named = ((f"line {number}", asked(held if number in (1, 4_500) else f"quite another {number}")) for number in range(4_600))
+    found = check_named(version, [*named, ("line x", "is no input")])
+    assert (found.checked, list(found.matches), found.bad) == (4_600, ["line 1", "line 4500"], {"line x": "is no input"})
 
 
 def test_personal_data_does_not_hide_a_duplicate(traffic: Traffic, tmp_path: Path) -> None:
