@@ -11,7 +11,7 @@ from capture.database import open_database
 from capture.person import who_am_i
 from capture.pseudonyms import PersonalPolicy, read_policy
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun, review_audit, whole_number
+from potstill.commands import add_command, add_noun, review_audit, whole_number, zero_or_more
 from potstill.commands.review_cards import one_line_of, show_card
 from potstill.output import ExitCode, Output, counted, plain
 
@@ -79,7 +79,7 @@ def _add_example(parser: argparse.ArgumentParser) -> None:
 
 def _add_second_opinion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--second-opinion", type=whole_number, default=0, metavar="N",
+        "--second-opinion", type=zero_or_more, default=0, metavar="N",
         help="with one in N of the examples that others judged, so that agreement can be measured (default: none)",
     )  # fmt: skip
 
