@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ from curate.draft import Draft, make_draft
 from curate.examples import Example
 from curate.freeze import hashed
 from curate.gathering import gather
-from curate.history import sides_of, write_examples, write_splits
+from curate.history import former_eval, sides_of, write_examples, write_splits
 from curate.likeness.engine import engine_for
 from curate.likeness.templates import Asked, Template
 from curate.manifest import Sources, describe
@@ -43,9 +43,12 @@ class MadeVersion:
 
 def make_version(
     database: Database, task: str, tags: tuple[str, ...], settings: CurateSettings, forced: str, on_progress: Progress,
-    load_train: Callable[[str], Sequence[Example]],
+    load_train: Callable[[str], Sequence[Example]], held_out: Iterable[Example],
 ) -> MadeVersion:  # fmt: skip
-    """The next version of `task`, which is tagged with any of `tags`. NotEnoughError with the bill when too little is left."""
+    """The next version of `task`, which is tagged with any of `tags`. NotEnoughError with the bill when too little is left.
+
+    `load_train` gives the train split of another task, `held_out` is what earlier versions of this one did not train on.
+    """
     engine = engine_for(settings)
     names = task_names(settings, task, lambda name: canonical(database, name))
     others = read_mix_in(names, load_train, lambda name: _held_out(database, name))
@@ -60,8 +63,10 @@ def make_version(
         used.append(gathered.settle(mined, inputs))
         return used[-1].template
 
+    former, unknown = former_eval(gathered.history, selection.candidates, held_out)
+    history = replace(gathered.history, former=tuple(former))
     draft = make_draft(
-        selection.candidates, gathered.history, settings, on_progress, engine=engine, settle=settle,
+        selection.candidates, history, settings, on_progress, engine=engine, settle=settle,
         others=others,
     )  # fmt: skip
     train = [one for one in draft.candidates if draft.splits.get(one.exchange_id) == TRAIN]
@@ -69,7 +74,7 @@ def make_version(
     pairs = collect_pairs(database, task, train, rest, settings, forced=forced, on_progress=on_progress)
     (template,) = used
     terms = terms_figures(_kept(draft), gathered.provenance, settings, forced)
-    sources = Sources(selection, draft, gathered.golden, pairs, template, terms)
+    sources = Sources(selection, draft, gathered.golden, pairs, template, terms, unknown)
     manifest, files = describe(task, settings, sources)
     _require_enough(manifest, settings)
     return MadeVersion(hashed(manifest, files), files, draft, template)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +74,11 @@ def build(
     tags = expand(database, task)
     require_task(database, task, tags)
     with alone(folder, task):
-        made = make_version(database, task, tags, settings, forced, on_progress, lambda name: _train_of(database, name))
         earlier = versions(database, task)
+        held_out = (example for tag in tags for version in versions(database, tag) for example in _held_out_of(version))
+        made = make_version(
+            database, task, tags, settings, forced, on_progress, lambda name: _train_of(database, name), held_out
+        )  # fmt: skip
         on_progress("write", 0, 1)
         version = _freeze(database, folder, made, earlier)
         on_progress("write", 1, 1)
@@ -117,6 +120,15 @@ def load_split(version: DatasetVersion, split: str) -> list[Example]:
 
 def _train_of(database: Database, task: str) -> list[Example]:
     return load_split(get_version(database, task), TRAIN)
+
+
+def _held_out_of(version: DatasetVersion) -> Iterator[Example]:
+    """What a version did not train on. Nothing of a file that is gone or was changed: whoever builds counts what is missing."""
+    for name in ("val.jsonl", "test.jsonl", "golden.jsonl"):
+        if name in version.manifest["files"]:
+            with suppress(StoreError):
+                lines = read_file(version.folder, version.manifest, name).split("\n")
+                yield from [from_line(line, version.task, name.removesuffix(".jsonl")) for line in lines if line]
 
 
 def _freeze(database: Database, data_folder: Path, made: MadeVersion, earlier: Sequence[DatasetVersion]) -> DatasetVersion:

@@ -41,7 +41,8 @@ class History:
 
     `kept` maps exchanges of the latest version to their split, `sides` input keys of all versions to theirs; `accepted` are
     exchanges whose target a person confirmed or wrote, `rejected` those that people threw out, and about those `disputed` they
-    do not agree. `pinned` are the inputs of the golden set.
+    do not agree. `pinned` are the inputs of the golden set. `former` are inputs that earlier versions held out and that are no
+    candidates any more.
     """
 
     kept: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class History:
     rejected: frozenset[str] = frozenset()
     disputed: frozenset[str] = frozenset()
     pinned: tuple[Candidate, ...] = ()
+    former: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ class Answered:
     """Candidates by exchange id (`own`), before any duplicate goes: what speaks against their targets, and which one of several
     answers to the same input stands.
 
-    `rows` are `own` and the pinned inputs behind them; `said`, `wordings` and `comparison` are about `rows`, in order, `rank`,
-    `doubts`, `contradictions` and `dropped` about `own`.
+    `rows` are `own` and behind them the inputs that are pinned or were held out before; `said`, `wordings` and `comparison` are
+    about `rows`, in order, `rank`, `doubts`, `contradictions` and `dropped` about `own`.
     """
 
     own: tuple[Candidate, ...]
@@ -122,7 +124,7 @@ def settle_answers(
 ) -> Answered:
     """Compares `candidates`, which must not be empty, doubts targets and resolves contradictions by the policy in `settings`."""
     own = sorted(candidates, key=lambda candidate: candidate.exchange_id)
-    rows = [*own, *history.pinned]  # pinned inputs are compared with all others, and go nowhere themselves
+    rows = [*own, *history.pinned, *history.former]  # the latter are compared with all others, and go nowhere themselves
     pinned = {candidate.input_key: candidate.exchange_id for candidate in history.pinned}
     dropped: dict[int, Drop] = {
         row: Drop(PINNED, pinned[candidate.input_key]) for row, candidate in enumerate(own) if candidate.input_key in pinned
@@ -176,8 +178,9 @@ def make_draft(
     living = set(kept)
     by_node = {node: row for node, members in enumerate(comparison.rows) for row in members if row in living}
     disputed = _disputed(resolved, duplicates.disagreements(comparison, by_node, said), doubted)
-    split = _split(rows, [*kept, *range(len(own), len(rows))], comparison, wordings, said, disputed, history, settings)
-    placed = {row: side for row, side in split.sides.items() if row < len(own)}
+    guests = [*_left_eval(own, kept, dropped, history), *range(len(own), len(rows))]
+    split = _split(rows, kept, guests, comparison, wordings, said, disputed, history, settings)
+    placed = {row: split.sides[row] for row in kept}
     dropped |= {row: Drop(BRIDGES_EVAL) for row in kept if not placed[row]}
     on_progress("certify", 0, len(rows))
     held_out = [row for row, side in split.sides.items() if side in (splits.VAL, splits.TEST, splits.GOLDEN)]
@@ -288,10 +291,23 @@ class _Split:
     largest_group: int
 
 
+def _left_eval(rows: Sequence[Candidate], kept: Sequence[int], dropped: Mapping[int, Drop], history: History) -> list[int]:
+    """One row of each input that was held out before and is not kept now: what resembles it must not train even so."""
+    keys = {rows[row].input_key for row in kept} | {candidate.input_key for candidate in history.pinned}
+    found: dict[str, int] = {}
+    for row in sorted(dropped):
+        key = rows[row].input_key
+        if key not in keys and history.sides.get(key, splits.TRAIN) != splits.TRAIN:
+            found.setdefault(key, row)
+    return list(found.values())
+
+
 def _split(
-    rows: Sequence[Candidate], kept: Sequence[int], comparison: Comparison, wordings: Sequence[Wording], said: Sequence[str],
-    disputed: set[int], history: History, settings: CurateSettings,
+    rows: Sequence[Candidate], own: Sequence[int], guests: Sequence[int], comparison: Comparison, wordings: Sequence[Wording],
+    said: Sequence[str], disputed: set[int], history: History, settings: CurateSettings,
 ) -> _Split:  # fmt: skip
+    """Places the rows `own` beside `guests`, which are held out and in no split themselves."""
+    kept = [*own, *guests]
     place = {row: position for position, row in enumerate(kept)}
     of_node = [[place[row] for row in members if row in place] for members in comparison.rows]
     pairs = [(members[0], other) for members in of_node for other in members[1:]]
@@ -303,7 +319,7 @@ def _split(
     groups = splits.components(len(kept), pairs)
     chosen = [rows[row] for row in kept]
     keys = [candidate.input_key for candidate in chosen]
-    known = dict(history.sides) | {candidate.input_key: splits.GOLDEN for candidate in history.pinned}
+    known = dict(history.sides) | {rows[row].input_key: splits.GOLDEN for row in guests}
     groups, apart = splits.join_sessions(
         groups, [candidate.session for candidate in chosen], [known.get(key, "") for key in keys], settings,
         continuations([candidate.messages for candidate in chosen]),

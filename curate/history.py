@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, text
 
 from capture import clock
 from capture.database import Database
 from capture.statements import among, few, insert
-from curate.draft import Draft, History
-from curate.examples import example_id, prompt_of, tools_of
+from curate.draft import OVERLAP, Draft, History
+from curate.examples import Example, example_id, prompt_of, tools_of
 from curate.golden import Golden, as_candidates, pins
 from curate.reviewing.review import EDIT, REJECT, disputed, standing_verdicts
 from curate.reviewing.review_order import Waiting, order
-from curate.splits import GOLDEN, STRICTEST, TEST
+from curate.selection import Candidate
+from curate.splits import GOLDEN, STRICTEST, TEST, TRAIN
 from curate.tasks.aliases import names_of
 
 
@@ -43,6 +44,28 @@ def read_history(database: Database, task: str, settled: Collection[str] = (), g
     )
 
 
+def former_eval(history: History, candidates: Sequence[Candidate], held_out: Iterable[Example]) -> tuple[list[Candidate], int]:
+    """Inputs that earlier versions held out and that are neither among `candidates` nor pinned, and how many of them have no
+    text any more, because it was erased or its files are gone.
+
+    `held_out` are examples of earlier versions, in any order, the same one as often as it comes.
+    """
+    here = {candidate.input_key for candidate in (*candidates, *history.pinned)}
+    wanted = {key for key, side in history.sides.items() if side != TRAIN and key not in here}
+    found: dict[str, Example] = {}
+    for one in held_out:
+        if one.input_key in wanted:
+            found[one.input_key] = min(one, found.get(one.input_key, one), key=lambda example: example.id)
+    former = [
+        Candidate(
+            one.exchange_id or one.id, 0, one.protocol, "", "", "", one.messages, one.target, key, {}, False, one.calls,
+            one.tools, one.target_source,
+        )
+        for key, one in sorted(found.items())
+    ]  # fmt: skip
+    return former, len(wanted) - len(former)
+
+
 def sides_of(connection: Connection, task: str) -> dict[str, str]:
     """Where each known input of `task` belongs: of what its names say, the strictest (golden, test, val, train)."""
     sql = among("SELECT input_key, split FROM splits WHERE task IN :names")
@@ -53,13 +76,17 @@ def sides_of(connection: Connection, task: str) -> dict[str, str]:
 
 
 def write_splits(connection: Connection, task: str, draft: Draft, number: int) -> None:
-    """Remembers for ever where each kept input went; what is already known stays."""
+    """Remembers for ever where each input went; what is already known stays.
+
+    What left train because it overlaps with eval is remembered too: the next build must not find it fresh and hold it out.
+    """
     known = {row[0] for row in connection.execute(text("SELECT input_key FROM splits WHERE task = :task"), {"task": task})}
     fresh: dict[str, str] = {}
     for candidate in draft.candidates:
-        split = draft.splits.get(candidate.exchange_id, "")
+        drop = draft.dropped.get(candidate.exchange_id)
+        split = TRAIN if drop and drop.reason == OVERLAP else draft.splits.get(candidate.exchange_id, "")
         if split and candidate.input_key not in known:
-            fresh.setdefault(candidate.input_key, split)
+            fresh[candidate.input_key] = min(split, fresh.get(candidate.input_key, split), key=STRICTEST.index)
     rows = [{"task": task, "input_key": key, "split": split, "first_version": number} for key, split in fresh.items()]
     insert(connection, "splits", rows)
 

@@ -37,7 +37,10 @@ _WHERE_NOT_WHAT = ("engine", "ray_address")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """All that a version is made of, and what is to be said of the terms of its answers."""
+    """All that a version is made of, and what is to be said of the terms of its answers.
+
+    `unknown` counts inputs that earlier versions held out and whose text is no longer to be had.
+    """
 
     selection: Selection
     draft: Draft
@@ -45,6 +48,7 @@ class Sources:
     pairs: Pairs
     template: Settled
     terms: Mapping[str, Any]
+    unknown: int = 0
 
 
 def describe(task: str, settings: CurateSettings, sources: Sources) -> tuple[dict[str, Any], dict[str, str | bytes]]:
@@ -224,6 +228,9 @@ def _warnings(task: str, sources: Sources) -> list[str]:
         warnings.append(f"{told}, see potstill tasks template {task}")
     if bare := without_prompt(sources.golden, draft.template):
         warnings.append(bare_pins(task, [one.id for one in bare]))
+    if sources.unknown:
+        told = f"{sources.unknown} inputs that earlier versions held out are erased, or their files are gone"
+        warnings.append(f"{told}: what resembles them may be in train.")
     if draft.mix_in.wanted > len(draft.mix_in.examples):
         warnings.append(f"Only {len(draft.mix_in.examples)} of {draft.mix_in.wanted} examples of other tasks could be mixed in.")
     return warnings

@@ -5,7 +5,8 @@
     facility        inside a quota, inputs that the others are most like, times their quality: "score first"
 
 Facility location by stochastic greedy (Mirzasoleiman et al., "Lazier than lazy greedy", 2015) on latent semantic analysis of
-character n-grams. Deterministic: the same rows in any order and the same seed choose the same.
+character n-grams. Deterministic: the same rows in any order and the same seed choose the same, on any number of cores; and what
+was chosen before may stand without a change to the rest of the choice, so that a version built again is the same version.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.messages import Message
+from curate.one_thread import on_one_thread
 
 NOT_SAMPLED = "not_sampled"
 """Reason of what is left out because a version holds at most `max_examples`."""
@@ -65,15 +67,17 @@ def choose(rows: Sequence[Pickable], most: int, seed: int, standing: Collection[
     wanted = _quotas_of_strata({stratum: len(members) for stratum, members in strata.items()}, most)
     wanted = _after_standing(strata, wanted, chosen, most)
     place = {row: position for position, row in enumerate(order)}
-    vectors = lsa([rows[row].text for row in order], seed)
-    for stratum in sorted(strata):
-        members, there = strata[stratum], [at for at, row in enumerate(strata[stratum]) if row in chosen]
-        if wanted[stratum] == len(members):
-            chosen.update(members)
-        elif wanted[stratum] > len(there):
-            weights = [rows[row].quality for row in members]
-            Z = vectors[[place[row] for row in members]]
-            chosen.update(members[at] for at in facility_location(Z, wanted[stratum], weights, seed=seed, start=there))
+    with on_one_thread():
+        vectors = lsa([rows[row].text for row in order], seed)
+        for stratum in sorted(strata):
+            members, there = strata[stratum], {at for at, row in enumerate(strata[stratum]) if row in chosen}
+            if wanted[stratum] == len(members):
+                chosen.update(members)
+            elif wanted[stratum] > len(there):
+                weights = [rows[row].quality for row in members]
+                Z = vectors[[place[row] for row in members]]
+                best = [at for at in facility_location(Z, wanted[stratum], weights, seed=seed) if at not in there]
+                chosen.update(members[at] for at in best[: wanted[stratum] - len(there)])
     return sorted(chosen)
 
 
@@ -147,10 +151,8 @@ def lsa(texts: Sequence[str], seed: int) -> Floats32:
     return _unit(svd.transform(rows).astype(np.float32))
 
 
-def facility_location(
-    Z: Floats32, k: int, weights: Sequence[float] | None = None, seed: int = 0, start: Sequence[int] = ()
-) -> list[int]:
-    """`k` rows of `Z` (unit length) that together are most similar to everything, best first; `start` is chosen already.
+def facility_location(Z: Floats32, k: int, weights: Sequence[float] | None = None, seed: int = 0) -> list[int]:
+    """`k` rows of `Z` (unit length) that together are most similar to everything, best first.
 
     Each step looks at max(200, 3 n / k) random rows and takes the one that adds most, times its weight; a row adds what it brings
     nearer to a sample of 2,000 rows. Where nothing adds anything, as among equal rows, weight alone decides. Memory is bounded:
@@ -162,10 +164,7 @@ def facility_location(
     weight = np.ones(count, np.float32) if weights is None else np.asarray(weights, np.float32)
     best = np.zeros(reference.shape[1], np.float32)
     taken = np.zeros(count, np.bool_)
-    out = list(dict.fromkeys(start))[:k]
-    taken[out] = True
-    for row in out:
-        np.maximum(best, Z[row] @ reference, out=best)
+    out: list[int] = []
     size = min(count, max(_LEAST_CANDIDATES, 3 * count // max(k, 1)))
     steps = max(1, _CELLS // (size * reference.shape[1]))
     while len(out) < min(k, count):

@@ -197,7 +197,7 @@ def _likeness(vectors: Any) -> float:
     """The mean cosine of two different rows, from their sum."""
     count = vectors.shape[0]
     total = np.asarray(vectors.sum(axis=0), np.float64).ravel()
-    return float((total @ total - vectors.multiply(vectors).sum()) / (count * (count - 1)))
+    return float((np.square(total).sum() - vectors.multiply(vectors).sum()) / (count * (count - 1)))
 
 
 def _shared(rows: Sequence[tuple[str, ...]]) -> frozenset[str]:

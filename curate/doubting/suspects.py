@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture.progress import Progress, tell_nobody
+from curate.one_thread import on_one_thread
 
 _STAGE = "predict labels"
 LEAST_ROWS = 50
@@ -175,7 +176,8 @@ def scores(learnt: Any, given: Ints, asked: Any, count: int) -> Floats:
     out = np.full((asked.shape[0], count), -2.0, np.float32)
     known = np.unique(given)
     if len(known) > 1:
-        said = LinearSVC(C=0.1, random_state=0).fit(learnt, given).decision_function(asked)
+        with on_one_thread():
+            said = LinearSVC(C=0.1, random_state=0).fit(learnt, given).decision_function(asked)
         out[:, known] = np.column_stack([-said, said]) if said.ndim == 1 else said
     return out
 
@@ -190,6 +192,7 @@ def calibrated(asked: Floats, plain: Floats, given: Ints, seed: int) -> Floats:
     hit = given[picked // count] == picked % count
     if not hit.any() or hit.all():
         return np.full_like(asked, 1 / count)
-    curve = LogisticRegression(C=1e3).fit(plain.ravel()[picked, None], hit)
+    with on_one_thread():
+        curve = LogisticRegression(C=1e3).fit(plain.ravel()[picked, None], hit)
     odds = 1 / (1 + np.exp(-(asked * np.float32(curve.coef_[0, 0]) + np.float32(curve.intercept_[0]))))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)

@@ -132,6 +132,38 @@ def test_a_second_build_of_the_same_traffic_is_the_same_version(both_traffic: Tr
     assert len(versions(both_traffic.database)) == 1
 
 
+def test_a_second_build_is_the_same_version_with_a_sample_and_hard_eval_too(traffic: Traffic, tmp_path: Path) -> None:
+    said = [one.question for one in mails(600)]
+    passages = [f"{said[number]} {said[number + 1]}" for number in range(0, 160, 2)]
+    traffic.send([
+        Sent(f"{passage} {said[200 + 3 * number + turn]}", '{"queue": "parcel"}')
+        for number, passage in enumerate(passages) for turn in range(3)
+    ])  # fmt: skip
+    strict = {"split_threshold": 0.9, "near_threshold": 0.9, "contradiction_threshold": 0.9, "overlap_threshold": 0.8}
+    chosen = CurateSettings(max_examples=200, eval_selection="hard", val_share=0.2, test_share=0.2, **strict)
+    first = build(traffic.database, tmp_path, "mail", chosen)
+    assert {"overlap", "not_sampled"} <= first.manifest["bill"]["dropped"].keys(), "neither must come back as fresh"
+    for _ in range(3):
+        assert build(traffic.database, tmp_path, "mail", chosen) == first
+
+
+def test_what_an_earlier_version_held_out_keeps_what_resembles_it_out_of_train(traffic: Traffic, tmp_path: Path) -> None:
+    ids = traffic.send([*mails(60), *(replace(one, user="gone") for one in mails(60, 60))])
+    first = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    held_out = {one.exchange_id for split in ("val", "test") for one in load_split(first, split)} & set(ids[60:])
+    asked = [one for one, exchange_id in zip(mails(60, 60), ids[60:], strict=True) if exchange_id in held_out]
+    again = traffic.send([replace(one, question=f"{one.question} pls") for one in asked])
+    without = CurateSettings(filter="-user:gone")
+    version = build(traffic.database, tmp_path, "mail", without)
+    examples = {one.exchange_id: one.split for split in SPLITS for one in load_split(version, split)}
+    assert len(again) > 5 and not held_out & examples.keys()
+    assert {examples[exchange_id] for exchange_id in again} == {"test"}
+    assert "held out" not in "".join(version.manifest["warnings"])
+    (first.folder / "val.jsonl").unlink()
+    told = build(traffic.database, tmp_path, "mail", replace(without, salt="another")).manifest["warnings"]
+    assert any("inputs that earlier versions held out are erased, or their files are gone" in warning for warning in told)
+
+
 def test_growth_makes_a_new_version_and_moves_nothing(traffic: Traffic, tmp_path: Path) -> None:
     sides: dict[str, str] = {}
     for number in range(4):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.messages import Message
-from curate.draft import Draft, History, make_draft
+from curate.draft import OVERLAP, Draft, History, make_draft
 from curate.examples import Example, from_line
 from curate.manifest import Sources, describe
 from curate.preferring.pairs import Pairs
@@ -64,7 +64,8 @@ def described(selection: Selection, draft: Draft) -> tuple[dict[str, Any], dict[
 def later(history: History, draft: Draft) -> History:
     """What the store remembers after `draft` was frozen."""
     keys = {one.exchange_id: one.input_key for one in draft.candidates}
-    fresh = {keys[exchange_id]: split for exchange_id, split in draft.splits.items()}
+    fresh = {keys[exchange_id]: TRAIN for exchange_id, drop in draft.dropped.items() if drop.reason == OVERLAP}
+    fresh |= {keys[exchange_id]: split for exchange_id, split in draft.splits.items()}
     return History(draft.splits, {**fresh, **history.sides}, history.accepted, history.rejected)
 
 
@@ -87,16 +88,6 @@ def test_every_candidate_is_kept_or_dropped_with_one_reason(
     assert str(files["dropped.jsonl"]).count("\n") == bill["selected"] - bill["kept"]
 
 
-@settings(deadline=None, max_examples=40)
-@given(ROWS)
-def test_a_draft_made_again_with_its_history_is_the_same(rows: list[tuple[str, int, str, str, str]]) -> None:
-    candidates = candidates_of(rows)
-    first = drafted(candidates)
-    again = drafted(candidates, later(History(), first))
-    assert dict(again.splits) == dict(first.splits)
-    assert dict(again.dropped) == dict(first.dropped)
-
-
 EVERYTHING = CurateSettings(
     minimum_examples=3,
     per_session_cap=3,
@@ -105,6 +96,19 @@ EVERYTHING = CurateSettings(
     contradictions="newest",
     eval_after="1970-01-02",
 )
+SAMPLED_AND_HARD = CurateSettings(minimum_examples=3, max_examples=12, eval_selection="hard", val_share=0.2, test_share=0.2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(ROWS, st.sampled_from([SMALL, EVERYTHING, SAMPLED_AND_HARD]))
+def test_a_draft_made_again_with_its_history_is_the_same(
+    rows: list[tuple[str, int, str, str, str]], chosen: CurateSettings
+) -> None:
+    candidates = candidates_of(rows)
+    first = drafted(candidates, chosen=chosen)
+    again = drafted(candidates, later(History(), first), chosen)
+    assert dict(again.splits) == dict(first.splits)
+    assert dict(again.dropped) == dict(first.dropped)
 
 
 @settings(deadline=None, max_examples=40)
@@ -292,3 +296,34 @@ def test_labels_too_many_to_be_judged_are_warned_of() -> None:
         "Wrong answers and poisoned rows were looked for among the 500 most frequent labels, not among 1 others."
         in (manifest["warnings"])
     )
+
+
+def like(one: Candidate, number: int, target: str = "parcel") -> Candidate:
+    """Another exchange that asks nearly the same."""
+    return candidate(number, f"{one.messages[1].text} pls", target)
+
+
+def test_what_was_held_out_and_is_thrown_out_still_keeps_what_resembles_it_out_of_train() -> None:
+    made = [candidate(number, text) for number, text in enumerate(texts(60))]
+    history = later(History(), drafted(made))
+    held_out = [one for one in made if history.kept[one.exchange_id] != TRAIN]
+    newcomers = [like(one, 100 + number) for number, one in enumerate(held_out)]
+    rejected = replace(history, rejected=frozenset(one.exchange_id for one in held_out))
+    draft = drafted([*made, *newcomers], rejected)
+    assert {draft.splits.get(one.exchange_id, TRAIN) for one in newcomers} == {"test"}
+    assert {draft.dropped[one.exchange_id].reason for one in held_out} == {"rejected_in_review"}
+    outvoted = [like(one, 200 + 10 * number + copy, "other") for number, one in enumerate(held_out) for copy in range(3)]
+    draft = drafted([*made, *outvoted], history)
+    assert {draft.dropped[one.exchange_id].reason for one in held_out} == {"contradiction"}
+    assert TRAIN not in {draft.splits.get(one.exchange_id) for one in outvoted}
+
+
+def test_what_was_held_out_and_is_no_candidate_any_more_keeps_what_resembles_it_out_of_train() -> None:
+    made = [candidate(number, text) for number, text in enumerate(texts(60))]
+    history = later(History(), drafted(made))
+    held_out = [one for one in made if history.kept[one.exchange_id] != TRAIN]
+    newcomers = [like(one, 100 + number) for number, one in enumerate(held_out)]
+    left = [one for one in made if one not in held_out]
+    draft = drafted([*left, *newcomers], replace(history, former=tuple(held_out)))
+    assert {draft.splits[one.exchange_id] for one in newcomers} == {"test"}
+    assert {one.exchange_id for one in draft.candidates} == {one.exchange_id for one in (*left, *newcomers)}

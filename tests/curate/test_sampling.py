@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from capture.messages import Message, ToolCall
 from curate.sampling import Pickable, choose, facility_location, labels_of, length_buckets, lsa, qualities, quotas
+from tests.curate.sending import mails
 
 BANKING = Path(__file__).resolve().parents[3] / "shared" / "data" / "datasets" / "banking77"
 TOPICS = ("card stolen abroad", "invoice is wrong", "parcel never came", "cannot log in", "close the account")
@@ -161,11 +163,21 @@ def test_facility_location_gives_as_many_as_there_are(k: int) -> None:
     assert chosen == facility_location(Z, k, seed=4)
 
 
-def test_facility_location_goes_on_from_what_is_chosen() -> None:
-    Z = clustered(400, 10)
-    first = facility_location(Z, 10)
-    more = facility_location(Z, 20, start=first)
-    assert more[:10] == first and len(set(more)) == 20
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 150), st.sets(st.integers(0, 149)), st.integers(1, 4))
+def test_what_was_chosen_before_may_stand_and_nothing_else_changes(most: int, some: set[int], labels: int) -> None:
+    rows = [row(number, f"label{number % labels}", 0.2 + number % 5 / 7) for number in range(150)]
+    chosen = choose(rows, most, 0)
+    assert choose(rows, most, 0, [chosen[place] for place in some if place < len(chosen)]) == chosen
+
+
+def test_the_number_of_threads_does_not_decide() -> None:
+    rows = [row(0, text=mail.question) for mail in mails(2_000)]
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            found.append(choose(rows, 500, 0))
+    assert found[0] == found[1]
 
 
 def test_texts_become_rows_of_unit_length() -> None:
