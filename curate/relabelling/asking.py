@@ -37,7 +37,10 @@ _WITH_TOOLS = ("tool_choice", "parallel_tool_calls")
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _OTHER_FORMS = {"input", "prompt"}  # of Responses, and of completions without a chat
 _MADE_BY = ((ANTHROPIC, ("claude",)), (OPENAI, ("gpt-", "chatgpt-", "o1", "o3", "o4")))
-_FINAL = (401, 403, 404)
+_NO_KEY = 401
+_FINAL = (_NO_KEY, 403, 404)
+_KEYS = {OPENAI: "OPENAI_API_KEY", ANTHROPIC: "ANTHROPIC_API_KEY"}
+_LONGEST_ERROR = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +133,25 @@ def ask(
         response = _post(client, relay_url, path, body, headers)
     status = response.status_code
     if status != 200:
-        what = f"The model answered {status}: {response.text[:200]}"
-        raise AskError(what, "See potstill exchanges list.", is_final=status in _FINAL)
+        next_step = "See potstill exchanges list."
+        if status == _NO_KEY:
+            next_step = f"Run the same command with a key that is good for it: {_KEYS[protocol]}=... potstill ..."
+        raise AskError(f"The model answered {status}: {_error_in(response)}", next_step, is_final=status in _FINAL)
     assembled = assemble(protocol, path, False, response.request.content, response.content, "", status)
     answer = assembled.conversation.answer
     if answer is None:
         raise AskError(f"The answer has no text: {response.text[:200]}", "See potstill exchanges list.", is_final=False)
     exchange_id = response.headers.get(EXCHANGE_HEADER, "")
     return Told(answer, exchange_id, assembled.model, assembled.finish_reason, assembled.usage)
+
+
+def _error_in(response: httpx.Response) -> str:
+    """The message of an error as both makers write it, else the beginning of what came."""
+    try:
+        said = as_object(as_object(parse(response.content)).get("error")).get("message")
+    except ValueError:
+        said = None
+    return (said if isinstance(said, str) and said else response.text)[:_LONGEST_ERROR]
 
 
 def _post(client: httpx.Client, relay_url: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> httpx.Response:
@@ -158,9 +172,10 @@ def _headers(protocol: str, purpose: str, task: str, copy_of: str) -> dict[str, 
         "accept-encoding": "identity",
         "cache-control": "no-cache",
     }
+    key = os.environ.get(_KEYS[protocol], "")
     if protocol == ANTHROPIC:
-        headers |= {"anthropic-version": "2023-06-01", "x-api-key": os.environ.get("ANTHROPIC_API_KEY", "")}
-    elif key := os.environ.get("OPENAI_API_KEY", ""):
+        headers |= {"anthropic-version": "2023-06-01", "x-api-key": key}
+    elif key:
         headers["authorization"] = f"Bearer {key}"
     return {name: value for name, value in headers.items() if value}
 

@@ -71,7 +71,7 @@ def _relabel(arguments: argparse.Namespace, settings: Settings, output: Output) 
     curate = dataclasses.replace(curate, filter=f"{curate.filter} {arguments.filter}".strip())
     prices = load_price_table(settings.section("prices", PriceSettings))
     options = RelabelOptions(
-        arguments.model, arguments.n, arguments.judge, arguments.only, arguments.limit, arguments.url or _relay_url(settings),
+        arguments.model, arguments.n, arguments.judge, arguments.only, arguments.limit, arguments.url or relay_url(settings),
         arguments.protocol, arguments.include_eval, arguments.threads, arguments.timeout,
     )  # fmt: skip
     database = open_database(settings.database_url)
@@ -112,7 +112,8 @@ def _plain_plan(plan: Any) -> dict[str, Any]:
     }
 
 
-def _relay_url(settings: Settings) -> str:
+def relay_url(settings: Settings) -> str:
+    """Where the relay of these settings listens."""
     from proxy.settings import RelaySettings
 
     relay = settings.section("relay", RelaySettings)
@@ -129,6 +130,10 @@ def _confirm(output: Output) -> None:
 
 def _tell_plan(told: dict[str, Any], output: Output) -> None:
     output.heading(f"{told['task']}: {told['model']} answers {counted(told['inputs'], 'input')} again")
+    if not told["inputs"]:
+        left_out = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in told["skipped"].items())
+        output.say(f"Nothing to ask: no input is left of what --only and --filter choose (left out: {left_out or 'none'}).")
+        return
     for reason, count in told["skipped"].items():
         output.say(f"  left out, {reason.replace('_', ' ')}: {count}")
     judged = f", at most {counted(2 * told['judgements'], 'question')} to {told['judge']}" if told["judge"] else ""

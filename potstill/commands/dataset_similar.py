@@ -9,6 +9,7 @@ from typing import Any
 from capture.database import open_database
 from capture.settings import Settings
 from potstill.commands import add_command, whole_number
+from potstill.commands.dataset_relabel import relay_url
 from potstill.output import ExitCode, Output, counted, one_line
 
 _WIDTH = 60
@@ -31,7 +32,7 @@ def add_commands(verbs: Any) -> None:
     source.add_argument("--model", help="embedding model to ask through the relay; every example is sent to it")
     similar.add_argument("--url", help="base URL of the relay (default: the one in potstill.toml)")
     similar.add_argument("--threshold", type=float, default=0.95, help="cosine from which two are alike (default: 0.95)")
-    similar.add_argument("--note", action="store_true", help="say it in Review, beside the examples")
+    similar.add_argument("--note", action="store_true", help="say it in Review, beside the examples, until the next build")
     similar.add_argument("--limit", type=whole_number, default=20, help="how many pairs to show (default: 20; --json shows all)")
 
 
@@ -52,7 +53,7 @@ def _similar(arguments: argparse.Namespace, settings: Settings, output: Output) 
             else:
                 ids = list(examples)
                 texts = [examples[id].asked for id in ids]
-                vectors = embed(texts, arguments.url or _relay_url(settings), arguments.model, task, show_progress)
+                vectors = embed(texts, arguments.url or relay_url(settings), arguments.model, task, show_progress)
             known = [place for place, id in enumerate(ids) if id in examples]
             show_progress("compare vectors", 0, len(known))
             found = semantic.similar_by_embedding(vectors[known], [ids[place] for place in known], arguments.threshold)
@@ -81,10 +82,3 @@ def _similar(arguments: argparse.Namespace, settings: Settings, output: Output) 
     elif noted:
         output.say(f"{counted(noted, 'example')} noted until the next build: potstill review next {task}")
     return ExitCode.OK
-
-
-def _relay_url(settings: Settings) -> str:
-    from proxy.settings import RelaySettings
-
-    relay = settings.section("relay", RelaySettings)
-    return f"http://{relay.host}:{relay.port}"

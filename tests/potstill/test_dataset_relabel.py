@@ -103,6 +103,14 @@ def test_a_dry_run_says_what_it_would_cost_and_asks_nobody(tmp_path: Path, capsy
     assert "estimated cost: $" in said
 
 
+def test_with_nothing_to_ask_it_says_so_and_why_and_nothing_of_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = filled(tmp_path, f"http://127.0.0.1:{free_port()}")
+    assert relabel(settings, "triage", "--model", "gpt-4.1", "--only", "bad-answers", "--filter", "model:nobody") == 0
+    said = capsys.readouterr().out
+    assert "Nothing to ask: no input is left" in said
+    assert "cost" not in said and "0 questions" not in said
+
+
 @pytest.mark.parametrize("arguments", [("--json",), ()])
 def test_money_is_spent_only_with_a_yes(tmp_path: Path, arguments: Sequence[str]) -> None:
     settings = filled(tmp_path, f"http://127.0.0.1:{free_port()}")

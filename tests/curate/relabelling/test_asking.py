@@ -117,6 +117,17 @@ def test_an_error_tells_whether_other_questions_have_a_chance(status: int, is_fi
     assert caught.value.is_final is is_final
 
 
+@pytest.mark.parametrize(("path", "name"), [("/v1/chat/completions", "OPENAI_API_KEY"), ("/v1/messages", "ANTHROPIC_API_KEY")])
+def test_a_missing_key_is_told_in_the_makers_words_with_how_to_give_one(path: str, name: str) -> None:
+    words = f"No key was given. {'You must give one. ' * 12}See the docs."
+    error = {"error": {"type": "invalid_request_error", "param": None, "message": words}}
+    relay = httpx.MockTransport(lambda request: httpx.Response(401, json=error))
+    with httpx.Client(transport=relay) as client, pytest.raises(AskError) as caught:
+        ask(client, "http://relay", path, {"model": "m"}, purpose="relabel", task="mail", copy_of="ex_1")
+    assert caught.value.what == f"The model answered 401: {words}"
+    assert f"{name}=... potstill" in caught.value.next_step
+
+
 def test_headers_say_what_the_question_is_for_and_whose_copy_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     seen: list[httpx.Request] = []
