@@ -105,7 +105,7 @@ def _untagged(arguments: argparse.Namespace, settings: Settings, output: Output)
         output.json(found)
         return ExitCode.OK
     if not found.looked_at:
-        output.say("Every exchange has a task.")
+        output.say("No exchange of an app is without a task.")
         return ExitCode.OK
     rows = [(each.name, each.exchanges, ", ".join(each.models), one_line(each.opening, 60)) for each in found.suggestions]
     if rows:

@@ -21,7 +21,7 @@ def test_what_has_no_task_is_shown_with_a_name_and_how_to_tag_it(
     monkeypatch.delenv("POTSTILL_CONFIG", raising=False)
     with closing(open_database(load_settings(environ={}).database_url)) as database:
         assert run_command(["exchanges", "untagged"]) == 0
-        assert capsys.readouterr().out == "Every exchange has a task.\n"
+        assert capsys.readouterr().out == "No exchange of an app is without a task.\n"
         Traffic(database, tmp_path / "data" / "spool").send(
             [Sent(f"where is {number}", "parcel", task="") for number in range(6)]
         )
