@@ -124,7 +124,7 @@ class CurateSettings:
         try:
             parse_filter(self.filter)
         except FilterError as error:
-            raise WrongFilterError(f"filter is {self.filter!r}: {str(error).rstrip('.')}") from error
+            raise WrongFilterError(f"filter is {self.filter!r}: {error.what}", error.next_step.rstrip(".")) from error
         self._check_numbers()
         for name, known in _CHOICES.items():
             self._require(name, f"one of {', '.join(known)}", getattr(self, name) in known)
