@@ -107,7 +107,7 @@ def bare_pins(task: str, ids: Sequence[str]) -> str:
     """What to say of the pins `ids`, which are `without_prompt`."""
     return (
         f"{len(ids)} pinned input{' has' if len(ids) == 1 else 's have'} no system prompt although the app writes one. "
-        f"Import their file again with --system, then potstill dataset golden remove {task} {ids[0]}"
+        f"Import their file again with --system, and take each of these back: potstill dataset golden remove {task} {ids[0]}"
     )
 
 

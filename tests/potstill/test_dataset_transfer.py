@@ -60,7 +60,8 @@ def test_a_file_is_imported_and_a_version_of_it_exported(house: Path, capsys: py
     assert run("import", "post", "chats.jsonl", "--dry-run") == 0
     assert "32 answers can be imported; 1 bad row. Nothing was stored." in " ".join(capsys.readouterr().out.split())
     assert run("import", "post", "chats.jsonl", "--teacher", "gpt-4o", "--terms", "own") == 0
-    shown = capsys.readouterr().out
+    shown, progress = capsys.readouterr()
+    assert "bytes of chats.jsonl" in progress, "what is counted"
     assert "chats.jsonl, line 32: is not JSON" in shown
     assert "32 answers imported, 0 known already; 1 bad row." in shown and "Next: potstill dataset build post" in shown
     assert run("import", "post", "chats.jsonl", "--json") == 0
