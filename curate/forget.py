@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import Connection, text
 
@@ -30,6 +31,7 @@ from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
 from curate.freeze import (
+    DRAFTS,
     CARD,
     DROPPED,
     GOLDEN_FILE,
@@ -111,17 +113,20 @@ def erased_examples(version: DatasetVersion, exchange_ids: Iterable[str]) -> lis
 
 @contextmanager
 def without_builds(data_folder: Path, tasks: Iterable[str]) -> Iterator[None]:
-    """Keeps builds of these tasks out, so that none takes up again what is being erased. StoreError while one is under way."""
+    """Keeps builds of these tasks out, so that none takes up again what is being erased, and removes what builds of any task left
+    behind when they were broken off. StoreError while a build is under way."""
+    folders = {version_folder(data_folder, task, 0).parent for task in tasks}
+    folders |= {draft.parent for draft in (data_folder.resolve() / "datasets").glob(f"*/{DRAFTS}")}
     with ExitStack() as held:
-        for task in sorted(set(tasks)):
-            folder = version_folder(data_folder, task, 0).parent
-            if folder.is_dir():
-                lock = held.enter_context((folder / ".lock").open("w"))
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    what = f"A build of dataset {task!r} is under way."
-                    raise StoreError(what, "Wait for it to end, then run potstill forget again.") from error
+        for folder in sorted(folder for folder in folders if folder.is_dir()):
+            lock = held.enter_context((folder / ".lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                what = f"A build of dataset {unquote(folder.name)!r} is under way."
+                raise StoreError(what, "Wait for it to end, then run potstill forget again.") from error
+            for draft in folder.glob(DRAFTS):
+                shutil.rmtree(draft)
         yield
 
 
@@ -143,8 +148,6 @@ def erase_from_version(
     can be done again, with `begun`: the hash before the first change, and `lines_to_go` at that time.
     """
     wanted = set(exchange_ids)
-    for draft in version.folder.parent.glob(".v*.draft"):  # what a crashed build left
-        shutil.rmtree(draft)
     files, gone = _without(version, wanted)
     hash_before, left = version.hash, gone
     if begun is not None:

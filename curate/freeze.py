@@ -19,6 +19,8 @@ from capture.ids import content_hash
 from curate.card import write_card
 
 MANIFEST, CARD, DROPPED, TEMPLATE = "manifest.json", "card.md", "dropped.jsonl", "template.json"
+DRAFTS = ".v*.draft"
+"""What a build that was broken off leaves beside the versions of its task."""
 PREFERENCES, GOLDEN_FILE = "preferences.jsonl", "golden.jsonl"
 PHRASE_WARNING = "The phrase"
 """How a warning begins that quotes captured words."""
@@ -42,15 +44,25 @@ def hashed(manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> dic
 def write_folder(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
     """Writes everything beside `folder` and renames it into place; what a crashed build left there is replaced.
 
-    An old folder goes aside by a rename and is removed last, so that its place is empty for a moment only.
+    An old folder goes aside by a rename and is removed last, so that its place is empty for a moment only. StoreError when the
+    disk is full or may not be written: then nothing is left of what was begun.
     """
     draft, old = folder.with_name(f".{folder.name}.draft"), folder.with_name(f".{folder.name}.old.draft")
-    for left in (draft, old):
-        if left.exists():
-            shutil.rmtree(left)
-    draft.mkdir(mode=0o700, parents=True)
-    for name, content in {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}.items():
-        _write(draft / name, _bytes(content))
+    whole = {**files, CARD: write_card(manifest), MANIFEST: to_json(manifest, indent=2) + "\n"}
+    try:
+        for left in (draft, old):
+            if left.exists():
+                shutil.rmtree(left)
+        draft.mkdir(mode=0o700, parents=True)
+        for name, content in whole.items():
+            _write(draft / name, _bytes(content))
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        need = sum(len(_bytes(content)) for content in whole.values()) / 1e6
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            f"It takes {need:.1f} MB: make room, or let this user write there. Then build again.",
+        ) from error
     if folder.exists():
         folder.rename(old)
     draft.rename(folder)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
+import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from capture.errors import NotEnoughError, NotFoundError, StoreError
 from curate.datasets import DatasetVersion, build, get_version, load_split, versions
+from curate.freeze import write_folder
 from curate.likeness.certificate import find_overlap
 from curate.likeness.duplicates import Wording
 from curate.likeness.wording import normalise
@@ -293,6 +295,21 @@ def test_what_a_crashed_build_left_is_replaced(traffic: Traffic, tmp_path: Path)
         "card.md", "dropped.jsonl", "golden.jsonl", "keys.npy", "manifest.json", "preferences.jsonl", "template.json",
         "test.jsonl", "train.jsonl", "val.jsonl",
     ]  # fmt: skip
+
+
+def test_a_full_disk_is_told_and_what_stood_there_stays(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send(mails(60))
+    version = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    files = files_of(version)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, most[1]))
+    try:
+        with pytest.raises(StoreError, match=r"File too large.*make room"):
+            write_folder(version.folder, version.manifest, files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert files_of(version) == files
+    assert sorted(path.name for path in version.folder.parent.iterdir()) == [".lock", "v1"]
 
 
 def _hold(path: str, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:

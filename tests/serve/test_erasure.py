@@ -26,6 +26,7 @@ from capture.verify import verify
 from curate import datasets
 from curate.damage import find_damage
 from curate.formats import exporting
+from curate.freeze import version_folder
 from curate.golden_pins import pin_exchange
 from curate.reviewing import review
 from curate.settings import CurateSettings
@@ -521,3 +522,18 @@ def test_a_forgotten_pin_leaves_no_key_under_any_name_of_its_task(house: House) 
     assert house.scalar("SELECT count(*) FROM splits") == 2
     assert house.forget(user=USER).places["golden"] == 1
     assert house.scalar("SELECT count(*) FROM splits") == 0
+
+
+def test_what_broken_off_builds_of_any_task_left_goes_too(house: House) -> None:
+    fill(house, 10)
+    for task in ("mail", "mixed/with mail"):
+        left = version_folder(house.settings.data_folder, task, 1).parent / ".v1.draft"
+        left.mkdir(parents=True)
+        (left / "train.jsonl").write_text(f'{{"prompt": "{MARK}"}}', "utf-8")
+    with (
+        datasets.alone(house.settings.data_folder, "mixed/with mail"),
+        pytest.raises(StoreError, match="A build of dataset 'mixed/with mail' is under way"),
+    ):
+        house.forget(user=USER)
+    house.forget(user=USER)
+    assert MARK.encode() not in b"".join(path.read_bytes() for path in house.settings.data_folder.rglob("*.jsonl"))
