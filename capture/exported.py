@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from capture import clock
 from capture.database import Database
+from capture.errors import StoreError
 from capture.ids import exchange_ids_in
 
 JSONL, OTLP, DATASET = "jsonl", "otlp", "dataset"
@@ -76,10 +77,10 @@ def forget_name(database: Database, file: Exported, name: str) -> None:
             connection.execute(text("UPDATE exports SET filter = '' WHERE path = :path"), {"path": str(file.path)})
 
 
-def erase_from(file: Exported, exchange_ids: Iterable[str], lines: Iterable[str]) -> int | None:
+def erase_from(file: Exported, exchange_ids: Iterable[str], lines: Iterable[str]) -> int:
     """Takes exchanges out of a file in place: lines that name one, and lines equal to one of `lines`; how many.
 
-    None when it cannot be done: the file is not text, or cannot be written.
+    StoreError, with the reason, when it cannot be done: the file is not text, or cannot be written.
     """
     if not file.path.is_file():
         return 0
@@ -97,11 +98,17 @@ def erase_from(file: Exported, exchange_ids: Iterable[str], lines: Iterable[str]
             os.fsync(target.fileno())
         if removed:
             part.replace(file.path)
-    except (OSError, UnicodeDecodeError):
-        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise cannot_be_rewritten(file, error) from error
     finally:
         part.unlink(missing_ok=True)
     return removed
+
+
+def cannot_be_rewritten(file: Exported, reason: Exception) -> StoreError:
+    """What is said of a file from which nothing can be taken; never in the words of `reason`, which may quote what is erased."""
+    why = (isinstance(reason, OSError) and reason.strerror) or type(reason).__name__
+    return StoreError(f"Exported file {file.path} cannot be rewritten ({why}).", "Delete it.")
 
 
 def _without(line: str, format: str, names: set[str], equal: set[str]) -> tuple[str, int]:

@@ -31,8 +31,8 @@ from curate.card import write_card
 from curate.datasets import DatasetVersion, versions
 from curate.examples import Example, from_line
 from curate.freeze import (
-    DRAFTS,
     CARD,
+    DRAFTS,
     DROPPED,
     GOLDEN_FILE,
     MANIFEST,

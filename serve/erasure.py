@@ -22,7 +22,7 @@ from sqlalchemy import text
 from capture import clock, exported, forget, forget_spool
 from capture.capture_settings import CaptureSettings
 from capture.database import Database
-from capture.errors import SpoolError, TrainingError
+from capture.errors import SpoolError, StoreError, TrainingError
 from capture.ids import new_id
 from capture.pricing import PriceSettings, PriceTable, load_price_table
 from capture.progress import Progress, tell_nobody
@@ -208,13 +208,13 @@ def _erase_made(database: Database, found: _Found, subject: Subject, receipt: Re
     in_exports = 0
     for done, file in enumerate(files):
         tell("search exported files", done, len(files))
-        if erasing.is_ours(file):
-            removed = erasing.erase_from(file, found.examples, found.preferences)
-        else:
-            removed = exported.erase_from(file, found.ids, ())
-        in_exports += removed or 0
-        if removed is None:
-            left.append(f"Exported file {file.path} cannot be rewritten: delete it.")
+        try:
+            if erasing.is_ours(file):
+                in_exports += erasing.erase_from(file, found.examples, found.preferences)
+            else:
+                in_exports += exported.erase_from(file, found.ids, ())
+        except StoreError as error:
+            left.append(str(error))
         exported.forget_name(database, file, subject.user)
     version_ids = [version.id for version in found.versions]
     runs = [

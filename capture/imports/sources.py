@@ -7,6 +7,7 @@ import gzip
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -184,6 +185,9 @@ def _read_csv(stream: io.BufferedReader, raw: BinaryIO) -> Iterator[Entry]:
             return
         if not columns:
             columns = [name.strip() for name in row]
+            if twice := [name for name, count in Counter(columns).items() if name and count > 1]:
+                yield Entry(line, raw.tell(), problem=f"has several columns {twice[0]!r}; rename or remove all but one")
+                return
         elif len(row) > len(columns):
             yield Entry(line, raw.tell(), problem=f"has {len(row)} fields under {len(columns)} columns")
         elif any(row):

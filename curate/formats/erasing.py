@@ -20,19 +20,19 @@ def is_ours(file: Exported) -> bool:
     return file.format.partition(":")[0] == DATASET
 
 
-def erase_from(file: Exported, examples: Sequence[Example], preferences: Sequence[Preference] = ()) -> int | None:
+def erase_from(file: Exported, examples: Sequence[Example], preferences: Sequence[Preference] = ()) -> int:
     """Takes the rows of these examples and preferences out of a file in place; how many went.
 
-    None when it cannot be done: somebody has changed the file's form, or it cannot be written.
+    StoreError, with the reason, when it cannot be done: somebody has changed the file's form, or it cannot be written.
     """
     format = file.format.partition(":")[2] or known.OPENAI
     try:
         return _erase_from(file, format, examples, preferences)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, csv.Error):
-        return None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, csv.Error) as error:
+        raise exported.cannot_be_rewritten(file, error) from error
 
 
-def _erase_from(file: Exported, format: str, examples: Sequence[Example], preferences: Sequence[Preference]) -> int | None:
+def _erase_from(file: Exported, format: str, examples: Sequence[Example], preferences: Sequence[Preference]) -> int:
     if format == known.HF_CARD or not file.path.is_file():
         return 0
     if format == known.OPENAI:

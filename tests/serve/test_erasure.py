@@ -474,6 +474,15 @@ def test_a_version_whose_rewriting_was_cut_short_between_its_files_and_the_store
     assert again.train + again.val + again.test == first.train + first.val + first.test - len(taught)
 
 
+def test_an_exported_file_that_cannot_be_rewritten_stands_on_the_receipt_with_the_reason(house: House) -> None:
+    fill(house)
+    path = house.settings.folder / "changed.csv"
+    path.write_bytes(b"\xff\xfe mine")
+    exported.remember(house.database, path, f"{exported.DATASET}:csv", "mail/v1")
+    told = next(told for told in house.forget(user=USER).left if str(path) in told)
+    assert told.startswith(f"Exported file {path} cannot be rewritten (UnicodeDecodeError)") and told.endswith(" Delete it.")
+
+
 def test_collectors_that_exchanges_were_sent_to_stand_on_the_receipt(house: House) -> None:
     fill(house, 10)
     address = "http://name:password@127.0.0.1:9/v1/traces?key=1"

@@ -89,3 +89,12 @@ def test_a_place_without_data_is_told(tmp_path: Path) -> None:
         files_in(tmp_path / "none.csv")
     with pytest.raises(NotFoundError, match="has no data files"):
         files_in(tmp_path)
+
+
+def test_a_table_with_two_columns_of_one_name_is_refused_at_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("text,label,label\na,b,c\n", "utf-8")
+    (entry,) = entries(path)
+    assert entry.line == 1 and entry.problem.startswith("has several columns 'label'")
+    path.write_text("text,label,,\na,b,c,\n", "utf-8")
+    assert [(entry.record["label"], entry.problem) for entry in entries(path)] == [("b", "")], "no name is no name twice"
