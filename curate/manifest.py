@@ -14,7 +14,7 @@ from curate.cleaning import presidio
 from curate.doubting.contradictions import JSON, TEXT, Kind
 from curate.doubting.suspects import MOST_LABELS
 from curate.draft import CONTRADICTION, Draft
-from curate.examples import Example, example_id, to_line
+from curate.examples import RELABEL, Example, example_id, to_line
 from curate.freeze import DROPPED, GOLDEN_FILE, PHRASE_WARNING, PREFERENCES, TEMPLATE, to_json
 from curate.golden import Golden, bare_pins, disagreeing, golden_lines, without_prompt
 from curate.likeness.duplicates import CROWD_SHARE
@@ -30,7 +30,9 @@ from curate.version_keys import KEYS, make_keys
 _FORMAT = 2
 _LISTED = 20
 OWN_PATTERNS = "validated patterns"
-_CROWD = 10
+_CROWD, _FEW = 10, 5
+_LABEL_LIKE = 0.8
+"""From this share of answers that several have, eval holds labels."""
 _WHERE_NOT_WHAT = ("engine", "ray_address")
 """Settings that say where the work is done; every engine gives the same version."""
 
@@ -223,6 +225,11 @@ def _warnings(task: str, sources: Sources) -> list[str]:
         warnings.append(f"{len(draft.doubts.suspects)} labels look wrong beside the rest of the task; review them: {review}")
     for phrase, count in _poisoned(draft).items():
         warnings.append(f"{PHRASE_WARNING} {phrase!r} seems to dictate the answer of {count} exchanges; see who sent them.")
+    if other := _in_another_form(draft):
+        told = f"{other} relabelled answers in train say what no answer in eval says, and those repeat each other like labels"
+        warnings.append(
+            f"{told}: a student would learn another form than it is judged by. See what the other teacher said: {review}"
+        )
     if sources.template.change is not None:
         told = f"The app's prompt is another one than before: template v{sources.template.number}"
         warnings.append(f"{told}, see potstill tasks template {task}")
@@ -234,6 +241,16 @@ def _warnings(task: str, sources: Sources) -> list[str]:
     if draft.mix_in.wanted > len(draft.mix_in.examples):
         warnings.append(f"Only {len(draft.mix_in.examples)} of {draft.mix_in.wanted} examples of other tasks could be mixed in.")
     return warnings
+
+
+def _in_another_form(draft: Draft) -> int:
+    """How many relabelled targets in train are unlike those of an eval set of labels; 0 where they are few, or half are alike."""
+    held_out = Counter(draft.said[id] for id, side in draft.splits.items() if side != TRAIN)
+    repeated = sum(count for count in held_out.values() if count > 1)
+    relabelled = [one.exchange_id for one in draft.candidates if one.target_source == RELABEL]
+    unlike = [draft.said[id] not in held_out for id in relabelled if draft.splits.get(id) == TRAIN]
+    is_label_like = repeated > _LABEL_LIKE * held_out.total()
+    return sum(unlike) if is_label_like and sum(unlike) > max(_FEW, len(unlike) / 2) else 0
 
 
 def _outliers(kind: Kind, review: str) -> str:

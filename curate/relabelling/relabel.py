@@ -96,8 +96,8 @@ class Plan:
     """What a relabel would do: `questions` to the model, at most `judgements` of two questions each, and what it may cost.
 
     `skipped` counts exchanges by why they are not asked about; those that cleaning drops cannot teach. `cost_microusd` is an
-    estimate from the tokens of the captured requests, None where a price is unknown; `cost_basis` says whose prices. `terms` are
-    those of the model's answers, as a dataset would carry them.
+    estimate from the tokens of the captured requests and answers (a wordier model costs more), None where a price is unknown;
+    `cost_basis` says whose prices. `terms` are those of the model's answers, as a dataset would carry them.
     """
 
     task: str
@@ -223,7 +223,7 @@ def _estimate(database: Database, options: RelabelOptions, inputs: Sequence[Inpu
     """What asking may cost, and by whose prices; the tokens are those of the captured requests."""
     tokens = _tokens(database, [each.candidate.exchange_id for each in inputs])
     costs: list[int | None] = []
-    basis = f"the price of {options.model}"
+    basis = f"the price of {options.model}, for answers as long as the captured ones"
     for each in inputs:
         tokens_in, tokens_out, captured = tokens.get(each.candidate.exchange_id, (None, None, None))
         if each.missing:
@@ -235,7 +235,7 @@ def _estimate(database: Database, options: RelabelOptions, inputs: Sequence[Inpu
             costs.append(_judging_cost(options.judge, 1 + len(each.stored) + each.missing, tokens_in, tokens_out, prices))
     if None in costs:
         return None, "unknown"
-    return sum(cost or 0 for cost in costs), f"{basis} and of {options.judge}" if options.judge else basis
+    return sum(cost or 0 for cost in costs), f"{basis}, and of {options.judge}" if options.judge else basis
 
 
 def _judging_cost(judge: str, answers: int, tokens_in: int | None, tokens_out: int | None, prices: PriceTable) -> int | None:

@@ -56,7 +56,8 @@ def test_a_version_has_a_bill_that_adds_up_and_a_certificate(both_traffic: Traff
     assert version.train + version.val + version.test == 60
     assert version.folder == tmp_path / "datasets" / "mail" / "v1"
     assert list(dict.fromkeys(stages)) == [
-        "read exchanges", "find the template", "compare inputs", "doubt targets", "predict labels", "sample", "split", "certify", "prefer", "write",
+        "read exchanges", "find the template", "compare inputs", "doubt targets", "predict labels", "sample", "split", "certify",
+        "prefer", "write",
     ]  # fmt: skip
     assert get_version(both_traffic.database, "mail") == version
 

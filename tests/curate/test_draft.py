@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from capture.messages import Message
 from curate.draft import OVERLAP, Draft, History, make_draft
-from curate.examples import Example, from_line
+from curate.examples import RELABEL, Example, from_line
 from curate.manifest import Sources, describe
 from curate.preferring.pairs import Pairs
 from curate.provenance import settle_provenance, terms_figures
@@ -327,3 +327,20 @@ def test_what_was_held_out_and_is_no_candidate_any_more_keeps_what_resembles_it_
     draft = drafted([*left, *newcomers], replace(history, former=tuple(held_out)))
     assert {draft.splits[one.exchange_id] for one in newcomers} == {"test"}
     assert {one.exchange_id for one in draft.candidates} == {one.exchange_id for one in (*left, *newcomers)}
+
+
+def test_relabelled_answers_in_another_form_than_eval_are_warned_of() -> None:
+    made = [candidate(number, text, target=f"label{number % 3}") for number, text in enumerate(texts(90))]
+    history = later(History(), drafted(made))
+    in_train = [one for one in made if history.kept[one.exchange_id] == TRAIN]
+
+    def warnings(said: Callable[[Candidate], str], count: int) -> str:
+        again = {one.exchange_id: replace(one, target=said(one), target_source=RELABEL) for one in in_train[:count]}
+        rows = [again.get(one.exchange_id, one) for one in made]
+        return "".join(described(Selection(rows, {}, 0), drafted(rows, history))[0]["warnings"])
+
+    assert "40 relabelled answers in train say what no answer in eval says" in warnings(
+        lambda one: f"It is {one.target}, yes.", 40
+    )
+    assert "in train say" not in warnings(lambda one: one.target, 40)
+    assert "in train say" not in warnings(lambda one: f"It is {one.target}, yes.", 3)
