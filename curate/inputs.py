@@ -58,12 +58,15 @@ def read_inputs(path: Path, asking: Asking, on_progress: Progress) -> Iterator[t
 
 
 def captured(database: Database, task: str, words: str, on_progress: Progress) -> Iterator[tuple[str, Input | str]]:
-    """Id and input of each of the task's captured exchanges that match the filter `words`."""
+    """Id and input of each of the task's captured exchanges that match the filter `words`, or why it has none."""
     chosen = _filter(expand(database, task), words)
     total = feed.count(database, chosen, _COUNT_CAP, longest_s=feed.PATIENT_S)
-    for place, (exchange, content) in enumerate(feed.with_content(database, chosen)):
+    for place, (exchange, content) in enumerate(feed.with_readable(database, chosen)):
         if place % _TELL_EVERY == 0:
             on_progress(_STAGE, place, total)
+        if content is None:
+            yield exchange.id, "is damaged in the store: see potstill verify"
+            continue
         conversation, offered = feed.asked_of(exchange, content)
         if conversation.asked:
             yield exchange.id, (conversation.asked, offered.tools)

@@ -62,7 +62,7 @@ def _check(arguments: argparse.Namespace, settings: Settings, output: Output) ->
         })  # fmt: skip
         return ExitCode.OK
     for line, reason in list(found.bad.items())[:_SHOWN]:
-        output.warn(f"{line.capitalize()} was left out: it {reason}.", "")
+        output.warn(f"{line} was left out: it {reason}.", "")
     rows = [
         (name, match.kind, match.split, match.exchange_id, f"{match.similarity:.2f}") for name, match in found.matches.items()
     ]
@@ -71,7 +71,7 @@ def _check(arguments: argparse.Namespace, settings: Settings, output: Output) ->
     of_sides = ", ".join(
         f"{sum(match.split == split for match in found.matches.values())} in {split}" for split in ("train", "val", "test")
     )
-    left_out = f"; {counted(len(found.bad), 'line')} left out" if found.bad else ""
+    left_out = f"; {counted(len(found.bad), 'input')} left out" if found.bad else ""
     of_all = f"{len(found.matches)} of {counted(found.checked, 'input')}"
     output.say(f"{of_all} are in {version.task}/v{version.number} already ({of_sides}){left_out}")
     return ExitCode.OK

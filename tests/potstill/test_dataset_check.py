@@ -57,9 +57,9 @@ def test_a_file_is_checked_line_by_line_and_bad_lines_are_told(
     assert said["bad_lines"]["3"].startswith("is not JSON")
     check(house, str(path))
     shown = capsys.readouterr()
-    assert "1 of 2 inputs are in mail/v1 already (0 in train, 1 in val, 0 in test); 1 line left out" in shown.out
+    assert "1 of 2 inputs are in mail/v1 already (0 in train, 1 in val, 0 in test); 1 input left out" in shown.out
     assert held.exchange_id in shown.out, "which is what review and golden take"
-    assert "Line 3 was left out: it is not JSON" in shown.out + shown.err
+    assert "line 3 was left out: it is not JSON" in shown.out + shown.err
 
 
 def test_captured_exchanges_are_checked_by_filter(house: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +68,16 @@ def test_captured_exchanges_are_checked_by_filter(house: Settings, capsys: pytes
     assert said["checked"] == 65
     assert len(said["matches"]) == 60
     assert {match["kind"] for match in said["matches"].values()} == {"exact"}
+
+
+def test_a_damaged_exchange_is_named_and_the_others_are_checked(house: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    database = open_database(house.database_url)
+    id = load_split(get_version(database, "mail"), "train")[0].exchange_id
+    Traffic(database, house.data_folder / "spool").damage(id)
+    database.close()
+    check(house, "--filter", "", "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert said["checked"] == 64 and said["bad_lines"] == {id: "is damaged in the store: see potstill verify"}
 
 
 def test_a_file_is_read_as_an_import_reads_it(house: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
