@@ -34,6 +34,6 @@ def unlabelled_prompts(task: str = _TARGET_TASK) -> list[tuple[str, str]]:
     )
 
 
-def make_toy_base(folder: Path, *, on_progress: Callable[[ToyProgress], None] | None = None) -> Path:
-    """Makes the toy base in `folder`, or returns at once when it is complete there."""
-    return build_toy_base(folder, toy_conversations(), unlabelled=unlabelled_prompts(), on_progress=on_progress)
+def make_toy_base(folder: Path, *, steps: int = 0, on_progress: Callable[[ToyProgress], None] | None = None) -> Path:
+    """Makes the toy base in `folder`, or returns at once when it is complete there; `steps` as in `build_toy_base`."""
+    return build_toy_base(folder, toy_conversations(), unlabelled=unlabelled_prompts(), on_progress=on_progress, steps=steps)

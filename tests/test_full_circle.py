@@ -31,7 +31,7 @@ from potstill.toy import toy_conversations
 from proxy.tickets import make_tickets
 from train.toy_base import build_toy_base
 known = [(t.system_prompt, t.user_prompt, t.gold) for t in make_tickets(5, 2400, "triage")]
-build_toy_base(Path(sys.argv[1]), known + toy_conversations()[:400])
+build_toy_base(Path(sys.argv[1]), known + toy_conversations()[:400], steps=250)
 """
 
 
@@ -58,7 +58,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     folder = tmp_path_factory.mktemp("bases")
     with ExitStack() as stack:
         teacher = stack.enter_context(python("-c", BUILD_TEACHER, str(folder / "teacher"), environment={"OMP_NUM_THREADS": "1"}))
-        base = stack.enter_context(python("-m", "potstill", "toy-base", str(folder / "base")))
+        base = stack.enter_context(python("-m", "potstill", "toy-base", str(folder / "base"), "--steps", "300"))
         stack.callback(base.kill)
         stack.callback(teacher.kill)
         finish(teacher)
@@ -173,7 +173,8 @@ dtype = "float32"
         bill = version["manifest"]["bill"]
         assert bill["selected"] == 420 == bill["kept"] + sum(bill["dropped"].values())
 
-        trained = house.potstill("train", "triage", "--recipe", "sft-lora-toy", "--base-model", str(student_base))
+        recipe = ("--recipe", "sft-lora-toy", "--set", "max_steps=160", "--base-model", str(student_base))
+        trained = house.potstill("train", "triage", *recipe)
         scores = {evaluation["variant"]: evaluation["value"] for evaluation in trained["evaluations"]}
         assert scores["base"] <= 0.05
         assert scores["student"] >= 0.5, "most of a few hundred examples can be learnt"

@@ -11,7 +11,7 @@ from capture import clock
 from capture.database import Database, open_database
 from capture.errors import SettingsError, TrainingError
 from capture.settings import Settings
-from potstill.commands import add_command, add_noun
+from potstill.commands import add_command, add_noun, whole_number
 from potstill.output import ExitCode, Output
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def add_commands(commands: Any) -> None:
         examples="  potstill toy-base .potstill/bases/toy",
     )
     toy.add_argument("folder", type=Path, help="folder to write the model to")
+    toy.add_argument(
+        "--steps", type=whole_number, default=0, help="steps of its training (default: 800); with fewer it knows less"
+    )
 
 
 def _train(arguments: argparse.Namespace, settings: Settings, output: Output) -> int:
@@ -250,7 +253,7 @@ def _toy_base(arguments: argparse.Namespace, settings: Settings, output: Output)
             if not output.is_terminal and at.step % max(at.total_steps // 20, 1) == 0:
                 output.say(f"step {at.step} of {at.total_steps}, loss {at.loss:.2f}, about {at.seconds_left:.0f} s left")
 
-        folder = make_toy_base(arguments.folder, on_progress=show)
+        folder = make_toy_base(arguments.folder, steps=arguments.steps, on_progress=show)
     if output.as_json:
         output.json({"folder": folder})
     else:
