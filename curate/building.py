@@ -24,6 +24,7 @@ from curate.manifest import Sources, describe
 from curate.mix_in import read_mix_in, task_names
 from curate.preferring.evidence import collect_pairs
 from curate.provenance import terms_figures
+from curate.sampling import NOT_SAMPLED
 from curate.selection import Candidate
 from curate.settings import CurateSettings
 from curate.splits import TRAIN
@@ -105,7 +106,8 @@ def _require_enough(manifest: Mapping[str, Any], settings: CurateSettings) -> No
     raise NotEnoughError(
         f"Task {manifest['task']!r} gives {manifest['bill']['kept']} examples ({sides}), and a version needs "
         f"{settings.minimum_examples} and one in each split: {bill_in_words(manifest['bill'])}.",
-        _next_step(settings) if manifest["bill"]["kept"] < settings.minimum_examples else _SPLIT_STEP,
+        _more_room(manifest["bill"], settings)
+        or (_next_step(settings) if manifest["bill"]["kept"] < settings.minimum_examples else _SPLIT_STEP),
     )
 
 
@@ -113,6 +115,12 @@ _SPLIT_STEP = (
     "Conversations and look-alikes stay in one split, and these are too few or too large to hold any out: send more traffic of "
     "this task. Larger ones may be held out with a higher val_share and test_share in section [curate]."
 )
+
+
+def _more_room(bill: Mapping[str, Any], settings: CurateSettings) -> str:
+    if not bill["dropped"].get(NOT_SAMPLED) or settings.max_examples > bill["kept"]:
+        return ""
+    return f"What eval holds stays, so max_examples = {settings.max_examples} in section [curate] is too few: raise it."
 
 
 def _next_step(settings: CurateSettings) -> str:

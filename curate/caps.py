@@ -68,7 +68,8 @@ def over_session_cap(
     """The rows of `alive` that go so that no session gives more than `most`; 0 is no limit. In ascending order.
 
     The last turn of a conversation stays first, for its input holds the others; then what is spread most evenly over it. Rows in
-    `standing` (what eval holds or a person confirmed) stay before any other. Rows without a session are never capped.
+    `standing` (what eval holds or a person confirmed) stay before any other; some of what stayed may stand from then on without
+    a change. Rows without a session are never capped.
     """
     if most <= 0:
         return []
@@ -80,7 +81,8 @@ def over_session_cap(
     for rows in of_session.values():
         if len(rows) > most:
             stays = set(_spread([row for row in rows if row in standing], most))
-            stays |= set(_spread([row for row in rows if row not in standing], most - len(stays)))
+            others = [row for row in reversed(_spread(rows, most)) if row not in standing]
+            stays |= set(others[: most - len(stays)])
             over += [row for row in rows if row not in stays]
     return sorted(over)
 

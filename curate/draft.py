@@ -217,12 +217,13 @@ def _alive(rows: Sequence[Candidate], dropped: Mapping[int, Drop]) -> list[int]:
 
 
 def _rank(rows: Sequence[Candidate], history: History) -> list[int]:
-    """Order of worth: what eval already holds, what train already holds, what a person confirmed, then the newest."""
+    """Order of worth: what eval holds, what train holds, what was in a version before, what a person confirmed, the newest."""
 
     def worth(row: int) -> tuple[int, bool, int, str]:
         candidate = rows[row]
         split = history.kept.get(candidate.exchange_id, "")
-        standing = 2 if not split else 1 if split == splits.TRAIN else 0
+        known = 2 if candidate.input_key in history.sides else 3
+        standing = known if not split else 1 if split == splits.TRAIN else 0
         return standing, candidate.exchange_id not in history.accepted, -candidate.started_us, candidate.exchange_id
 
     rank = [0] * len(rows)
@@ -319,7 +320,7 @@ def _split(
     groups = splits.components(len(kept), pairs)
     chosen = [rows[row] for row in kept]
     keys = [candidate.input_key for candidate in chosen]
-    known = dict(history.sides) | {rows[row].input_key: splits.GOLDEN for row in guests}
+    known = dict(history.sides) | {candidate.input_key: splits.GOLDEN for candidate in history.pinned}
     groups, apart = splits.join_sessions(
         groups, [candidate.session for candidate in chosen], [known.get(key, "") for key in keys], settings,
         continuations([candidate.messages for candidate in chosen]),
@@ -330,7 +331,7 @@ def _split(
         texts, scores = [wordings[row].varying for row in kept], [candidate.score for candidate in chosen]
         hard = hardness(labels, texts, scores, {place[row] for row in disputed if row in place})
     later = splits.later_than([candidate.started_us for candidate in chosen], settings.eval_after)
-    sides = splits.assign(keys, groups, known, settings, later=later, hardness=hard)
+    sides = splits.assign(keys, groups, known, settings, later=later, hardness=hard, guests=len(guests))
     return _Split(dict(zip(kept, sides, strict=True)), apart, max(Counter(groups).values(), default=0))
 
 

@@ -236,8 +236,8 @@ def _warnings(task: str, sources: Sources) -> list[str]:
     if bare := without_prompt(sources.golden, draft.template):
         warnings.append(bare_pins(task, [one.id for one in bare]))
     if sources.unknown:
-        told = f"{sources.unknown} inputs that earlier versions held out are erased, or their files are gone"
-        warnings.append(f"{told}: what resembles them may be in train.")
+        told = f"Of {sources.unknown} inputs that were held out before only a hash is left (erased, unpinned, or files are gone)"
+        warnings.append(f"{told}. What resembles them may be in train.")
     if draft.mix_in.wanted > len(draft.mix_in.examples):
         warnings.append(f"Only {len(draft.mix_in.examples)} of {draft.mix_in.wanted} examples of other tasks could be mixed in.")
     return warnings

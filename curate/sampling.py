@@ -15,7 +15,6 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ def choose(rows: Sequence[Pickable], most: int, seed: int, standing: Collection[
     """At most `most` of `rows`, in ascending order; `standing` rows are among them whatever else is.
 
     `standing` is for what eval holds and what a person confirmed; it counts in the quotas, and where it alone is more than
-    `most`, it is what is chosen.
+    `most`, it is what is chosen. Whatever stood, some of what was chosen may stand from then on without a change.
     """
     if most >= len(rows):
         return list(range(len(rows)))
@@ -65,20 +64,19 @@ def choose(rows: Sequence[Pickable], most: int, seed: int, standing: Collection[
     for row in order:
         strata[rows[row].label, buckets[row]].append(row)
     wanted = _quotas_of_strata({stratum: len(members) for stratum, members in strata.items()}, most)
-    wanted = _after_standing(strata, wanted, chosen, most)
     place = {row: position for position, row in enumerate(order)}
+    picked: list[tuple[int, tuple[str, int], int]] = []
     with on_one_thread():
         vectors = lsa([rows[row].text for row in order], seed)
         for stratum in sorted(strata):
-            members, there = strata[stratum], {at for at, row in enumerate(strata[stratum]) if row in chosen}
-            if wanted[stratum] == len(members):
-                chosen.update(members)
-            elif wanted[stratum] > len(there):
-                weights = [rows[row].quality for row in members]
-                Z = vectors[[place[row] for row in members]]
-                best = [at for at in facility_location(Z, wanted[stratum], weights, seed=seed) if at not in there]
-                chosen.update(members[at] for at in best[: wanted[stratum] - len(there)])
-    return sorted(chosen)
+            members = strata[stratum]
+            room = wanted[stratum] - sum(row in chosen for row in members)
+            if room > 0:
+                best = _best_first(rows, members, vectors[[place[row] for row in members]], wanted[stratum], seed)
+                free = [(at, stratum, row) for at, row in enumerate(best) if row not in chosen]
+                picked += free[:room]
+    # Where strata stand above their quota, others give way, the fullest first.
+    return sorted(chosen.union(row for _, _, row in sorted(picked)[: most - len(chosen)]))
 
 
 def quotas(counts: Mapping[str, int], most: int) -> dict[str, int]:
@@ -207,20 +205,12 @@ def _quotas_of_strata(counts: Mapping[tuple[str, int], int], most: int) -> dict[
     return out
 
 
-def _after_standing(
-    strata: Mapping[tuple[str, int], Sequence[int]], wanted: dict[tuple[str, int], int], standing: Collection[int], most: int
-) -> dict[tuple[str, int], int]:
-    """`wanted` where strata that stand above their quota keep what stands, and the others give way, the fullest first."""
-    stands = {stratum: sum(row in standing for row in members) for stratum, members in strata.items()}
-    out = {stratum: max(quota, stands[stratum]) for stratum, quota in wanted.items()}
-    last_first = sorted(out, reverse=True)  # of equally full ones the last gives way
-    fullest_first = [(stands[stratum] - out[stratum], place) for place, stratum in enumerate(last_first)]
-    heapify(fullest_first)
-    for _ in range(sum(out.values()) - most):
-        gives, place = fullest_first[0]
-        out[last_first[place]] -= 1
-        heapreplace(fullest_first, (gives + 1, place))
-    return out
+def _best_first(rows: Sequence[Pickable], members: Sequence[int], Z: Floats32, most: int, seed: int) -> list[int]:
+    """`most` of the rows `members` of a stratum in the order in which they are worth having, whatever stands already."""
+    weights = [rows[row].quality for row in members]
+    if most == len(members):
+        return [members[at] for at in sorted(range(most), key=lambda at: -weights[at])]
+    return [members[at] for at in facility_location(Z, most, weights, seed=seed)]
 
 
 def _shared(shares: Mapping[str, float], limits: Mapping[str, int], least: Mapping[str, int], most: int) -> dict[str, int]:

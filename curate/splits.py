@@ -104,6 +104,7 @@ def assign(
     *,
     later: Sequence[bool] = (),
     hardness: Sequence[float] = (),
+    guests: int = 0,
 ) -> list[str]:
     """The split of each row: train, val, test, or golden for a pinned one; '' for what leaves train because it bridges to eval.
 
@@ -112,7 +113,7 @@ def assign(
 
     `later` marks rows behind a cut in time: fresh ones are eval. `hardness` (larger is harder) takes fresh eval groups from the
     hardest instead of by hash alone: from the hardest groups with twice as many rows as eval wants the hash picks, so that train
-    keeps as many hard ones. Each is empty for none.
+    keeps as many hard ones. Each is empty for none. The last `guests` rows, all known, count in no share.
     """
     members: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
@@ -136,8 +137,9 @@ def assign(
                 splits[row] = eval_side
             else:
                 splits[row] = "" if bridges else TRAIN
-    _place(sorted(fresh), splits, settings, hardness)
-    return splits
+    own = splits[: len(splits) - guests]
+    _place(sorted(fresh), own, settings, hardness)
+    return [*own, *splits[len(own) :]]
 
 
 def _eval_side(held_out: Sequence[str], position: float, settings: CurateSettings) -> str:

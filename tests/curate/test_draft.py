@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.messages import Message
-from curate.draft import OVERLAP, Draft, History, make_draft
+from curate.draft import BRIDGES_EVAL, OVERLAP, Draft, History, make_draft
 from curate.examples import RELABEL, Example, from_line
 from curate.manifest import Sources, describe
 from curate.preferring.pairs import Pairs
@@ -64,7 +64,8 @@ def described(selection: Selection, draft: Draft) -> tuple[dict[str, Any], dict[
 def later(history: History, draft: Draft) -> History:
     """What the store remembers after `draft` was frozen."""
     keys = {one.exchange_id: one.input_key for one in draft.candidates}
-    fresh = {keys[exchange_id]: TRAIN for exchange_id, drop in draft.dropped.items() if drop.reason == OVERLAP}
+    near_eval = (OVERLAP, BRIDGES_EVAL)
+    fresh = {keys[exchange_id]: TRAIN for exchange_id, drop in draft.dropped.items() if drop.reason in near_eval}
     fresh |= {keys[exchange_id]: split for exchange_id, split in draft.splits.items()}
     return History(draft.splits, {**fresh, **history.sides}, history.accepted, history.rejected)
 
@@ -99,16 +100,23 @@ EVERYTHING = CurateSettings(
 SAMPLED_AND_HARD = CurateSettings(minimum_examples=3, max_examples=12, eval_selection="hard", val_share=0.2, test_share=0.2)
 
 
-@settings(deadline=None, max_examples=60)
-@given(ROWS, st.sampled_from([SMALL, EVERYTHING, SAMPLED_AND_HARD]))
+BY_TIME = CurateSettings(minimum_examples=3, eval_after="1970-01-01T00:00:00.000020", per_session_cap=2)
+
+
+@settings(deadline=None, max_examples=150)
+@given(ROWS, st.integers(0, 39), st.sampled_from([SMALL, EVERYTHING, SAMPLED_AND_HARD, BY_TIME]), st.sets(st.integers(0, 39)))
 def test_a_draft_made_again_with_its_history_is_the_same(
-    rows: list[tuple[str, int, str, str, str]], chosen: CurateSettings
+    rows: list[tuple[str, int, str, str, str]], first: int, chosen: CurateSettings, rejected: set[int]
 ) -> None:
+    """At once, and after traffic has grown and people have thrown rows out."""
     candidates = candidates_of(rows)
-    first = drafted(candidates, chosen=chosen)
-    again = drafted(candidates, later(History(), first), chosen)
-    assert dict(again.splits) == dict(first.splits)
-    assert dict(again.dropped) == dict(first.dropped)
+    history = later(History(), drafted(candidates[:first], chosen=chosen)) if candidates[:first] else History()
+    thrown_out = frozenset(one.exchange_id for number, one in enumerate(candidates) if number in rejected)
+    history = replace(history, rejected=thrown_out)
+    draft = drafted(candidates, history, chosen)
+    again = drafted(candidates, later(history, draft), chosen)
+    assert dict(again.splits) == dict(draft.splits)
+    assert dict(again.dropped) == dict(draft.dropped)
 
 
 @settings(deadline=None, max_examples=40)
@@ -310,7 +318,9 @@ def test_what_was_held_out_and_is_thrown_out_still_keeps_what_resembles_it_out_o
     newcomers = [like(one, 100 + number) for number, one in enumerate(held_out)]
     rejected = replace(history, rejected=frozenset(one.exchange_id for one in held_out))
     draft = drafted([*made, *newcomers], rejected)
-    assert {draft.splits.get(one.exchange_id, TRAIN) for one in newcomers} == {"test"}
+    both = zip(held_out, newcomers, strict=True)
+    sides = {(history.kept[old.exchange_id], draft.splits.get(new.exchange_id)) for old, new in both}
+    assert sides == {("val", "val"), ("test", "test")}
     assert {draft.dropped[one.exchange_id].reason for one in held_out} == {"rejected_in_review"}
     outvoted = [like(one, 200 + 10 * number + copy, "other") for number, one in enumerate(held_out) for copy in range(3)]
     draft = drafted([*made, *outvoted], history)
@@ -325,7 +335,7 @@ def test_what_was_held_out_and_is_no_candidate_any_more_keeps_what_resembles_it_
     newcomers = [like(one, 100 + number) for number, one in enumerate(held_out)]
     left = [one for one in made if one not in held_out]
     draft = drafted([*left, *newcomers], replace(history, former=tuple(held_out)))
-    assert {draft.splits[one.exchange_id] for one in newcomers} == {"test"}
+    assert {draft.splits[one.exchange_id] for one in newcomers} == {"val", "test"}
     assert {one.exchange_id for one in draft.candidates} == {one.exchange_id for one in (*left, *newcomers)}
 
 
