@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from capture import clock
 from capture.database import Database
 from capture.statements import among, few, insert
-from curate.draft import BRIDGES_EVAL, OVERLAP, Draft, History
+from curate.draft import OVERLAP, Draft, History
 from curate.examples import Example, example_id, prompt_of, tools_of
 from curate.golden import Golden, as_candidates, pins
 from curate.reviewing.review import EDIT, REJECT, disputed, standing_verdicts
@@ -78,13 +78,13 @@ def sides_of(connection: Connection, task: str) -> dict[str, str]:
 def write_splits(connection: Connection, task: str, draft: Draft, number: int) -> None:
     """Remembers for ever where each input went; what is already known stays.
 
-    What left train because it stands too near eval is remembered too: the next build must not find it fresh and hold it out.
+    What left train because it overlaps with eval is remembered too: the next build must not find it fresh and hold it out.
     """
     known = {row[0] for row in connection.execute(text("SELECT input_key FROM splits WHERE task = :task"), {"task": task})}
     fresh: dict[str, str] = {}
     for candidate in draft.candidates:
         drop = draft.dropped.get(candidate.exchange_id)
-        split = TRAIN if drop and drop.reason in (OVERLAP, BRIDGES_EVAL) else draft.splits.get(candidate.exchange_id, "")
+        split = TRAIN if drop and drop.reason == OVERLAP else draft.splits.get(candidate.exchange_id, "")
         if split and candidate.input_key not in known:
             fresh[candidate.input_key] = min(split, fresh.get(candidate.input_key, split), key=STRICTEST.index)
     rows = [{"task": task, "input_key": key, "split": split, "first_version": number} for key, split in fresh.items()]

@@ -130,10 +130,11 @@ def assign(
         held_out = sorted(key for key, split in old.items() if split != TRAIN)
         eval_side = _eval_side([old[key] for key in held_out], position, settings)
         bridges = bool(held_out or newest)
+        by_time = bool(later) and all(later[row] for row in rows if old.get(keys[row], TRAIN) != TRAIN)
         for row in rows:
             if keys[row] in old:
                 splits[row] = "" if bridges and old[keys[row]] == TRAIN else old[keys[row]]
-            elif held_out or row in newest:
+            elif row in newest or (held_out and not by_time):
                 splits[row] = eval_side
             else:
                 splits[row] = "" if bridges else TRAIN

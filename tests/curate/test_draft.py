@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.messages import Message
-from curate.draft import BRIDGES_EVAL, OVERLAP, Draft, History, make_draft
+from curate.draft import OVERLAP, Draft, History, make_draft
 from curate.examples import RELABEL, Example, from_line
 from curate.manifest import Sources, describe
 from curate.preferring.pairs import Pairs
@@ -64,8 +64,7 @@ def described(selection: Selection, draft: Draft) -> tuple[dict[str, Any], dict[
 def later(history: History, draft: Draft) -> History:
     """What the store remembers after `draft` was frozen."""
     keys = {one.exchange_id: one.input_key for one in draft.candidates}
-    near_eval = (OVERLAP, BRIDGES_EVAL)
-    fresh = {keys[exchange_id]: TRAIN for exchange_id, drop in draft.dropped.items() if drop.reason in near_eval}
+    fresh = {keys[exchange_id]: TRAIN for exchange_id, drop in draft.dropped.items() if drop.reason == OVERLAP}
     fresh |= {keys[exchange_id]: split for exchange_id, split in draft.splits.items()}
     return History(draft.splits, {**fresh, **history.sides}, history.accepted, history.rejected)
 
