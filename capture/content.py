@@ -145,6 +145,15 @@ def read_content(connection: Connection, numbers: Sequence[int]) -> dict[int, Co
     return {number: assemble_content(each, pieces) for number, each in stored.items()}
 
 
+def read_or_damaged(connection: Connection, numbers: Sequence[int]) -> dict[int, Content | None]:
+    """As `read_content`, with None for one that is damaged."""
+    try:
+        return dict(read_content(connection, numbers))
+    except StoreError:
+        _, _, contents = read_undamaged(connection, numbers)
+        return {number: contents.get(number) for number, _ in _read(connection, _RECORDS, numbers)}
+
+
 def read_undamaged(
     connection: Connection, numbers: Sequence[int]
 ) -> tuple[dict[int, StoredContent], dict[int, bytes], dict[int, Content]]:

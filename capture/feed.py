@@ -12,9 +12,9 @@ from sqlalchemy import Row, text
 
 from capture import search
 from capture.assemble import assemble
-from capture.content import read_content
+from capture.content import read_content, read_or_damaged
 from capture.database import Database
-from capture.errors import NotFoundError, StoreError
+from capture.errors import NotFoundError
 from capture.exchange import OMITTED, Content, Conversation, Exchange
 from capture.filters import Filter
 from capture.offered import Offered, read_offered
@@ -90,22 +90,19 @@ def content(database: Database, exchange: Exchange) -> Content:
 
 def contents(database: Database, exchanges: Sequence[Exchange]) -> dict[int, Content]:
     """The content of each of `exchanges` by number, read together; of one that is no longer in the store there is none."""
-    omitted = {exchange.number: _NO_CONTENT for exchange in exchanges if exchange.content == OMITTED}
+    omitted = dict.fromkeys(_omitted(exchanges), _NO_CONTENT)
     with database.read() as connection:
         return omitted | read_content(connection, [exchange.number for exchange in exchanges])
 
 
 def readable(database: Database, exchanges: Sequence[Exchange]) -> Iterator[tuple[Exchange, Content | None]]:
-    """Those of `exchanges` that are still stored, with their content, or None where it is damaged (see `potstill verify`)."""
-    try:
-        found = contents(database, exchanges)
-    except StoreError:
-        if len(exchanges) == 1:
-            yield exchanges[0], None
-            return
-        for exchange in exchanges:
-            yield from readable(database, [exchange])
-        return
+    """Those of `exchanges` that are still stored, with their content, or None where it is damaged (see `potstill verify`).
+
+    StoreError when the store cannot be read at all.
+    """
+    omitted: dict[int, Content | None] = dict.fromkeys(_omitted(exchanges), _NO_CONTENT)
+    with database.read() as connection:
+        found = omitted | read_or_damaged(connection, [exchange.number for exchange in exchanges])
     yield from ((exchange, found[exchange.number]) for exchange in exchanges if exchange.number in found)
 
 
@@ -183,6 +180,10 @@ def revision(database: Database) -> int:
     with database.read() as connection:
         marks = tuple(connection.execute(text(sql)).one())
     return int.from_bytes(blake2b(repr(marks).encode(), digest_size=7).digest(), "big")
+
+
+def _omitted(exchanges: Sequence[Exchange]) -> list[int]:
+    return [exchange.number for exchange in exchanges if exchange.content == OMITTED]
 
 
 def _batches(database: Database, filter: Filter, start: int, end: int) -> Iterator[list[Exchange]]:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from capture import feed, ids
 from capture.database import Database
-from capture.errors import NotFoundError
+from capture.errors import NotFoundError, StoreError
 from capture.exchange import OMITTED, Conversation, Exchange
 from capture.filters import parse_filter
 from capture.messages import Message
@@ -104,6 +104,21 @@ def test_content_that_is_gone_says_so_and_omitted_content_is_empty(filled: Datab
     omitted = replace(gone, content=OMITTED)
     assert feed.content(filled, omitted).request_body == b""
     assert feed.conversation(filled, omitted) == Conversation((), None)
+
+
+def test_what_is_damaged_is_told_apart_from_what_is_gone_and_from_a_store_that_does_not_answer(filled: Database) -> None:
+    first, second, third = feed.page(filled, ALL, limit=3)
+    with filled.write() as connection:
+        connection.execute(
+            text("UPDATE contents SET zstd = :junk WHERE number = :number"), {"junk": b"\0x", "number": first.number}
+        )
+        connection.execute(text("DELETE FROM contents WHERE number = :number"), {"number": second.number})
+    found = list(feed.readable(filled, [first, second, third]))
+    assert found == [(first, None), (third, feed.content(filled, third))]
+    with filled.write() as connection:
+        connection.execute(text("ALTER TABLE contents RENAME TO hidden"))
+    with pytest.raises(StoreError, match="The store answered"):
+        list(feed.readable(filled, [first, second, third]))
 
 
 def test_odd_ids_are_not_found(filled: Database) -> None:
