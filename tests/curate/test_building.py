@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capture.errors import NotFoundError, SettingsError
+from capture.errors import NotEnoughError, NotFoundError, SettingsError
 from curate.datasets import DatasetVersion, build, get_version, load_split
 from curate.golden import pins
 from curate.golden_pins import pin_exchange, trained_on, unpin
@@ -51,6 +51,15 @@ def test_a_damaged_exchange_is_counted_and_the_rest_is_built(traffic: Traffic, t
     version = build(traffic.database, tmp_path, "mail", DEFAULTS)
     assert version.manifest["bill"]["dropped"]["damaged"] == 1
     assert any("damaged in the store: 1. See potstill verify" in told for told in version.manifest["warnings"])
+
+
+def test_a_limit_below_what_eval_holds_is_named_when_nothing_is_left_to_train_on(traffic: Traffic, tmp_path: Path) -> None:
+    traffic.send(mails(60))
+    first = build(traffic.database, tmp_path, "mail", DEFAULTS)
+    few = first.val + first.test - 1
+    with pytest.raises(NotEnoughError, match="train 0") as told:
+        build(traffic.database, tmp_path, "mail", CurateSettings(max_examples=few, minimum_examples=3))
+    assert told.value.next_step == f"What eval holds stays, so max_examples = {few} in section [curate] is too few: raise it."
 
 
 def test_other_tasks_are_mixed_into_train_and_named(traffic: Traffic, tmp_path: Path) -> None:
